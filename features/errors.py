@@ -1,0 +1,17 @@
+"""Errors meant for people: what is wrong, the values, what to do. Jobs turn them into one line and exit status 2."""
+
+
+class NightjarError(Exception):
+    """Base of every error that Nightjar raises on purpose; its message is complete without a traceback."""
+
+
+class SpecError(NightjarError):
+    """A feature spec or a config file that cannot be used."""
+
+
+class DataError(NightjarError):
+    """Input data or a published directory that is missing, malformed or damaged."""
+
+
+class UsageError(NightjarError):
+    """A command line or a combination of settings that cannot be carried out."""

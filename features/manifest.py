@@ -1,0 +1,190 @@
+"""Published directories: files first, manifest last.
+
+A directory is published when it holds `manifest.json`; until then it does not exist for any reader. The manifest is
+typed by its kind and lists every file with its size and checksum. Names of published directories end in a key
+that is a digest of everything that they were made from, so that the same inputs find the published result, changed inputs make
+a new directory, and nothing published is ever written again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from features import storage
+from features.errors import DataError
+from features.layout import Column
+from features.spec import FeatureSpec, Strict, digest, explain
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class FileEntry(Strict):
+    """A file of a published directory. path: relative to it; rows: of a Parquet file, else None."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+class Manifest(Strict):
+    """What every published directory says of itself. inputs: digests of what it was made from, by name."""
+
+    kind: str
+    format: Literal[1] = FORMAT
+    inputs: Mapping[str, str] = {}
+    files: tuple[FileEntry, ...]
+
+    def file_urls(self, directory: str) -> list[str]:
+        """Where the files are, in the manifest's order."""
+        return [storage.join(directory, entry.path) for entry in self.files]
+
+
+class AggregateManifest(Manifest):
+    """Counts of one day's log: values by field, impressions and positives by frequency key."""
+
+    kind: Literal["aggregate"] = "aggregate"
+    spec_fingerprint: str
+    date: str
+    rows: int
+    positives: int
+
+
+class StateManifest(Manifest):
+    """The encoder's fitted state, from training days only. vocabulary_sizes include the two reserved ids."""
+
+    kind: Literal["state"] = "state"
+    spec: FeatureSpec
+    spec_fingerprint: str
+    first_date: str
+    through_date: str
+    vocabulary_sizes: Mapping[str, int]
+    boundaries: Mapping[str, tuple[float, ...]]
+
+
+class DatasetManifest(Manifest):
+    """Encoded rows: `data/*.parquet`, each with one row group and its row count in `files`.
+
+    A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
+    `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    spec_fingerprint: str
+    state: str
+    first_date: str
+    last_date: str
+    rows: int
+    positives: int
+    columns: tuple[Column, ...]
+
+    @property
+    def data_files(self) -> tuple[FileEntry, ...]:
+        """The encoded rows' files; the golden rows' two files are not among them."""
+        return tuple(entry for entry in self.files if entry.path.startswith("data/"))
+
+
+class CandidateManifest(Manifest):
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config."""
+
+    kind: Literal["candidate"] = "candidate"
+    model: str
+    spec_fingerprint: str
+    state: str
+    columns: tuple[Column, ...]
+    settings: Mapping[str, Any]
+    statistics: Mapping[str, float]
+
+
+class ArtifactManifest(Manifest):
+    """A model packed for serving: scoring files, encoder state and golden rows. lineage: where it comes from."""
+
+    kind: Literal["artifact"] = "artifact"
+    model: str
+    spec_fingerprint: str
+    columns: tuple[Column, ...]
+    lineage: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+class EvaluationManifest(Manifest):
+    """Models compared on later data: `metrics.json` (serving.evaluation.Evaluation) and `report.html`."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    first_date: str
+    last_date: str
+    rows: int
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+def key_of(**inputs: Any) -> str:
+    """Twelve hexadecimal digits for a directory's name, from JSON values that say what it is made from."""
+    return digest(inputs)[:12]
+
+
+def is_published(directory: str) -> bool:
+    """True if a manifest stands in `directory`."""
+    return storage.exists(storage.join(directory, MANIFEST))
+
+
+def read_manifest(directory: str, model: type[M]) -> M:
+    """The manifest of a published directory. Raises DataError if there is none or if it is not of this kind."""
+    url = storage.join(directory, MANIFEST)
+    try:
+        document = json.loads(storage.read_bytes(url))
+    except FileNotFoundError as error:
+        raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
+    except ValueError as error:
+        raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise DataError(explain(error, url)) from error
+
+
+def manifest_digest(directory: str) -> str:
+    """sha256 of the manifest: it stands for everything in the directory."""
+    return storage.sha256(storage.join(directory, MANIFEST))
+
+
+def begin(directory: str) -> None:
+    """Prepare an empty directory to publish into; what a killed attempt left there is removed."""
+    if is_published(directory):
+        raise DataError(f"{directory} is published already and is never written again.")
+    storage.remove(directory)
+    storage.make_folder(directory)
+
+
+def describe_files(directory: str, rows: Mapping[str, int] | None = None) -> tuple[FileEntry, ...]:
+    """Entries of all files in `directory`, sorted by path; `rows` gives the row counts of those that have one."""
+    paths = [path for path in storage.list_files(directory) if path != MANIFEST]
+    urls = [storage.join(directory, path) for path in paths]
+    return tuple(
+        FileEntry(path=path, bytes=storage.size(url), sha256=checksum, rows=(rows or {}).get(path))
+        for path, url, checksum in zip(paths, urls, storage.sha256_all(urls), strict=True)
+    )
+
+
+def commit(directory: str, manifest: Manifest) -> None:
+    """Publish: write the manifest, whole or not at all."""
+    content = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    storage.write_bytes(storage.join(directory, MANIFEST), content.encode())
+
+
+def verify(directory: str, manifest: Manifest) -> None:
+    """Read every file and compare it with the manifest. Raises DataError that names each damaged file."""
+    urls = manifest.file_urls(directory)
+    missing = [entry.path for entry, url in zip(manifest.files, urls, strict=True) if not storage.exists(url)]
+    if missing:
+        raise DataError(f"{directory} lacks {missing}, which its manifest lists. Restore it or run its step again.")
+    checksums = storage.sha256_all(urls)
+    damaged = [e.path for e, checksum in zip(manifest.files, checksums, strict=True) if checksum != e.sha256]
+    if damaged:
+        raise DataError(f"{directory} is damaged: {damaged} differ from the manifest. Restore it or run its step again.")

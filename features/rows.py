@@ -1,0 +1,139 @@
+"""The artifact's host stage: raw rows of a request to a hashed batch. Spark's twin is features.spark_rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.encoder import Column, Counts, HashedBatch
+from features.errors import DataError
+from features.hashing import MISSING, combine, hash_strings
+from features.ragged import Ragged
+from features.spec import Frequency
+from features.state import FittedState
+
+Rows = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+
+
+def so_far_columns(frequency: Frequency) -> tuple[str, str]:
+    """Optional request columns of an `as_of: impression` frequency: today's impressions and positives before now."""
+    return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
+
+
+def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
+    """Hash raw rows and look up their frequency counts.
+
+    rows: a pyarrow Table, a sequence of mappings or a mapping of columns (a pandas DataFrame is one). Every column
+    that the spec's features read must be there; a mapping without one of them means a missing value in that row.
+    Raises DataError on a missing column or one of a type that the spec does not allow.
+    """
+    spec = state.spec
+    needed = [feature.source for feature in (*spec.fields, *spec.dense)]
+    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
+    columns, count = _columns(rows, needed, optional)
+    hashes: dict[str, Column] = {}
+    for field in spec.fields:
+        array = columns[field.source]
+        hashes[field.name] = _hash_lists(array, field.source) if field.multi_valued else _hash(array, field.source)
+    numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
+    counts = {}
+    for frequency in spec.frequencies:
+        key = combine([_scalar(hashes[name]) for name in frequency.keys])
+        today = _so_far(frequency, columns, count)
+        for window in frequency.windows:
+            counts[frequency.name, window] = state.frequencies[frequency.name, window].lookup(key) + today
+    return HashedBatch(count, hashes, numbers, counts)
+
+
+def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tuple[dict[str, pa.Array], int]:
+    """Every needed column and the optional ones that are there, as arrays, and the number of rows."""
+    read: Callable[[str], Any]
+    if isinstance(rows, pa.Table):
+        names, count, read = rows.column_names, rows.num_rows, rows.column
+    elif isinstance(rows, Mapping) or hasattr(rows, "columns"):
+        names, read = list(rows), rows.__getitem__
+        count = len(read(names[0])) if names else 0
+    else:
+        names, count = list({name: None for row in rows for name in row}), len(rows)
+        read = lambda name: [row.get(name) for row in rows]  # noqa: E731
+    if not count:
+        return {name: pa.nulls(0) for name in needed}, 0
+    missing = sorted(set(needed) - set(names))
+    if missing:
+        raise DataError(f"the rows lack the columns {missing}, which the features read; they have {sorted(names)}.")
+    columns = {name: _array(read(name), name) for name in {*needed, *optional} & set(names)}
+    lengths = {name: len(array) for name, array in columns.items()}
+    if set(lengths.values()) != {count}:
+        raise DataError(f"the columns differ in length: {lengths}. Give one value a row in each.")
+    return columns, count
+
+
+def _array(values: Any, name: str) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(f"column {name!r} mixes types: {error}. Give every value the same type.") from error
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _scalar(column: Column) -> np.ndarray:
+    assert isinstance(column, np.ndarray)
+    return column
+
+
+def _hash(array: pa.Array, name: str) -> np.ndarray:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), MISSING)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+            raise DataError(
+                f"column {name!r} has the type {kind}; a field must be string, integral or boolean. "
+                f"Cast it, or declare it under dense."
+            )
+    encoded = array.dictionary_encode()
+    hashes = np.append(hash_strings(pc.cast(encoded.dictionary, pa.string()).to_pylist()), MISSING)
+    return hashes[pc.fill_null(encoded.indices, len(hashes) - 1).to_numpy()]
+
+
+def _hash_lists(array: pa.Array, name: str) -> Ragged:
+    if pa.types.is_null(array.type):
+        return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(array) + 1, dtype=np.int64))
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        raise DataError(f"column {name!r} has the type {array.type}; a multi-valued field must be a list.")
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    values = array.flatten()
+    kept = values.is_valid().to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(array)), lengths)[kept]
+    offsets = np.zeros(len(array) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(array)), out=offsets[1:])
+    return Ragged(_hash(values.filter(values.is_valid()), name), offsets)
+
+
+def _numbers(array: pa.Array, name: str) -> np.ndarray:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan)
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)):
+        raise DataError(f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean.")
+    if pa.types.is_boolean(kind):
+        array = pc.cast(array, pa.int8())
+    return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()
+
+
+def _so_far(frequency: Frequency, columns: Mapping[str, pa.Array], count: int) -> Counts:
+    def today(name: str) -> np.ndarray:
+        if frequency.as_of == "day" or name not in columns:
+            return np.zeros(count, dtype=np.int64)
+        return np.nan_to_num(_numbers(columns[name], name)).astype(np.int64)
+
+    impressions, positives = so_far_columns(frequency)
+    return Counts(today(impressions), today(positives))

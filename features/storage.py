@@ -1,0 +1,118 @@
+"""Files on any fsspec URL or local path: reading, writing all or nothing, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+_CHUNK = 1 << 20
+
+
+def join(root: str, *parts: str) -> str:
+    """`root` and `parts` as one path or URL."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def open_binary(url: str) -> BinaryIO:
+    """Open for reading. Raises FileNotFoundError."""
+    return fsspec.open(url, "rb").open()
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    with open_binary(url) as stream:
+        return stream.read()
+
+
+def exists(url: str) -> bool:
+    """True if there is a file or a folder at `url`."""
+    fs, path = fsspec.url_to_fs(url)
+    return bool(fs.exists(path))
+
+
+def write_bytes(url: str, content: bytes) -> None:
+    """Write a file that readers see either whole or not at all, and that survives a crash once written."""
+    fs, path = fsspec.url_to_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, content)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def list_files(url: str, suffix: str = "") -> list[str]:
+    """Files below a folder whose names end in `suffix`, relative to it, sorted; those Spark hides (`_`, `.`) left out."""
+    fs, path = fsspec.url_to_fs(url)
+    prefix = path.rstrip("/") + "/"
+    relative = (found.removeprefix(prefix) for found in fs.find(path))
+    return sorted(
+        name
+        for name in relative
+        if name.endswith(suffix) and not any(part.startswith(("_", ".")) for part in name.split("/"))
+    )
+
+
+def make_folder(url: str) -> None:
+    """Make a folder and its parents where the file system has such a thing."""
+    fs, path = fsspec.url_to_fs(url)
+    fs.makedirs(path, exist_ok=True)
+
+
+def remove(url: str) -> None:
+    """Remove a file or a folder with everything below it; nothing happens if it is not there."""
+    fs, path = fsspec.url_to_fs(url)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy one file, also between file systems."""
+    fs, path = fsspec.url_to_fs(target)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    with open_binary(source) as reader, fs.open(path, "wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
+
+
+def move(source: str, target: str) -> None:
+    """Move one file within a file system."""
+    fs, path = fsspec.url_to_fs(target)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    fs.mv(fsspec.url_to_fs(source)[1], path)
+
+
+def sha256(url: str) -> str:
+    """Checksum of a file's content, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open_binary(url) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size(url: str) -> int:
+    """Length of a file in bytes."""
+    fs, path = fsspec.url_to_fs(url)
+    return int(fs.size(path))
+
+
+def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
+    """Checksums of several files, read side by side."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(sha256, urls))
