@@ -1,0 +1,196 @@
+"""Build Horovod 0.28.1 against the installed torch, once, and keep the wheel in a cache.
+
+Horovod's last release does not compile against a current torch (it pins C++14, torch wants C++17), and the
+Gloo it bundles stalls for 140-700 ms on messages of about 1 MB. So its sdist is fetched through pip, checked
+against a known SHA-256, patched by exact replacement (PATCHES below), and built for PyTorch over Gloo,
+without MPI.
+
+The wheel lands in `$NIGHTJAR_WHEEL_CACHE` (default: `$XDG_CACHE_HOME/nightjar/wheels`, or
+`~/.cache/nightjar/wheels`), in a folder named after everything that shapes the binary: see `wheel_key`.
+
+CUDA: gpu="nccl" builds Horovod's GPU operations on NCCL. It needs the full CUDA toolkit (nvcc) and NCCL's
+headers; the variables in GPU_VARIABLES are handed to the build. **This way was written from Horovod's sources
+and has never been run**: no CUDA toolkit was at hand. What the tests exercise is the default, the CPU build.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HOROVOD_VERSION = "0.28.1"
+SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
+
+# Handed through to a gpu="nccl" build: where the toolkit and NCCL are, and for which compute capabilities to
+# compile (HOROVOD_BUILD_CUDA_CC_LIST=90 for Hopper; all that nvcc knows when unset, which takes long).
+GPU_VARIABLES = ("HOROVOD_CUDA_HOME", "HOROVOD_NCCL_HOME", "HOROVOD_BUILD_CUDA_CC_LIST")
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the message says what is wrong and what to do."""
+
+
+class Patch(NamedTuple):
+    """Replace `old`, which occurs exactly once in `file`, by `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+PATCHES = (
+    # torch's headers need C++17. The build type is RelWithDebInfo; without -g the wheel takes minutes less to
+    # compile and is 1 MB instead of 18.
+    Patch(
+        "CMakeLists.txt",
+        "set(CMAKE_CXX_STANDARD 14)\n",
+        'set(CMAKE_CXX_STANDARD 17)\nset(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O3 -DNDEBUG")\n',
+    ),
+    Patch(
+        "horovod/torch/CMakeLists.txt",
+        "    set(CMAKE_CXX_STANDARD 14)\n",
+        "    set(CMAKE_CXX_STANDARD 17)\n",
+    ),
+    # Gloo sets SO_SNDBUF to the size of what it is about to send, which switches off the kernel's autotuning
+    # of that socket for good. On loopback a message of about 1 MB then stalls for 140-700 ms; left alone it
+    # takes 2 ms. Sync mode, in which a write must complete at once, keeps the sizing.
+    Patch(
+        "third_party/gloo/gloo/transport/tcp/pair.cc",
+        "  if (sendBufferSize_ < size) {\n",
+        "  if (sync_ && sendBufferSize_ < size) {\n",
+    ),
+    # Read by CUDA builds only: the C++11 pin of the one .cu file breaks with the headers of gcc >= 14.
+    Patch(
+        "horovod/common/ops/cuda/CMakeLists.txt",
+        "set(CMAKE_CUDA_STANDARD 11)\n",
+        "set(CMAKE_CUDA_STANDARD 17)\n",
+    ),
+)
+
+
+def horovod_wheel(python: Path, gpu: str) -> Path:
+    """The wheel for the environment of `python`, from the cache or built now.
+
+    `python` needs torch, numpy, cmake, wheel, setuptools and Horovod's own requirements installed. `gpu` is
+    "none" or "nccl". Raises SetupError when the sdist is not the expected one, a patch does not apply, or the
+    compiler fails.
+    """
+    switches = build_switches(gpu)
+    folder = wheel_cache() / wheel_key(python, switches)
+    for cached in folder.glob("horovod-*.whl"):
+        print(f"    {cached} (cached)", flush=True)
+        return cached
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="nightjar-horovod-") as scratch:
+        source = unpack(fetch_sdist(python, Path(scratch)), Path(scratch))
+        apply_patches(source)
+        built = compile_wheel(python, source, switches, folder / "build.log")
+        # Copied beside its final name first: the scratch folder may lie on another file system, which a
+        # rename cannot cross, and a half-written wheel must never be taken for a cached one.
+        partial = folder / f".{built.name}.{os.getpid()}"
+        shutil.copyfile(built, partial)
+        os.replace(partial, folder / built.name)
+    return folder / built.name
+
+
+def wheel_cache() -> Path:
+    own = os.environ.get("NIGHTJAR_WHEEL_CACHE")
+    if own:
+        return Path(own).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightjar" / "wheels"
+
+
+def wheel_key(python: Path, switches: dict[str, str]) -> str:
+    """A name for the binary, from all that shapes it; torch counts with its local part (+cpu, +cu130)."""
+    probe = "import sysconfig, torch; print(sysconfig.get_config_var('SOABI'), torch.__version__)"
+    abi = subprocess.check_output([str(python), "-c", probe], text=True).strip()
+    identity = [abi, platform.machine(), platform.libc_ver(), SDIST_SHA256, PATCHES, sorted(switches.items())]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def build_switches(gpu: str) -> dict[str, str]:
+    switches = {
+        "HOROVOD_WITH_PYTORCH": "1",
+        "HOROVOD_WITH_GLOO": "1",
+        "HOROVOD_WITHOUT_MPI": "1",
+        "HOROVOD_WITHOUT_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "CMAKE_POLICY_VERSION_MINIMUM": "3.5",
+    }
+    if platform.machine() == "x86_64":
+        # Named, not left to what this CPU has: a cached wheel may be used on another machine of the cluster.
+        switches["HOROVOD_BUILD_ARCH_FLAGS"] = "-mavx -mfma -mf16c"
+    if gpu == "nccl":
+        switches["HOROVOD_GPU_OPERATIONS"] = "NCCL"
+        switches.update({name: os.environ[name] for name in GPU_VARIABLES if name in os.environ})
+    return switches
+
+
+def fetch_sdist(python: Path, scratch: Path) -> Path:
+    # pip runs the sdist's setup.py to read its metadata; HOROVOD_SKIP_COMPILE keeps that from compiling.
+    command = [str(python), "-m", "pip", "download", "-q", "--no-deps", "--no-build-isolation"]
+    command += ["--no-binary", "horovod", "--dest", str(scratch), f"horovod=={HOROVOD_VERSION}"]
+    if subprocess.run(command, env={**os.environ, "HOROVOD_SKIP_COMPILE": "1"}).returncode:
+        raise SetupError(
+            f"pip could not download the source of horovod {HOROVOD_VERSION} (its messages are above).\n"
+            "Check the network and pip's index settings, then run `make setup` again."
+        )
+    sdist = scratch / f"horovod-{HOROVOD_VERSION}.tar.gz"
+    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
+    if digest != SDIST_SHA256:
+        raise SetupError(
+            f"{sdist.name} has SHA-256 {digest}, expected {SDIST_SHA256}.\n"
+            "The package index serves another file than the one this project was built with. "
+            "Do not install it; check pip's index settings."
+        )
+    return sdist
+
+
+def unpack(sdist: Path, scratch: Path) -> Path:
+    shutil.unpack_archive(sdist, scratch)
+    return scratch / f"horovod-{HOROVOD_VERSION}"
+
+
+def apply_patches(source: Path) -> None:
+    for patch in PATCHES:
+        path = source / patch.file
+        text = path.read_text()
+        found = text.count(patch.old)
+        if found != 1:
+            raise SetupError(
+                f"horovod {HOROVOD_VERSION}: {patch.file} has {found} places that read {patch.old!r}, "
+                "expected 1.\nCorrect PATCHES in .ci/horovod_wheel.py."
+            )
+        path.write_text(text.replace(patch.old, patch.new))
+
+
+def compile_wheel(python: Path, source: Path, switches: dict[str, str], log: Path) -> Path:
+    jobs = compile_jobs()
+    print(f"    compiling with {jobs} jobs (minutes); log: {log}", flush=True)
+    # Horovod takes its switches from the environment: none may reach it that wheel_key does not know.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
+    env.update(switches, HOROVOD_CMAKE=str(python.with_name("cmake")), MAKEFLAGS=f"-j{jobs}")
+    wheels = source.parent / "wheels"
+    command = [str(python), "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-build-isolation"]
+    command += ["--no-cache-dir", "--wheel-dir", str(wheels), str(source)]
+    with log.open("w") as sink:
+        failed = subprocess.run(command, env=env, stdout=sink, stderr=subprocess.STDOUT).returncode
+    if failed:
+        errors = [line for line in log.read_text(errors="replace").splitlines() if "error" in line.lower()]
+        shown = "\n".join(f"    {line.strip()}" for line in errors[:15])
+        raise SetupError(f"horovod {HOROVOD_VERSION} did not compile. The first errors of {log}:\n{shown}")
+    (built,) = wheels.glob("horovod-*.whl")
+    return built
+
+
+def compile_jobs() -> int:
+    """One job a core, but no more than memory allows: a file that includes torch takes up to 1.5 GiB."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // (2 * 1024**3)))

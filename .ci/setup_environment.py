@@ -1,0 +1,290 @@
+"""Make the virtual environment that every make target runs in. Called by `make setup`; standard library only.
+
+Idempotent: when the stamp in the environment records the same inputs, nothing happens. Otherwise each step
+starts from whatever is there, so the same command also completes a set-up that was interrupted, and updates
+one that a newer requirements.lock has made stale. The stamp is written last.
+
+Python 3.9 and later can run this file, to be able to say that 3.11 is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from horovod_wheel import GPU_VARIABLES, SetupError, horovod_wheel
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements.lock"
+INPUTS = (LOCK, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
+STAMP = ".nightjar-setup"
+
+PYTHON_VERSION = "3.11"
+JAVA_VERSIONS = ("17", "21")  # what Spark 4.0 runs on
+
+# The one complaint of `pip check` that is known to be harmless: see requirements.lock.
+STALE_BOUND = re.compile(r"petastorm \S+ has requirement setuptools<70, but you have setuptools \S+")
+
+SMOKE_TEST = """
+import horovod.torch as hvd, petastorm.reader, pyarrow, pyspark, torch
+hvd.init()
+assert hvd.gloo_built() and hvd.allreduce(torch.ones(2), op=hvd.Sum).tolist() == [1.0, 1.0]
+import sys
+assert sys.argv[1] != "nccl" or hvd.nccl_built(), "Horovod was built without NCCL"
+print(f"    torch {torch.__version__}, pyspark {pyspark.__version__}, pyarrow {pyarrow.__version__}")
+"""
+
+
+class Missing(NamedTuple):
+    what: str
+    command: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", default="python3.11", help="the interpreter to make the environment from")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument(
+        "--gpu",
+        choices=("none", "nccl"),
+        default=os.environ.get("NIGHTJAR_GPU") or "none",
+        help="build Horovod with NCCL (needs the CUDA toolkit; default: $NIGHTJAR_GPU, else none)",
+    )
+    args = parser.parse_args(argv)
+    venv = args.venv.absolute()
+    try:
+        set_up(args.python, venv, args.gpu)
+    except SetupError as error:
+        print(f"\nset-up failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nset-up was interrupted; run `make setup` again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def set_up(python: str, venv: Path, gpu: str) -> None:
+    stamp = venv / STAMP
+    inputs = fingerprint(venv, gpu)
+    if stamp.exists() and stamp.read_text() == inputs and os.access(venv / "bin" / "python", os.X_OK):
+        stamp.touch()  # newer than its inputs again, so that make does not ask before one of them changes
+        return
+
+    missing = missing_prerequisites(python)
+    if missing:
+        lines = "\n".join(f"  {item.what}\n      {item.command}" for item in missing)
+        raise SetupError(f"these prerequisites are missing (nothing was changed):\n{lines}")
+
+    stamp.unlink(missing_ok=True)
+    pins = read_lock()
+    with step(f"virtual environment {venv}"):
+        ensure_venv(python, venv)
+        remove_half_installed(venv)
+    with step(f"torch {pins['torch']} and what it needs (a CUDA build is gigabytes)"):
+        pip(venv, "install", "-q", "-c", str(LOCK), f"torch=={pins['torch']}")
+    with step(f"the other {len(pins) - 2} packages of {LOCK.name}"):
+        others = "\n".join(f"{name}=={version}" for name, version in pins.items() if name != "horovod")
+        pip(venv, "install", "-q", "--no-deps", "-r", "/dev/stdin", stdin=others)
+    with step(f"horovod {pins['horovod']}"):
+        wheel = horovod_wheel(venv / "bin" / "python", gpu)
+        # Forced: pip would take another build of the same version for this one.
+        pip(venv, "install", "-q", "--no-deps", "--force-reinstall", str(wheel))
+    with step("nightjar itself, editable"):
+        pip(venv, "install", "-q", "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    with step("checks"):
+        check_requirements(venv)
+        smoke_test(venv, gpu)
+    stamp.write_text(inputs)
+
+
+def fingerprint(venv: Path, gpu: str) -> str:
+    """Everything whose change makes an environment stale; paths too: scripts in a venv hold absolute ones."""
+    state = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in INPUTS}
+    state.update(root=str(ROOT), venv=str(venv), gpu=gpu)
+    if gpu != "none":
+        state.update({name: os.environ.get(name, "") for name in GPU_VARIABLES})
+    return json.dumps(state, indent=2) + "\n"
+
+
+def read_lock() -> dict[str, str]:
+    pins = {}
+    for number, line in enumerate(LOCK.read_text().splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, separator, version = line.strip().partition("==")
+        if not (separator and re.fullmatch(r"[\w.-]+", name) and re.fullmatch(r"[\w.+!]+", version)):
+            raise SetupError(f"{LOCK.name}:{number} reads {line!r}; expected name==version")
+        pins[name] = version
+    return pins
+
+
+# --- Prerequisites
+
+
+def missing_prerequisites(python: str) -> list[Missing]:
+    """All that is missing at once, each with the one command that provides it (on Debian and its like)."""
+    return [*missing_python(python), *missing_java(), *missing_compiler(), *missing_tools()]
+
+
+def missing_python(python: str) -> Iterator[Missing]:
+    package = f"python{PYTHON_VERSION}"
+    probe = (
+        "import importlib.util, os, sys, sysconfig\n"
+        "print('%d.%d' % sys.version_info[:2])\n"
+        "print(all(importlib.util.find_spec(name) for name in ('venv', 'ensurepip')))\n"
+        "print(os.path.exists(os.path.join(sysconfig.get_path('include'), 'Python.h')))\n"
+    )
+    output = first_output([python, "-c", probe])
+    if output is None:
+        yield Missing(
+            f"Python {PYTHON_VERSION} ({python!r} does not run)",
+            f"sudo apt-get install -y {package}-dev {package}-venv",
+        )
+        return
+    version, has_venv, has_headers = output.split()
+    if version != PYTHON_VERSION:
+        yield Missing(
+            f"Python {PYTHON_VERSION} ({python!r} is {version}; choose another by `make setup PYTHON=...`)",
+            f"sudo apt-get install -y {package}-dev {package}-venv",
+        )
+        return
+    if has_venv != "True":
+        yield Missing(f"the venv module of {python}", f"sudo apt-get install -y {package}-venv")
+    if has_headers != "True":
+        yield Missing(
+            f"the C headers of {python} (to build Horovod)", f"sudo apt-get install -y {package}-dev"
+        )
+
+
+def missing_java() -> Iterator[Missing]:
+    wanted = " or ".join(JAVA_VERSIONS)
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    output = first_output([java, "-version"])
+    found = re.search(r'version "(?:1\.)?(\d+)', output or "")
+    if found and found.group(1) in JAVA_VERSIONS:
+        return
+    problem = f"Java {wanted} ({java!r} " + (f"is {found.group(1)})" if found else "does not run)")
+    elsewhere = [p for v in JAVA_VERSIONS for p in sorted(Path("/usr/lib/jvm").glob(f"java-{v}-*/bin/java"))]
+    if elsewhere:
+        yield Missing(
+            f"{problem}; one is installed elsewhere", f"export JAVA_HOME={elsewhere[0].parent.parent}"
+        )
+    else:
+        yield Missing(problem, "sudo apt-get install -y openjdk-17-jre-headless")
+
+
+def missing_compiler() -> Iterator[Missing]:
+    compiler = os.environ.get("CXX", "g++")  # the variable CMake goes by
+    probe = "#include <optional>\nstd::optional<int> probe = 17;\n"
+    command = [*compiler.split(), "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
+    if first_output(command, stdin=probe) is None:
+        yield Missing(
+            f"a C++17 compiler ({compiler!r} does not compile C++17)", "sudo apt-get install -y g++"
+        )
+
+
+def missing_tools() -> Iterator[Missing]:
+    if shutil.which("make") is None:
+        yield Missing("make", "sudo apt-get install -y make")
+
+
+def first_output(command: Sequence[str], stdin: str = "") -> str | None:
+    """What a command prints on both streams, or None when it cannot be run or fails."""
+    try:
+        done = subprocess.run(
+            command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+# --- The environment
+
+
+def ensure_venv(python: str, venv: Path) -> None:
+    """Keep a working environment of the right Python, else make one; never over files that are not one."""
+    if (venv / "pyvenv.cfg").exists():
+        probe = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+        output = first_output([str(venv / "bin" / "python"), "-c", probe])
+        if output is not None and output.strip() == PYTHON_VERSION:
+            return
+    elif venv.exists() and any(venv.iterdir()):
+        raise SetupError(
+            f"{venv} holds files but is no virtual environment. Remove it, or choose another: VENV=..."
+        )
+    run([python, "-m", "venv", "--clear", str(venv)])
+
+
+def remove_half_installed(venv: Path) -> None:
+    """Let pip install again what it was killed in the middle of.
+
+    pip writes a package's RECORD last, but takes its METADATA as proof that it is installed.
+    """
+    for metadata in venv.glob("lib/python*/site-packages/*.dist-info"):
+        if not (metadata / "RECORD").exists():
+            print(f"    {metadata.name} was left half installed", flush=True)
+            shutil.rmtree(metadata)
+
+
+def check_requirements(venv: Path) -> None:
+    command = [str(venv / "bin" / "python"), "-m", "pip", "check"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode == 0:
+        return
+    complaints = [line for line in done.stdout.splitlines() if line and not STALE_BOUND.match(line)]
+    if complaints:
+        shown = "\n".join(f"  {line}" for line in complaints)
+        raise SetupError(f"the installed packages contradict each other:\n{shown}\nCorrect {LOCK.name}.")
+
+
+def smoke_test(venv: Path, gpu: str) -> None:
+    # Away from the checkout, so that nothing is imported from the working directory.
+    with tempfile.TemporaryDirectory(prefix="nightjar-smoke-") as elsewhere:
+        run([str(venv / "bin" / "python"), "-W", "ignore", "-c", SMOKE_TEST, gpu], cwd=elsewhere)
+
+
+# --- Running commands
+
+
+def pip(venv: Path, *arguments: str, stdin: str | None = None) -> None:
+    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    run([str(venv / "bin" / "python"), "-m", "pip", *arguments], env=env, stdin=stdin)
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    stdin: str | None = None,
+) -> None:
+    code = subprocess.run(command, cwd=cwd, env=env, input=stdin, text=True).returncode
+    if code:
+        shown = " ".join(command if len(" ".join(command)) < 300 else [*command[:3], "..."])
+        raise SetupError(f"`{shown}` ended with status {code} (its messages are above)")
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    print(f"==> {title}", flush=True)
+    start = time.monotonic()
+    yield
+    print(f"    {time.monotonic() - start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

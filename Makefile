@@ -1,0 +1,66 @@
+# Every target but help and clean first brings the virtual environment up to date; that is free when it is.
+
+VENV   ?= .venv
+PYTHON ?= python3.11
+GPU    ?= $(or $(NIGHTJAR_GPU),none)
+ARGS   ?=
+
+PY       := $(VENV)/bin/python
+STAMP    := $(VENV)/.nightjar-setup
+PACKAGES := features training serving jobs
+
+# Spark starts its Python workers by this name, and would otherwise take the first python3 of the PATH.
+export PYSPARK_PYTHON := $(abspath $(PY))
+
+# Spark finds java by itself when it is on the PATH; Debian keeps further ones here.
+ifndef JAVA_HOME
+ifeq ($(shell command -v java 2>/dev/null),)
+JAVA_HOME := $(firstword $(wildcard /usr/lib/jvm/java-17-* /usr/lib/jvm/java-21-*))
+ifneq ($(JAVA_HOME),)
+export JAVA_HOME
+endif
+endif
+endif
+
+# python3 of any version is enough to say which prerequisites are missing, Python 3.11 among them.
+define SETUP
+@python=$$(command -v $(PYTHON) || command -v python3) || \
+	{ echo "Python 3.11 is missing: sudo apt-get install -y python3.11-dev python3.11-venv" >&2; exit 1; }; \
+	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
+endef
+
+.PHONY: help setup nightly test check bench zip clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  ARGS='...' (for test and bench)"
+
+setup: ## Check the prerequisites, make the virtual environment, build Horovod once
+	$(SETUP)
+
+$(STAMP): requirements.lock pyproject.toml .ci/setup_environment.py .ci/horovod_wheel.py
+	$(SETUP)
+
+nightly: $(STAMP) ## Generate logs and run three nights on them, into build/nightly
+	$(PY) jobs/generate_logs.py --output build/nightly/logs --start-date 2026-01-01 --days 6 --rows-per-day 100000
+	$(PY) jobs/run_nightly.py --config conf/app_store.yaml --logs build/nightly/logs --output build/nightly \
+		--from 2026-01-04 --to 2026-01-06
+
+test: $(STAMP) ## Run the tests; ARGS='tests/single -k ftrl' narrows them
+	$(PY) -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint, formatting, types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy $(PACKAGES)
+
+bench: $(STAMP) ## Measure; see benchmarks/
+	$(PY) -m benchmarks $(ARGS)
+
+zip: $(STAMP) ## Write dist/nightjar.zip, the code archive for spark-submit --py-files
+	$(PY) .ci/code_archive.py dist/nightjar.zip $(PACKAGES)
+
+clean: ## Remove what runs and checks have left; the virtual environment stays
+	rm -rf build dist spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(PACKAGES) tests benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} +
