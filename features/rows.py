@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,29 +17,29 @@ from features.ragged import Ragged
 from features.spec import Frequency
 from features.state import FittedState
 
-Rows = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 
 def so_far_columns(frequency: Frequency) -> tuple[str, str]:
-    """Optional request columns of an `as_of: impression` frequency: today's impressions and positives before now."""
+    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now."""
     return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
 
 
 def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
     """Hash raw rows and look up their frequency counts.
 
-    rows: a pyarrow Table, a sequence of mappings or a mapping of columns (a pandas DataFrame is one). Every column
-    that the spec's features read must be there; a mapping without one of them means a missing value in that row.
-    Raises DataError on a missing column or one of a type that the spec does not allow.
+    rows: a pyarrow Table, a sequence of mappings or a mapping of columns (a pandas DataFrame is one). Every
+    column that the spec's features read must be there; a mapping without one of them means a missing value in
+    that row. Raises DataError on a missing column or one of a type that the spec does not allow.
     """
     spec = state.spec
-    needed = [feature.source for feature in (*spec.fields, *spec.dense)]
+    needed = [field.source for field in spec.fields] + [feature.source for feature in spec.dense]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
     columns, count = _columns(rows, needed, optional)
     hashes: dict[str, Column] = {}
     for field in spec.fields:
-        array = columns[field.source]
-        hashes[field.name] = _hash_lists(array, field.source) if field.multi_valued else _hash(array, field.source)
+        hash_column = _hash_lists if field.multi_valued else _hash
+        hashes[field.name] = hash_column(columns[field.source], field.source)
     numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
     counts = {}
     for frequency in spec.frequencies:
@@ -51,7 +52,6 @@ def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
 
 def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tuple[dict[str, pa.Array], int]:
     """Every needed column and the optional ones that are there, as arrays, and the number of rows."""
-    read: Callable[[str], Any]
     if isinstance(rows, pa.Table):
         names, count, read = rows.column_names, rows.num_rows, rows.column
     elif isinstance(rows, Mapping) or hasattr(rows, "columns"):
@@ -59,17 +59,23 @@ def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tupl
         count = len(read(names[0])) if names else 0
     else:
         names, count = list({name: None for row in rows for name in row}), len(rows)
-        read = lambda name: [row.get(name) for row in rows]  # noqa: E731
+        read = partial(_values, rows)
     if not count:
         return {name: pa.nulls(0) for name in needed}, 0
     missing = sorted(set(needed) - set(names))
     if missing:
-        raise DataError(f"the rows lack the columns {missing}, which the features read; they have {sorted(names)}.")
+        raise DataError(
+            f"the rows lack the columns {missing}, which features read; they have {sorted(names)}."
+        )
     columns = {name: _array(read(name), name) for name in {*needed, *optional} & set(names)}
     lengths = {name: len(array) for name, array in columns.items()}
     if set(lengths.values()) != {count}:
         raise DataError(f"the columns differ in length: {lengths}. Give one value a row in each.")
     return columns, count
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
 
 
 def _array(values: Any, name: str) -> pa.Array:
@@ -93,12 +99,12 @@ def _hash(array: pa.Array, name: str) -> np.ndarray:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-            raise DataError(
-                f"column {name!r} has the type {kind}; a field must be string, integral or boolean. "
-                f"Cast it, or declare it under dense."
-            )
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise DataError(
+            f"column {name!r} has the type {kind}; a field must be string, integral or boolean. "
+            f"Cast it, or declare it under dense."
+        )
     encoded = array.dictionary_encode()
     hashes = np.append(hash_strings(pc.cast(encoded.dictionary, pa.string()).to_pylist()), MISSING)
     return hashes[pc.fill_null(encoded.indices, len(hashes) - 1).to_numpy()]
@@ -122,8 +128,11 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     kind = array.type
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan)
-    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)):
-        raise DataError(f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean.")
+    floating = pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    if not (floating or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise DataError(
+            f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean."
+        )
     if pa.types.is_boolean(kind):
         array = pc.cast(array, pa.int8())
     return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()

@@ -57,7 +57,7 @@ def write_bytes(url: str, content: bytes) -> None:
 
 
 def list_files(url: str, suffix: str = "") -> list[str]:
-    """Files below a folder whose names end in `suffix`, relative to it, sorted; those Spark hides (`_`, `.`) left out."""
+    """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
     fs, path = fsspec.url_to_fs(url)
     prefix = path.rstrip("/") + "/"
     relative = (found.removeprefix(prefix) for found in fs.find(path))
@@ -66,6 +66,15 @@ def list_files(url: str, suffix: str = "") -> list[str]:
         for name in relative
         if name.endswith(suffix) and not any(part.startswith(("_", ".")) for part in name.split("/"))
     )
+
+
+def list_folders(url: str) -> list[str]:
+    """Names of the folders directly below `url`, sorted; none if there is no such folder."""
+    fs, path = fsspec.url_to_fs(url)
+    if not fs.exists(path):
+        return []
+    entries = fs.ls(path, detail=True)
+    return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
 
 def make_folder(url: str) -> None:

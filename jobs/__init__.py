@@ -1,0 +1,1 @@
+"""spark-submit entry points: parse, check, call, report."""

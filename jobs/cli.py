@@ -1,0 +1,45 @@
+"""What every entry point shares: errors for people, exit codes, arguments that are dates."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from functools import wraps
+
+from features.errors import NightjarError
+
+EXIT_ERROR = 2
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def entry_point(main: Main) -> Main:
+    """Make `main(argv)` report a NightjarError as one message on standard error and exit status 2."""
+
+    @wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        try:
+            return main(argv)
+        except NightjarError as error:
+            print(f"{main.__module__.rpartition('.')[2]}: error: {error}", file=sys.stderr)
+            return EXIT_ERROR
+
+    return guarded
+
+
+def day(text: str) -> date:
+    """An argparse type: YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD") from error
+
+
+def days(first: date, last: date) -> list[date]:
+    """Every day from `first` through `last`."""
+    return [first + timedelta(n) for n in range((last - first).days + 1)]

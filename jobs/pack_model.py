@@ -1,0 +1,30 @@
+"""A candidate, its encoder state and the hold-out's golden rows to an artifact that serving loads."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import entry_point
+from serving.pack import pack
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish the artifact, or say why not; what is published already from the same inputs stays."""
+    parser = argparse.ArgumentParser(prog="pack_model", description=__doc__)
+    parser.add_argument("--candidate", required=True, help="what train_model published")
+    parser.add_argument(
+        "--state", required=True, help="the encoder state that the candidate was trained under"
+    )
+    parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
+    parser.add_argument("--output", required=True, help="directory to publish")
+    args = parser.parse_args(argv)
+    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={})
+    print(f"{args.output}: {artifact.model}, {sum(entry.bytes for entry in artifact.files):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

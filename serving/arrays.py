@@ -1,0 +1,33 @@
+"""NumPy files on any file system."""
+
+from __future__ import annotations
+
+import io
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from features import storage
+
+_CHUNK_ROWS = 1 << 16
+
+
+def read_array(url: str) -> np.ndarray:
+    """The array of a .npy file, memory-mapped where the file is local."""
+    fs, path = fsspec.url_to_fs(url)
+    if isinstance(fs, LocalFileSystem):
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    return np.load(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)
+
+
+def write_array(url: str, array: np.ndarray) -> None:
+    """Write a .npy file, whole or not at all."""
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    storage.write_bytes(url, content.getvalue())
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """True if no value is NaN or infinite; a memory-mapped array is read piece by piece."""
+    return all(np.isfinite(array[n : n + _CHUNK_ROWS]).all() for n in range(0, len(array), _CHUNK_ROWS))

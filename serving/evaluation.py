@@ -1,0 +1,66 @@
+"""A comparison of models as a published directory: metrics.json holds it, report.html is drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from features import storage
+from features.manifest import (
+    ArtifactManifest,
+    DatasetManifest,
+    EvaluationManifest,
+    Manifest,
+    begin,
+    commit,
+    describe_files,
+    is_published,
+    manifest_digest,
+    read_manifest,
+    verify,
+)
+from serving.comparison import Evaluation, compare
+from serving.report import render
+
+METRICS = "metrics.json"
+REPORT = "report.html"
+
+
+def evaluate(
+    artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1
+) -> Evaluation:
+    """Compare artifacts (directory by name) on data sets and publish the result at `output_dir`.
+
+    Every artifact is scored on the data set encoded under its own state. If the same inputs are published at
+    `output_dir` already, that result is returned. Raises DataError as serving.comparison.compare does.
+    """
+    inputs = {
+        f"artifact {name}": _digest(directory, ArtifactManifest) for name, directory in artifacts.items()
+    }
+    inputs |= {f"dataset {n}": _digest(directory, DatasetManifest) for n, directory in enumerate(datasets, 1)}
+    if is_published(output_dir) and read_manifest(output_dir, EvaluationManifest).inputs == inputs:
+        return read_evaluation(output_dir)
+    evaluation = compare(artifacts, datasets, threads=threads)
+    begin(output_dir)
+    metrics = evaluation.model_dump_json(indent=1) + "\n"
+    storage.write_bytes(storage.join(output_dir, METRICS), metrics.encode())
+    storage.write_bytes(storage.join(output_dir, REPORT), render(evaluation).encode())
+    manifest = EvaluationManifest(
+        inputs=inputs,
+        files=describe_files(output_dir),
+        first_date=evaluation.first_date,
+        last_date=evaluation.last_date,
+        rows=evaluation.rows,
+    )
+    commit(output_dir, manifest)
+    return evaluation
+
+
+def read_evaluation(directory: str) -> Evaluation:
+    """The figures of a published evaluation. Raises DataError if there is none or if it is damaged."""
+    verify(directory, read_manifest(directory, EvaluationManifest))
+    return Evaluation.model_validate_json(storage.read_bytes(storage.join(directory, METRICS)))
+
+
+def _digest(directory: str, kind: type[Manifest]) -> str:
+    read_manifest(directory, kind)
+    return manifest_digest(directory)

@@ -1,0 +1,170 @@
+"""A published artifact as a function from raw rows to probabilities, without Spark, Horovod or torch.
+
+Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+
+from features import storage
+from features.encoder import Column, Encoder
+from features.errors import DataError
+from features.layout import table_layout
+from features.manifest import ArtifactManifest, StateManifest, read_manifest, verify
+from features.ragged import Ragged
+from features.rows import Rows, hash_rows
+from features.state import FittedState, load_state
+from serving.arrays import read_array
+from serving.tables import EmbeddingTable, WideTable
+
+SCORING = "scoring"
+ENCODER = "encoder"
+GOLDEN_ROWS = "golden/raw.parquet"
+GOLDEN_SCORES = "golden/scores.npy"
+HEAD_INPUTS = ("first_order", "embeddings", "dense")
+BATCH_ROWS = 8192
+
+
+def load(path: str, *, threads: int = 1) -> ServingModel:
+    """Load a published artifact: a local directory or an fsspec URL. Every file's checksum is compared.
+
+    threads: how many of them one call's dense layers use; calls may also come from several threads.
+    Raises DataError if the artifact is missing, damaged or inconsistent.
+    """
+    manifest = read_manifest(path, ArtifactManifest)
+    verify(path, manifest)
+    return open_model(path, manifest, threads=threads)
+
+
+@dataclass(frozen=True)
+class ServingModel:
+    """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads."""
+
+    manifest: ArtifactManifest
+    state: FittedState
+    head: onnxruntime.InferenceSession
+    wide: WideTable | None
+    embeddings: tuple[EmbeddingTable, ...]
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """Names of the encoded columns that make up an example, in the data set's order."""
+        return tuple(c.name for c in self.manifest.columns if c.role in ("field", "cross", "dense"))
+
+    def score(self, rows: Rows) -> np.ndarray:
+        """Probabilities of raw rows: float32[rows].
+
+        rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table.
+        Raises DataError if they lack a column that a feature reads, or hold one of another type.
+        """
+        return self.score_encoded(
+            Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows))
+        )
+
+    def rank(self, rows: Rows) -> np.ndarray:
+        """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
+        return np.argsort(-self.score(rows), kind="stable")
+
+    def score_encoded(self, columns: Mapping[str, Column]) -> np.ndarray:
+        """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
+        missing = [name for name in self.input_columns if name not in columns]
+        if missing:
+            raise DataError(f"the encoded rows lack the columns {missing}, which the model reads.")
+        columns = {name: columns[name] for name in self.input_columns}
+        rows = _rows(next(iter(columns.values())))
+        probabilities = np.empty(rows, dtype=np.float32)
+        for start in range(0, rows, BATCH_ROWS):
+            stop = min(start + BATCH_ROWS, rows)
+            batch = {name: _slice(column, start, stop) for name, column in columns.items()}
+            logit = self._logit(batch, stop - start).astype(np.float64)
+            probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
+        return probabilities
+
+    def _logit(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+        feed: dict[str, np.ndarray] = {}
+        for name in (node.name for node in self.head.get_inputs()):
+            if name == "first_order":
+                assert self.wide is not None
+                feed[name] = self.wide.logit(columns, rows)
+            elif name == "embeddings":
+                feed[name] = self._embed(columns, rows)
+            else:
+                dense = [np.asarray(columns[c.name]) for c in self.manifest.columns if c.role == "dense"]
+                feed[name] = np.stack(dense, axis=1).astype(np.float32, copy=False)
+        return self.head.run(["logit"], feed)[0]
+
+    def _embed(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+        widths = [len(table.slots) * table.weights.shape[1] for table in self.embeddings]
+        pooled = np.empty((rows, sum(widths)), dtype=np.float32)
+        start = 0
+        for table, width in zip(self.embeddings, widths, strict=True):
+            table.write_pooled(columns, pooled[:, start : start + width])
+            start += width
+        return pooled
+
+
+def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) -> ServingModel:
+    """Load an artifact whose files are known to be whole; `load` is for everybody else.
+
+    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape.
+    """
+    head = _open_head(directory, manifest, threads)
+    inputs = {node.name for node in head.get_inputs()}
+    layout = table_layout(manifest.columns)
+    wide = None
+    if "first_order" in inputs:
+        ids, weights = (
+            _array(directory, manifest, f"{SCORING}/wide_{what}.npy") for what in ("ids", "weights")
+        )
+        wide = WideTable(layout, ids, weights)
+    embeddings = []
+    for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():
+        path = f"{SCORING}/embedding_{width}.npy"
+        table = _array(directory, manifest, path)
+        if table.shape != (layout.embedding_rows(width), width):
+            raise DataError(
+                f"{directory}/{path} has the shape {table.shape}; the manifest's columns need "
+                f"{(layout.embedding_rows(width), width)}. Pack the candidate again."
+            )
+        embeddings.append(EmbeddingTable(slots, table))
+    encoder = storage.join(directory, ENCODER)
+    state = load_state(encoder, read_manifest(encoder, StateManifest))
+    return ServingModel(manifest, state, head, wide, tuple(embeddings))
+
+
+def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
+    url = storage.join(directory, _listed(directory, manifest, f"{SCORING}/head.onnx"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in head.get_inputs()]
+    if not set(names) <= set(HEAD_INPUTS):
+        raise DataError(f"{url} asks for the inputs {names}; serving knows {list(HEAD_INPUTS)}.")
+    return head
+
+
+def _array(directory: str, manifest: ArtifactManifest, path: str) -> np.ndarray:
+    return read_array(storage.join(directory, _listed(directory, manifest, path)))
+
+
+def _listed(directory: str, manifest: ArtifactManifest, path: str) -> str:
+    if path not in {entry.path for entry in manifest.files}:
+        raise DataError(f"{directory} has no {path}, which its model needs. Train and pack it again.")
+    return path
+
+
+def _rows(column: Column) -> int:
+    return column.rows if isinstance(column, Ragged) else len(column)
+
+
+def _slice(column: Column, start: int, stop: int) -> Column:
+    if not isinstance(column, Ragged):
+        return column[start:stop]
+    offsets = column.offsets[start : stop + 1]
+    return Ragged(column.values[offsets[0] : offsets[-1]], offsets - offsets[0])

@@ -1,0 +1,186 @@
+"""The report's figures as inline SVG that takes its colours from the page: right in light and in dark.
+
+Matplotlib draws in placeholder colours; `_svg` replaces each by a CSS variable of the report's template.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from serving.comparison import LOGIT_EDGES, Evaluation, ModelEvaluation
+
+SERIES = 6
+MARKERS = "osD^vP"
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (8, 3)))
+LOGIT_TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+
+_INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
+_SERIES = [f"#0a0a{n + 10:02x}" for n in range(SERIES)]
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid"} | {c: f"series-{n}" for n, c in enumerate(_SERIES)}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "figure.facecolor": "none",
+    "lines.markersize": 4.5,
+    "lines.linewidth": 1.6,
+}
+
+
+class _Drawing:
+    """A figure in the making and, once drawn, its SVG."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self.svg = ""
+
+
+def calibration(evaluation: Evaluation) -> str:
+    """Mean label over mean score in bins of equal weight; the diagonal is perfect calibration."""
+    with _drawing("calibration", "Calibration curve of every model against the diagonal") as drawing:
+        axes = drawing.axes
+        bins = [b for model in evaluation.models.values() for b in model.calibration]
+        top = 1.05 * max(max(b.mean_score, b.mean_label) for b in bins) or 1.0
+        axes.plot([0, top], [0, top], color=_MUTED, linewidth=1)
+        for n, model in enumerate(evaluation.models.values()):
+            axes.plot(
+                [b.mean_score for b in model.calibration],
+                [b.mean_label for b in model.calibration],
+                **_line(n),
+            )
+        axes.set(xlabel="mean score", ylabel="mean label", xlim=(0, top), ylim=(0, top))
+    return drawing.svg
+
+
+def distribution(evaluation: Evaluation) -> str:
+    """Share of the impressions by score, on a logit axis."""
+    with _drawing("distribution", "Distribution of every model's scores") as drawing:
+        axes = drawing.axes
+        shares = np.array([model.distribution for model in evaluation.models.values()])
+        used = np.flatnonzero(shares.sum(axis=0))
+        for n, share in enumerate(shares):
+            axes.stairs(
+                share, LOGIT_EDGES, color=_SERIES[n % SERIES], linestyle=DASHES[n % SERIES], linewidth=1.6
+            )
+        positions = [float(np.log(p / (1 - p))) for p in LOGIT_TICKS]
+        axes.set_xticks(positions, [f"{100 * p:g}%" for p in LOGIT_TICKS])
+        axes.set(xlabel="score (logit scale)", ylabel="share of impressions", ylim=(0, None))
+        axes.set_xlim(LOGIT_EDGES[max(used[0] - 2, 0)], LOGIT_EDGES[min(used[-1] + 3, len(LOGIT_EDGES) - 1)])
+    return drawing.svg
+
+
+def lift(evaluation: Evaluation) -> str:
+    """Mean label of each tenth of the impressions over the mean label of all; the best scored come first."""
+    with _drawing("lift", "Lift by decile of every model") as drawing:
+        axes = drawing.axes
+        axes.axhline(1.0, color=_MUTED, linewidth=1)
+        for n, model in enumerate(evaluation.models.values()):
+            lifts = _lifts(model)
+            axes.plot(range(1, len(lifts) + 1), lifts, **_line(n))
+        axes.set(xlabel="decile of the score, 1 = highest", ylabel="lift over the base rate", ylim=(0, None))
+        axes.set_xticks(range(1, 11))
+    return drawing.svg
+
+
+def losses(evaluation: Evaluation) -> str:
+    """Log loss of every model, and the floor where the truth is known."""
+    with _drawing("losses", "Log loss of every model against the floor") as drawing:
+        axes = drawing.axes
+        names = list(evaluation.models)
+        for n, model in enumerate(evaluation.models.values()):
+            axes.plot([model.metrics.log_loss], [n], **_line(n) | {"markersize": 8})
+        floors = [
+            m.metrics.bayes_log_loss
+            for m in evaluation.models.values()
+            if m.metrics.bayes_log_loss is not None
+        ]
+        if floors:
+            axes.axvline(floors[0], color=_INK, linewidth=1.2)
+            axes.annotate(
+                "floor",
+                xy=(floors[0], 1),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(4, -4),
+                textcoords="offset points",
+                va="top",
+            )
+        axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set(xlabel="log loss (nats)", ylim=(len(names) - 0.5, -0.5))
+        axes.margins(x=0.12)
+        axes.locator_params(axis="x", nbins=5)
+    return drawing.svg
+
+
+def swatch(number: int) -> str:
+    """The legend's sample of a model's line and marker."""
+    with _drawing(f"swatch{number}", "", size=(0.5, 0.2)) as drawing:
+        drawing.axes.plot([0, 0.5, 1], [0, 0, 0], **_line(number), markevery=[1])
+        drawing.axes.set_axis_off()
+    return drawing.svg
+
+
+def _line(number: int) -> dict[str, Any]:
+    n = number % SERIES
+    return {"color": _SERIES[n], "marker": MARKERS[n], "linestyle": DASHES[n]}
+
+
+def _lifts(model: ModelEvaluation) -> list[float]:
+    base_rate = model.metrics.base_rate
+    return [b.mean_label / base_rate if base_rate else 0.0 for b in reversed(model.deciles)]
+
+
+def _shortened(name: str, limit: int = 18) -> str:
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+@contextmanager
+def _drawing(name: str, label: str, size: tuple[float, float] = (4.7, 3.3)) -> Iterator[_Drawing]:
+    """Axes to draw on; the SVG is in the drawing afterwards. size: inches; label: empty for an ornament."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        drawing = _Drawing(figure.add_subplot())
+        yield drawing
+        stream = io.StringIO()
+        figure.savefig(
+            stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    drawing.svg = _svg(stream.getvalue(), name, label)
+
+
+def _svg(document: str, name: str, label: str) -> str:
+    """Matplotlib's document as an element of a page: no prolog, no links, the page's colours, its own ids."""
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", document[document.index("<svg") :])
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{name}-", svg)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg \1 {_described(label)}>", svg, count=1)
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var(--{variable})")
+    return svg
+
+
+def _described(label: str) -> str:
+    return f'role="img" aria-label="{html.escape(label)}"' if label else 'aria-hidden="true"'

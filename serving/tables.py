@@ -1,0 +1,104 @@
+"""The artifact's two kinds of table, read-only: wide weights and embeddings.
+
+Shapes: B rows of a batch, N values of a column (B, or more where it is multi-valued), D width of an embedding
+table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.encoder import Column, find
+from features.errors import DataError
+from features.layout import BIAS, Slot, TableLayout
+from features.ragged import Ragged
+from features.spec import Pooling
+
+DENSE_VECTOR_ROWS = 2**24
+
+
+class WideTable:
+    """Weights by coordinate; a coordinate that the artifact does not list weighs 0."""
+
+    def __init__(self, layout: TableLayout, ids: np.ndarray, weights: np.ndarray) -> None:
+        """ids: int64[n], ascending; weights: float32[n]. Below 2^24 rows they become a vector (64 MB)."""
+        if ids.shape != weights.shape or ids.ndim != 1:
+            raise DataError(
+                f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}."
+            )
+        if len(ids) and (ids[0] < 0 or ids[-1] >= layout.wide_rows or np.any(np.diff(ids) <= 0)):
+            raise DataError(f"the wide table's ids must ascend within [0, {layout.wide_rows}).")
+        self._slots = layout.wide
+        self._ids, self._weights = ids, weights
+        self._vector: np.ndarray | None = None
+        if layout.wide_rows < DENSE_VECTOR_ROWS:
+            self._vector = np.zeros(layout.wide_rows, dtype=np.float32)
+            self._vector[ids] = weights
+
+    def lookup(self, coordinates: np.ndarray) -> np.ndarray:
+        """Weight of each coordinate: float32[n] from int64[n]."""
+        if self._vector is not None:
+            return self._vector[coordinates]
+        position, found = find(self._ids, coordinates)
+        weights = np.zeros(len(coordinates), dtype=np.float32)
+        weights[found] = self._weights[position[found]]
+        return weights
+
+    def logit(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+        """bias + sum of w_j x_j: float32[B], summed in float64. x_j: 1 for an id, a dense column's value."""
+        logit = np.full(rows, self.lookup(np.array([BIAS]))[0], dtype=np.float64)
+        for slot in self._slots:
+            column = columns[slot.column.name]
+            if isinstance(column, Ragged):
+                weights = self.lookup(_rows_of(slot, column.values))
+                logit += np.bincount(column.row_of_value, weights, minlength=rows)
+            elif slot.column.role == "dense":
+                logit += column * self.lookup(np.array([slot.offset])).astype(np.float64)
+            else:
+                logit += self.lookup(_rows_of(slot, column))
+        return logit.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Embeddings of all fields of one width. weights: float32[rows, D], memory-mapped where it is local."""
+
+    slots: tuple[Slot, ...]
+    weights: np.ndarray
+
+    def write_pooled(self, columns: Mapping[str, Column], out: np.ndarray) -> None:
+        """Fill out, float32[B, D * slots], with one vector a row and field, in the order of the slots."""
+        width = self.weights.shape[1]
+        for n, slot in enumerate(self.slots):
+            column = columns[slot.column.name]
+            target = out[:, n * width : (n + 1) * width]
+            if isinstance(column, Ragged):
+                target[:] = pool(
+                    self.weights[_rows_of(slot, column.values)], column.offsets, slot.column.pooling
+                )
+            else:
+                target[:] = self.weights[_rows_of(slot, column)]
+
+
+def pool(vectors: np.ndarray, offsets: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """One vector for each list of vectors: float32[B, D] from float32[N, D]; zeros for an empty list.
+
+    sum; mean: sum / n; sqrtn: sum / sqrt(n), for a list of n.
+    """
+    lengths = np.diff(offsets)
+    filled = lengths > 0
+    pooled = np.zeros((len(lengths), vectors.shape[1]), dtype=np.float32)
+    if filled.any():
+        pooled[filled] = np.add.reduceat(vectors, offsets[:-1][filled], axis=0)
+    if pooling == "mean":
+        pooled /= np.maximum(lengths, 1)[:, None].astype(np.float32)
+    elif pooling == "sqrtn":
+        pooled /= np.sqrt(np.maximum(lengths, 1))[:, None].astype(np.float32)
+    return pooled
+
+
+def _rows_of(slot: Slot, ids: np.ndarray) -> np.ndarray:
+    return ids.astype(np.int64) + slot.offset

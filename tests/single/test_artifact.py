@@ -1,0 +1,209 @@
+"""Packing a candidate: what goes in, what is refused, and that nothing half-made is ever published."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from serving_kit import World, make_candidate, make_world
+
+import serving
+from features.errors import DataError
+from features.manifest import (
+    ArtifactManifest,
+    CandidateManifest,
+    DatasetManifest,
+    commit,
+    describe_files,
+    is_published,
+    read_manifest,
+)
+from jobs.pack_model import main
+from serving import dry_run
+from serving.pack import pack
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def pack_it(world: World, output: Path) -> ArtifactManifest:
+    return pack(world.candidate, world.state, world.holdout, str(output), lineage={"night": "2024-05-03"})
+
+
+def republish(
+    directory: str, kind: type[CandidateManifest] | type[DatasetManifest], **changes: object
+) -> None:
+    """Write the manifest again, for the files as they are now."""
+    manifest = read_manifest(directory, kind)
+    commit(directory, manifest.model_copy(update={"files": describe_files(directory), **changes}))
+
+
+def with_golden_scores(world: World, root: Path, scores: np.ndarray) -> World:
+    candidate = make_candidate(root, world.state, world.model, scores)
+    return World(world.state, world.holdout, candidate, world.rows, world.model)
+
+
+def test_an_artifact_holds_what_scoring_needs_and_nothing_else(world: World, tmp_path: Path):
+    manifest = pack_it(world, tmp_path / "artifact")
+    top = {path.partition("/")[0] for path in (entry.path for entry in manifest.files)}
+    assert top == {"scoring", "encoder", "golden"}
+    assert manifest.lineage["night"] == "2024-05-03"
+    assert manifest.lineage["settings"] == {"epochs": 1}
+    weights = np.load(tmp_path / "artifact/scoring/wide_weights.npy")
+    ids = np.load(tmp_path / "artifact/scoring/wide_ids.npy")
+    assert np.all(weights != 0)
+    assert list(ids) == sorted(i for i, weight in world.model.wide.items() if weight)
+
+
+def test_the_same_inputs_give_the_same_bytes_wherever_they_are(world: World, tmp_path: Path):
+    pack_it(world, tmp_path / "one/artifact")
+    moved = tmp_path / "elsewhere"
+    for name in ("state", "holdout", "candidate"):
+        shutil.copytree(tmp_path / name, moved / name)
+    again = World(
+        str(moved / "state"), str(moved / "holdout"), str(moved / "candidate"), world.rows, world.model
+    )
+    pack_it(again, tmp_path / "two")
+    one, two = (tmp_path / name for name in ("one/artifact", "two"))
+    assert (one / "manifest.json").read_bytes() == (two / "manifest.json").read_bytes()
+    assert str(tmp_path) not in (one / "manifest.json").read_text()
+
+
+def test_packing_again_returns_what_is_published(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = pack_it(world, tmp_path / "artifact")
+    monkeypatch.setattr(dry_run, "run", lambda *_: pytest.fail("packed again"))
+    assert pack_it(world, tmp_path / "artifact") == first
+
+
+def test_another_candidate_never_overwrites_an_artifact(world: World, tmp_path: Path):
+    pack_it(world, tmp_path / "artifact")
+    other = make_world(tmp_path / "other", seed=2)
+    with pytest.raises(DataError, match="published already"):
+        pack_it(other, tmp_path / "artifact")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda scores: scores + np.eye(1, len(scores), 3)[0] * 1e-4,
+            r"1 of 16 golden scores differ .* row 3",
+        ),
+        (
+            lambda scores: np.where(np.arange(len(scores)) == 2, np.nan, scores),
+            "1 of 16 .* not probabilities",
+        ),
+        (lambda scores: scores + 1.0, "16 of 16 golden scores are not probabilities"),
+        (lambda scores: scores[:-1], "16 golden rows but 15 golden scores"),
+    ],
+    ids=["wrong", "nan", "above one", "too few"],
+)
+def test_wrong_golden_scores_are_refused_and_nothing_is_published(
+    world: World, tmp_path: Path, change, message
+):
+    scores = change(world.model.score(world.rows[:16]))
+    wrong = with_golden_scores(world, tmp_path / "wrong", scores)
+    with pytest.raises(DataError, match=f"(?s)nothing was published.*{message}"):
+        pack_it(wrong, tmp_path / "artifact")
+    assert not is_published(str(tmp_path / "artifact"))
+
+
+def test_infinite_weights_are_refused_even_where_no_golden_row_meets_them(world: World, tmp_path: Path):
+    path = Path(world.candidate) / "scoring/embedding_2.npy"
+    table = np.load(path)
+    table[-1] = np.inf
+    np.save(path, table)
+    republish(world.candidate, CandidateManifest)
+    with pytest.raises(DataError, match=r"embedding_2\.npy holds NaN or infinite"):
+        pack_it(world, tmp_path / "artifact")
+    assert not is_published(str(tmp_path / "artifact"))
+
+
+def test_tables_that_do_not_fit_the_columns_are_refused(world: World, tmp_path: Path):
+    path = Path(world.candidate) / "scoring/embedding_2.npy"
+    np.save(path, np.load(path)[:-1])
+    republish(world.candidate, CandidateManifest)
+    with pytest.raises(DataError, match=r"embedding_2\.npy has the shape"):
+        pack_it(world, tmp_path / "artifact")
+
+
+def test_a_head_that_asks_for_a_missing_table_is_refused(world: World, tmp_path: Path):
+    (Path(world.candidate) / "scoring/wide_ids.npy").unlink()
+    (Path(world.candidate) / "scoring/wide_weights.npy").unlink()
+    republish(world.candidate, CandidateManifest)
+    with pytest.raises(DataError, match=r"has no scoring/wide_ids\.npy"):
+        pack_it(world, tmp_path / "artifact")
+
+
+def test_inputs_that_do_not_belong_together_are_refused_with_every_reason(world: World, tmp_path: Path):
+    columns = world.columns
+    narrower = (*columns[:4], columns[4].model_copy(update={"size": 3}), *columns[5:])
+    republish(world.candidate, CandidateManifest, state="0" * 64, columns=narrower)
+    for path in (Path(world.holdout) / "golden").iterdir():
+        path.unlink()
+    republish(world.holdout, DatasetManifest)
+    with pytest.raises(DataError) as caught:
+        pack_it(world, tmp_path / "artifact")
+    message = str(caught.value)
+    assert "the candidate was made with the state 000000000000" in message
+    assert f"the candidate's columns ['{columns[4].name}'] are not what the state gives" in message
+    assert "the hold-out lacks ['golden/raw.parquet', 'golden/encoded.parquet']" in message
+
+
+def test_an_encoder_that_disagrees_with_spark_is_named_by_column(world: World, tmp_path: Path):
+    path = Path(world.holdout) / "golden/encoded.parquet"
+    table = pq.read_table(path)
+    ids = table.column("f_item").to_numpy().copy()
+    ids[0] += 1
+    index = table.column_names.index("f_item")
+    pq.write_table(table.set_column(index, "f_item", [ids]), path)
+    republish(world.holdout, DatasetManifest)
+    with pytest.raises(DataError, match=r"otherwise than Spark did, in the columns \['f_item'\]"):
+        pack_it(world, tmp_path / "artifact")
+
+
+def test_a_damaged_candidate_is_named(world: World, tmp_path: Path):
+    with (Path(world.candidate) / "scoring/head.onnx").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(DataError, match=r"damaged: \['scoring/head.onnx'\]"):
+        pack_it(world, tmp_path / "artifact")
+
+
+def test_a_killed_pack_publishes_nothing_and_the_next_one_ends_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dry_run, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack_it(world, tmp_path / "artifact")
+    assert not is_published(str(tmp_path / "artifact"))
+    (tmp_path / "artifact/scoring/left_over.bin").write_bytes(b"x")
+    assert pack_it(world, tmp_path / "artifact") == pack_it(world, tmp_path / "again")
+    assert not (tmp_path / "artifact/scoring/left_over.bin").exists()
+
+
+def test_the_job_publishes_and_reports_errors_by_exit_status(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = [
+        "--candidate",
+        world.candidate,
+        "--state",
+        world.state,
+        "--output",
+        str(tmp_path / "artifact"),
+    ]
+    assert main([*arguments, "--holdout", world.holdout]) == 0
+    assert serving.load(str(tmp_path / "artifact")).score(world.rows).shape == (len(world.rows),)
+    assert main([*arguments, "--holdout", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.startswith("pack_model: error: ")
