@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """One local Spark session for the whole run; imported here so that tests without Spark never load it."""
+    # The first JIT tier only: tests run much code once, and compiling it well costs more than it saves.
+    jvm = "--driver-memory 1g --driver-java-options -XX:TieredStopAtLevel=1"
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[2] {jvm} pyspark-shell")
+    from jobs.spark_session import spark_session
+
+    with spark_session("tests", shuffle_partitions=2) as session:
+        yield session
