@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from features.layout import Column
 from features.spec import FeatureSpec, Strict, digest, explain
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT: Final = 1
 
 
 class FileEntry(Strict):

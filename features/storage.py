@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 _CHUNK = 1 << 20
@@ -22,24 +23,27 @@ def join(root: str, *parts: str) -> str:
 
 def open_binary(url: str) -> BinaryIO:
     """Open for reading. Raises FileNotFoundError."""
-    return fsspec.open(url, "rb").open()
+    fs, path = _file_system(url)
+    stream: BinaryIO = fs.open(path, "rb")
+    return stream
 
 
 def read_bytes(url: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
-    with open_binary(url) as stream:
-        return stream.read()
+    fs, path = _file_system(url)
+    content: bytes = fs.cat_file(path)
+    return content
 
 
 def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     return bool(fs.exists(path))
 
 
 def write_bytes(url: str, content: bytes) -> None:
     """Write a file that readers see either whole or not at all, and that survives a crash once written."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, content)
         return
@@ -58,7 +62,7 @@ def write_bytes(url: str, content: bytes) -> None:
 
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     prefix = path.rstrip("/") + "/"
     relative = (found.removeprefix(prefix) for found in fs.find(path))
     return sorted(
@@ -70,7 +74,7 @@ def list_files(url: str, suffix: str = "") -> list[str]:
 
 def list_folders(url: str) -> list[str]:
     """Names of the folders directly below `url`, sorted; none if there is no such folder."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     if not fs.exists(path):
         return []
     entries = fs.ls(path, detail=True)
@@ -79,20 +83,20 @@ def list_folders(url: str) -> list[str]:
 
 def make_folder(url: str) -> None:
     """Make a folder and its parents where the file system has such a thing."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     fs.makedirs(path, exist_ok=True)
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens if it is not there."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     if fs.exists(path):
         fs.rm(path, recursive=True)
 
 
 def copy(source: str, target: str) -> None:
     """Copy one file, also between file systems."""
-    fs, path = fsspec.url_to_fs(target)
+    fs, path = _file_system(target)
     fs.makedirs(fs._parent(path), exist_ok=True)
     with open_binary(source) as reader, fs.open(path, "wb") as writer:
         while chunk := reader.read(_CHUNK):
@@ -101,9 +105,9 @@ def copy(source: str, target: str) -> None:
 
 def move(source: str, target: str) -> None:
     """Move one file within a file system."""
-    fs, path = fsspec.url_to_fs(target)
+    fs, path = _file_system(target)
     fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.mv(fsspec.url_to_fs(source)[1], path)
+    fs.mv(_file_system(source)[1], path)
 
 
 def sha256(url: str) -> str:
@@ -117,7 +121,7 @@ def sha256(url: str) -> str:
 
 def size(url: str) -> int:
     """Length of a file in bytes."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = _file_system(url)
     return int(fs.size(path))
 
 
@@ -125,3 +129,9 @@ def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
     """Checksums of several files, read side by side."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(sha256, urls))
+
+
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and the path on it. Listings are not cached: another process may have moved a pointer since."""
+    fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    return fs, path

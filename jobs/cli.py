@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import wraps
+from typing import Protocol
 
 from features.errors import NightjarError
 
 EXIT_ERROR = 2
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """An entry point: the command line's arguments (sys.argv's if None) to an exit status."""
+
+    __module__: str
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def entry_point(main: Main) -> Main:

@@ -1,0 +1,207 @@
+"""The registry: published models under one root, and the pointer that says which of them is the champion.
+
+    <root>/<version>/                artifacts, immutable (features.manifest)
+    <root>/history/<sequence>.json   every move of the pointer, as it was written
+    <root>/champion.json             the pointer: the last move
+
+The pointer alone decides. A move writes its history entry first and the pointer after, so that every entry up
+to the pointer's sequence is there; a kill in between leaves an entry that no pointer reaches, which the next
+move overwrites. Any number of readers may look on; moves and prunes are for one process at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import fsspec
+from pydantic import Field, ValidationError
+
+from features import storage
+from features.errors import DataError, UsageError
+from features.manifest import MANIFEST, ArtifactManifest, is_published, manifest_digest, read_manifest, verify
+from features.spec import Strict, explain
+
+POINTER = "champion.json"
+HISTORY = "history"
+PRUNING = f"{HISTORY}/pruning.json"
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Strict)
+
+
+class Pointer(Strict):
+    """A move of the champion pointer.
+
+    digest: sha256 of the version's manifest. reason: who or what decided. sequence: counts the moves from 1.
+    previous: sequence of the move that made the champion before, None for the first; a rollback takes it over
+    from the move that it returns to.
+    """
+
+    version: str = Field(min_length=1)
+    digest: str
+    reason: str
+    sequence: int = Field(ge=1)
+    previous: int | None = None
+
+
+class Pruning(Strict):
+    """Versions that a prune has begun to remove."""
+
+    versions: tuple[str, ...]
+
+
+def champion(root: str) -> Pointer | None:
+    """The champion; None before the first promotion. Raises DataError if the pointer is damaged."""
+    return _read(storage.join(root, POINTER), Pointer)
+
+
+def versions(root: str) -> list[str]:
+    """Published versions, the latest published first."""
+    suffix = f"/{MANIFEST}"
+    published_at = {}
+    for path in storage.list_files(root, suffix):
+        version = path.removesuffix(suffix)
+        if "/" not in version:
+            with suppress(FileNotFoundError):  # pruned since it was listed
+                published_at[version] = _modified(storage.join(root, path))
+    return sorted(published_at, key=lambda version: (published_at[version], version), reverse=True)
+
+
+def promote(root: str, version: str, reason: str) -> Pointer:
+    """Make `version` the champion, after every file of it has been compared with its manifest.
+
+    Nothing is written if it is the champion already. Raises UsageError if `version` is not published under
+    `root`, DataError if it is damaged or is not an artifact.
+    """
+    current = champion(root)
+    digest = _verified(root, version)
+    if current is not None and (current.version, current.digest) == (version, digest):
+        return current
+    last = current.sequence if current else 0
+    move = Pointer(version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None)
+    return _move(root, move)
+
+
+def rollback(root: str, reason: str = "rollback") -> Pointer:
+    """Return to the version that was champion before. Repeated, it goes back further and never forth.
+
+    Raises UsageError if there is none or if it was pruned, DataError if it was damaged or changed since.
+    """
+    current = champion(root)
+    if current is None:
+        raise UsageError(f"{root} has no champion to roll back from. Promote a version first.")
+    target = _before(root, current)
+    if target is None:
+        raise UsageError(f"{root} had no champion before {current.version}. Promote one of {versions(root)}.")
+    if _verified(root, target.version) != target.digest:
+        raise DataError(f"{target.version} has changed since it was champion. Promote it by name, if it is wanted.")
+    return _move(root, target.model_copy(update={"sequence": current.sequence + 1, "reason": reason}))
+
+
+def prune(root: str, keep_last: int) -> list[str]:
+    """Remove all versions but the `keep_last` latest published, the champion and the one before it.
+
+    Returns the removed versions, with those that a killed prune had begun to remove. A version stops being
+    published before its files go. Raises UsageError if keep_last is negative.
+    """
+    if keep_last < 0:
+        raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
+    current = champion(root)
+    before = _before(root, current) if current else None
+    kept = {pointer.version for pointer in (current, before) if pointer}
+    begun = _read(storage.join(root, PRUNING), Pruning)
+    remnants = [v for v in begun.versions if not is_published(storage.join(root, v))] if begun else []
+    doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
+    if doomed:
+        _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
+        for version in doomed:
+            storage.remove(storage.join(root, version, MANIFEST))
+            storage.remove(storage.join(root, version))
+    storage.remove(storage.join(root, PRUNING))
+    return doomed
+
+
+def load_champion(root: str) -> str:
+    """The champion's directory, its manifest checked against the pointer. DataError if there is none."""
+    return with_champion(root, lambda directory: directory)
+
+
+def with_champion(root: str, use: Callable[[str], T]) -> T:
+    """`use(directory of the champion)`, again with the new champion if that fails and the pointer has moved.
+
+    So a reader that is overtaken by promotions and a prune never sees half a model. Raises DataError if there
+    is no champion or if it is damaged, and whatever `use` raises while the pointer stands still.
+    """
+    pointer = champion(root)
+    while pointer is not None:
+        try:
+            directory = storage.join(root, pointer.version)
+            _require_digest(directory, pointer)
+            return use(directory)
+        except Exception:  # whatever `use` makes of files that vanish
+            moved = champion(root)
+            if moved == pointer:
+                raise
+            pointer = moved
+    raise DataError(f"{root} has no champion. Promote a version first.")
+
+
+def _move(root: str, move: Pointer) -> Pointer:
+    """Record a move, then make it."""
+    _write(_entry(root, move.sequence), move)
+    _write(storage.join(root, POINTER), move)
+    return move
+
+
+def _entry(root: str, sequence: int) -> str:
+    return storage.join(root, HISTORY, f"{sequence:06d}.json")
+
+
+def _before(root: str, current: Pointer) -> Pointer | None:
+    """The move that a rollback returns to: the last of another version that was not rolled back itself."""
+    pointer = current
+    while pointer.previous is not None:
+        entry = _read(_entry(root, pointer.previous), Pointer)
+        if entry is None:
+            raise DataError(f"{_entry(root, pointer.previous)} is missing. Promote a version by name instead.")
+        if entry.version != current.version:
+            return entry
+        pointer = entry
+    return None
+
+
+def _verified(root: str, version: str) -> str:
+    """The digest of a version's manifest, after all its files were compared with it."""
+    published = versions(root)
+    if version not in published:
+        raise UsageError(f"{root} holds no published version {version!r}; it holds {published}.")
+    directory = storage.join(root, version)
+    verify(directory, read_manifest(directory, ArtifactManifest))
+    return manifest_digest(directory)
+
+
+def _require_digest(directory: str, pointer: Pointer) -> None:
+    if not is_published(directory):
+        raise DataError(f"the champion {directory} is not published. Restore it, or promote a version.")
+    if manifest_digest(directory) != pointer.digest:
+        raise DataError(f"the champion {directory} has changed since. Restore it, or promote a version.")
+
+
+def _modified(url: str) -> float:
+    fs, path = fsspec.url_to_fs(url)
+    return float(fs.modified(path).timestamp())
+
+
+def _read(url: str, model: type[S]) -> S | None:
+    try:
+        return model.model_validate_json(storage.read_bytes(url))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DataError(explain(error, url)) from error
+
+
+def _write(url: str, value: Strict) -> None:
+    storage.write_bytes(url, (value.model_dump_json(indent=1) + "\n").encode())
