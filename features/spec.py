@@ -219,7 +219,12 @@ def digest(value: Any) -> str:
 def explain(error: ValidationError, source: str) -> str:
     """Every problem of a pydantic error, one a line, each with its path: for people."""
     lines = []
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    wrong_lists = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
+    for problem in problems:
+        # pydantic also finds a list too short when it has dropped the items that are wrong.
+        if problem["type"] == "too_short" and problem["loc"] in wrong_lists:
+            continue
         path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {path}: unknown key; remove it or correct its spelling")

@@ -1,0 +1,250 @@
+"""The whole of build_features: plan (no Spark), then fill in what is not published yet.
+
+    aggregates/date=D-<key>/       counts of one day
+    states/through=B-<key>/        the encoder's state, fitted on the training days
+    datasets/train-A..B-<key>/     the training days, encoded under that state
+    datasets/holdout-E-<key>/      the day after, encoded under the same state, with golden rows
+
+Every key is a digest of the spec, of the logs that went in and of the settings: a plan knows all directories.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from features import storage
+from features.aggregate import check_values, publish_aggregates
+from features.dataset import publish_dataset
+from features.errors import DataError, UsageError
+from features.fit import publish_state
+from features.logs import LogPartition, check_logs, dates_between, day_after
+from features.manifest import (
+    AggregateManifest,
+    DatasetManifest,
+    is_published,
+    key_of,
+    manifest_digest,
+    read_manifest,
+)
+from features.spec import FeatureSpec
+
+log = logging.getLogger(__name__)
+
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file (\S+?)\.\s+SQLSTATE")
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How rows are spread over files: max(min_files, rows / rows_per_file)."""
+
+    min_files: int = 8
+    rows_per_file: int = 50_000
+
+
+@dataclass(frozen=True)
+class BuiltFeatures:
+    """The published directories. holdout_dir is None if no hold-out day was asked for."""
+
+    state_dir: str
+    train_dir: str
+    holdout_dir: str | None
+
+    def directories(self) -> list[str]:
+        """Those that were asked for."""
+        return [self.state_dir, self.train_dir, *([self.holdout_dir] if self.holdout_dir else [])]
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What to build from which logs, and where.
+
+    history: the training days and the days before them. aggregate_dirs: by date, of every day.
+    """
+
+    spec: FeatureSpec
+    output: str
+    settings: BuildSettings
+    history: tuple[LogPartition, ...]
+    train: tuple[LogPartition, ...]
+    holdout: LogPartition | None
+    aggregate_dirs: dict[str, str]
+    built: BuiltFeatures
+
+    @property
+    def days(self) -> tuple[LogPartition, ...]:
+        """Every day of the plan, the hold-out day included."""
+        return self.history + ((self.holdout,) if self.holdout else ())
+
+    def is_built(self) -> bool:
+        """True if nothing is left to do."""
+        return all(is_published(directory) for directory in self.built.directories())
+
+
+def plan_build(
+    spec: FeatureSpec,
+    logs: str,
+    output: str,
+    *,
+    train_from: str,
+    train_to: str,
+    history_from: str | None = None,
+    holdout: str | None = None,
+    settings: BuildSettings | None = None,
+) -> BuildPlan:
+    """Check dates and logs, and name the directories. Reads Parquet footers only.
+
+    history_from: first day of vocabularies and counts (train_from if None). holdout: the day after train_to.
+    Raises UsageError and DataError.
+    """
+    settings = settings or BuildSettings()
+    if settings.min_files < 1 or settings.rows_per_file < 1:
+        raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
+    train_dates = dates_between(train_from, train_to)
+    history_dates = dates_between(history_from or train_from, train_to)
+    if history_dates[0] > train_dates[0]:
+        raise UsageError(f"--history-from {history_from} is later than --train-from {train_from}. Give an earlier day.")
+    next_day = day_after(train_to)
+    if holdout not in (None, next_day):
+        raise UsageError(
+            f"--holdout {holdout} is not the day after --train-to {train_to}, as of which the state's counts "
+            f"are. Give --holdout {next_day}."
+        )
+    partitions = check_logs(logs, [*history_dates, *([holdout] if holdout else [])], spec)
+    history = tuple(partitions[: len(history_dates)])
+    train = history[-len(train_dates) :]
+    last = partitions[-1] if holdout else None
+
+    aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
+    state_key = key_of(
+        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=train_from
+    )
+
+    def dataset(name: str, days: Sequence[LogPartition]) -> str:
+        logs_of_days = [day.fingerprint for day in days]
+        key = key_of(state=state_key, logs=logs_of_days, files=[settings.min_files, settings.rows_per_file])
+        return storage.join(output, "datasets", f"{name}-{key}")
+
+    return BuildPlan(
+        spec=spec,
+        output=output,
+        settings=settings,
+        history=history,
+        train=train,
+        holdout=last,
+        aggregate_dirs={
+            day: storage.join(output, "aggregates", f"date={day}-{key}") for day, key in aggregate_keys.items()
+        },
+        built=BuiltFeatures(
+            state_dir=storage.join(output, "states", f"through={train_to}-{state_key}"),
+            train_dir=dataset(f"train-{train_from}..{train_to}", train),
+            holdout_dir=dataset(f"holdout-{holdout}", [last]) if last else None,
+        ),
+    )
+
+
+def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
+    """Publish whatever of the plan is not published yet.
+
+    Raises DataError: before anything is published if the logs hold values that cannot be used, and whenever Spark
+    cannot read a file.
+    """
+    with _damage_reported():
+        return _build(spark, plan)
+
+
+def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
+    """Encode days of a plan under a state that was fitted before them; the data set's directory.
+
+    For comparisons: a champion on the days that its successor is judged by, or a test period of several days. Frequency
+    counts are those of each row's own day, as in every data set. Raises DataError as `build` does.
+    """
+    days = [day for day in plan.days if day.date in dates]
+    key = key_of(
+        state=manifest_digest(state_dir),
+        logs=[day.fingerprint for day in plan.days],
+        files=[plan.settings.min_files, plan.settings.rows_per_file],
+    )
+    directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")
+    if _is_missing(directory):
+        with _damage_reported():
+            _dataset(spark, plan, directory, days, _aggregate(spark, plan), state_dir, golden=False)
+    return directory
+
+
+@contextmanager
+def _damage_reported() -> Iterator[None]:
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        unreadable = _UNREADABLE.search(str(error))
+        if unreadable is None:
+            raise
+        raise DataError(
+            f"{unreadable[1]} is damaged: Spark cannot read its rows, although its footer is whole. Restore it."
+        ) from error
+
+
+def _aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
+    """The counts of every day of the plan, by directory, after those that are missing were published."""
+    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
+    log.info("checking and counting %d of %d days", len(new), len(plan.days))
+    totals = check_values(spark, plan.spec, new)
+    publish_aggregates(spark, plan.spec, {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new})
+    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
+
+
+def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
+    built = plan.built
+    if plan.is_built():
+        log.info("nothing to do: everything is published already")
+        return built
+    aggregates = _aggregate(spark, plan)
+    of_history = dict(list(aggregates.items())[: len(plan.history)])
+
+    if _is_missing(built.state_dir):
+        publish_state(spark, plan.spec, built.state_dir, of_history, plan.train)
+    if _is_missing(built.train_dir):
+        _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, golden=False)
+    if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):
+        _dataset(spark, plan, built.holdout_dir, [plan.holdout], aggregates, built.state_dir, golden=True)
+    return built
+
+
+def report(built: BuiltFeatures) -> str:
+    """The published paths and their row counts, for people."""
+    lines = [f"state    {built.state_dir}"]
+    for name, directory in (("train", built.train_dir), ("holdout", built.holdout_dir)):
+        if directory:
+            manifest = read_manifest(directory, DatasetManifest)
+            files = len(manifest.data_files)
+            lines.append(f"{name:8} {directory}: {manifest.rows} rows, {manifest.positives} positives, {files} files")
+    return "\n".join(lines)
+
+
+def _is_missing(directory: str) -> bool:
+    published = is_published(directory)
+    log.info("%s %s", "published already:" if published else "building", directory)
+    return not published
+
+
+def _dataset(
+    spark: SparkSession,
+    plan: BuildPlan,
+    directory: str,
+    days: Sequence[LogPartition],
+    aggregates: dict[str, AggregateManifest],
+    state_dir: str,
+    *,
+    golden: bool,
+) -> None:
+    rows = sum(day.rows for day in days)
+    files = max(plan.settings.min_files, -(-rows // plan.settings.rows_per_file))
+    publish_dataset(spark, directory, state_dir, days, aggregates, files=files, golden=golden)

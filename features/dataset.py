@@ -1,0 +1,221 @@
+"""Logs and a fitted state to a published data set: encoded rows in shuffled files, and golden rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from features import storage
+from features.aggregate import FREQUENCY_SCHEMA
+from features.encoder import Column as Encoded
+from features.encoder import Counts, Encoder, HashedBatch
+from features.layout import Column, dataset_columns
+from features.logs import LogPartition, read_logs
+from features.manifest import (
+    AggregateManifest,
+    DatasetManifest,
+    StateManifest,
+    begin,
+    commit,
+    describe_files,
+    manifest_digest,
+    read_manifest,
+)
+from features.point_in_time import count_column, counts_by_day, with_counts, with_so_far
+from features.ragged import Ragged, offsets_of
+from features.rows import so_far_columns
+from features.spark_rows import ROW_HASH, hashed
+from features.spec import FeatureSpec
+from features.state import FREQUENCY, load_encoder_state
+from features.tables import read_daily, write_table
+
+DATA = "data"
+GOLDEN_RAW = "golden/raw.parquet"
+GOLDEN_ENCODED = "golden/encoded.parquet"
+GOLDEN_ROWS = 64
+
+_ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(), "truth": pa.float64()}
+_FEATURE_TYPES = {"field": pa.int32(), "cross": pa.int32(), "dense": pa.float32()}
+
+
+def publish_dataset(
+    spark: SparkSession,
+    directory: str,
+    state_directory: str,
+    days: Sequence[LogPartition],
+    aggregates: Mapping[str, AggregateManifest],
+    *,
+    files: int,
+    golden: bool,
+) -> None:
+    """Encode and publish the rows of `days`.
+
+    aggregates: by directory, of the days themselves and of every day that their counts look back to.
+    files: how many to spread the rows over. golden: write golden rows too, of the last day.
+    """
+    state = read_manifest(state_directory, StateManifest)
+    spec = state.spec
+    columns = dataset_columns(spec, state.vocabulary_sizes)
+    counts = {
+        f.name: counts_by_day(read_daily(spark, aggregates, f"{FREQUENCY}/{f.name}", FREQUENCY_SCHEMA), f)
+        for f in spec.frequencies
+    }
+    begin(directory)
+    tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
+    rows = add_counts(add_so_far(reduce(DataFrame.unionAll, tables), spec), spec, counts)
+    written = write_table(encode(shuffle(rows, files), state_directory, columns), directory, DATA)
+    if golden:
+        last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
+        raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
+        written |= {
+            path: _write_arrow(table, storage.join(directory, path))
+            for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded))
+        }
+    by_date = {manifest.date: manifest for manifest in aggregates.values()}
+    manifest = DatasetManifest(
+        inputs={f"logs/date={day.date}": day.fingerprint for day in days}
+        | {"states/" + state_directory.rpartition("/")[2]: manifest_digest(state_directory)},
+        files=describe_files(directory, written),
+        spec_fingerprint=spec.fingerprint,
+        state=manifest_digest(state_directory),
+        first_date=days[0].date,
+        last_date=days[-1].date,
+        rows=sum(by_date[day.date].rows for day in days),
+        positives=sum(by_date[day.date].positives for day in days),
+        columns=columns,
+    )
+    commit(directory, manifest)
+
+
+def add_so_far(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """`with_so_far` of every frequency. Row count unchanged."""
+    return reduce(with_so_far, spec.frequencies, rows)
+
+
+def add_counts(rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFrame]) -> DataFrame:
+    """`with_counts` of every frequency; counts by frequency name. Row count unchanged."""
+    return reduce(lambda table, f: with_counts(table, f, counts[f.name]), spec.frequencies, rows)
+
+
+def shuffle(rows: DataFrame, files: int) -> DataFrame:
+    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random."""
+    ties = [name for name in rows.columns if name != ROW_HASH]
+    return rows.repartition(files, ROW_HASH).sortWithinPartitions(ROW_HASH, *ties)
+
+
+def encode(rows: DataFrame, state_directory: str, columns: Sequence[Column]) -> DataFrame:
+    """Encode hashed rows with their counts under a published state.
+
+    Out: `columns` (features.layout), never null, the rows in their order within each partition.
+    """
+    schema = arrow_schema(columns)
+    return rows.mapInArrow(_encode_with(state_directory, schema), from_arrow_schema(schema))
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Names and types of an encoded table."""
+    fields = []
+    for column in columns:
+        kind = _ROLE_TYPES.get(column.role) or _FEATURE_TYPES[column.role]
+        if column.multi_valued:
+            kind = pa.list_(pa.field("element", kind, nullable=False))
+        fields.append(pa.field(column.name, kind, nullable=False))
+    return pa.schema(fields)
+
+
+def golden_sources(spec: FeatureSpec) -> list[str]:
+    """The raw columns that the features read, without repeats."""
+    return list(dict.fromkeys([field.source for field in spec.fields] + [d.source for d in spec.dense]))
+
+
+def golden_rows(
+    spark: SparkSession,
+    rows: DataFrame,
+    spec: FeatureSpec,
+    counts: Mapping[str, DataFrame],
+    state_directory: str,
+    columns: Sequence[Column],
+) -> tuple[pa.Table, pa.Table]:
+    """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
+
+    In: a hashed table of one whole day that keeps `golden_sources`.
+    """
+    largest = rows.select(ROW_HASH).orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
+    assert largest is not None
+    few = add_counts(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]), spec, counts)
+    table = few.orderBy(ROW_HASH).limit(GOLDEN_ROWS).toArrow()
+    so_far = [name for f in spec.frequencies if f.as_of == "impression" for name in so_far_columns(f)]
+    raw = table.select([*golden_sources(spec), *so_far])
+    prefixed = [name for name in table.column_names if ":" in name and name not in golden_sources(spec)]
+    again = spark.createDataFrame(table.select(prefixed)).coalesce(1)
+    return raw, encode(again, state_directory, columns).toArrow()
+
+
+def _write_arrow(table: pa.Table, url: str) -> int:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(url, sink.getvalue().to_pybytes())
+    return int(table.num_rows)
+
+
+def _encode_with(
+    state_directory: str, schema: pa.Schema
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        encoder = _encoder(state_directory)
+        for batch in batches:
+            yield encode_batch(encoder, batch, schema)
+
+    return encode_batches
+
+
+@cache
+def _encoder(state_directory: str) -> Encoder:
+    """Once per worker process: a published state never changes."""
+    manifest = read_manifest(state_directory, StateManifest)
+    return Encoder(manifest.spec, load_encoder_state(state_directory, manifest))
+
+
+def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Hashed rows with their counts to encoded rows, in the same order."""
+    spec = encoder.spec
+    encoded = encoder.encode(
+        HashedBatch(
+            rows=batch.num_rows,
+            hashes={field.name: _from_arrow(batch.column(f"h:{field.name}")) for field in spec.fields},
+            numbers={feature.name: batch.column(f"n:{feature.name}").to_numpy() for feature in spec.dense},
+            counts={
+                (f.name, window): Counts(
+                    batch.column(count_column(f, window, "impressions")).to_numpy(),
+                    batch.column(count_column(f, window, "positives")).to_numpy(),
+                )
+                for f in spec.frequencies
+                for window in f.windows
+            },
+        )
+    )
+    arrays = [
+        _to_arrow(encoded[field.name], field.type) if field.name in encoded else batch.column(f"row:{field.name}")
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _from_arrow(array: pa.Array) -> Encoded:
+    if pa.types.is_list(array.type):
+        return Ragged(array.flatten().to_numpy(), offsets_of(pc.list_value_length(array).to_numpy()))
+    return array.to_numpy()
+
+
+def _to_arrow(column: Encoded, kind: pa.DataType) -> pa.Array:
+    if isinstance(column, Ragged):
+        return pa.ListArray.from_arrays(column.offsets.astype(np.int32), column.values).cast(kind)
+    return pa.array(column, type=kind)

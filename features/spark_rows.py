@@ -1,0 +1,87 @@
+"""Spark's host stage: raw log rows to hashed columns, by native expressions only. The twin of features.rows.
+
+Columns of a hashed table (prefixes keep them apart from raw columns that travel along):
+
+    row:hash   bigint    hash of every column that the spec reads and of the date: shuffles, breaks ties
+    row:day    int       days since 1970-01-01
+    row:micros bigint    microseconds since 1970-01-01 UTC
+    row:label  float     0 or 1; row:weight float, row:truth double, row:group bigint hash, if any
+    h:<field>  bigint    hash, 42 if missing; array<bigint> without missing values if multi-valued
+    n:<dense>  double    NaN if missing
+
+None is null, except label, weight, truth and micros of rows that features.aggregate.check_values refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from features.logs import DAY
+from features.spec import CategoricalField, FeatureSpec, Frequency
+
+ROW_HASH = "row:hash"
+MICROS = "row:micros"
+LABEL = "row:label"
+ROLES = {"label": "float", "weight": "float", "group": "bigint", "truth": "double"}
+
+
+def hashed(log: DataFrame, spec: FeatureSpec, keep: Sequence[str] = ()) -> DataFrame:
+    """Hash raw rows.
+
+    In:  raw rows and their `DAY`, from features.logs.read_logs.
+    Out: the hashed table of the module's docstring, then the raw columns `keep`. Row count unchanged.
+    """
+    columns = [
+        row_hash(spec).alias(ROW_HASH),
+        F.col(DAY),
+        F.unix_micros(source(spec.timestamp).cast("timestamp")).alias(MICROS),
+    ]
+    for role, kind in ROLES.items():
+        if column := getattr(spec, role):
+            value = hash_value(source(column)) if role == "group" else source(column).cast(kind)
+            columns.append(value.alias(f"row:{role}"))
+    columns += [hash_field(field).alias(f"h:{field.name}") for field in spec.fields]
+    columns += [
+        F.coalesce(source(feature.source).cast("double"), F.lit(float("nan"))).alias(f"n:{feature.name}")
+        for feature in spec.dense
+    ]
+    return log.select(*columns, *(source(name) for name in keep))
+
+
+def source(name: str) -> Column:
+    """The raw column with exactly this name, dots and all."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def hash_value(value: Column) -> Column:
+    """features.hashing.hash_strings(canonical(value)): bigint, 42 if missing."""
+    return F.xxhash64(value.cast("string"))
+
+
+def hash_field(field: CategoricalField) -> Column:
+    """bigint, or array<bigint> (nulls dropped, null list empty) if multi-valued."""
+    if not field.multi_valued:
+        return hash_value(source(field.source))
+    return F.coalesce(F.transform(values_of(field), hash_value), F.array().cast("array<bigint>"))
+
+
+def values_of(field: CategoricalField) -> Column:
+    """The values of a multi-valued field as array<string> without nulls."""
+    return F.array_compact(source(field.source).cast("array<string>"))
+
+
+def key_of_frequency(frequency: Frequency) -> Column:
+    """features.hashing.combine of the key's hashed fields: bigint."""
+    return F.xxhash64(*(F.col(f"h:{name}") for name in frequency.keys))
+
+
+def row_hash(spec: FeatureSpec) -> Column:
+    """bigint, a function of the columns that the spec reads and of the day.
+
+    xxhash64 skips nulls, so each column is told apart from its neighbour by whether it is null.
+    """
+    columns = [source(name) for name in spec.source_columns()]
+    return F.xxhash64(*columns, *(column.isNull() for column in columns), F.col(DAY))
