@@ -1,0 +1,59 @@
+"""Logs to features: daily counts, the encoder's state, encoded data sets.
+
+    spark-submit jobs/build_features.py --config conf/app_store.yaml --logs logs --output features \\
+        --train-from 2026-01-05 --train-to 2026-01-11 --holdout 2026-01-12
+
+PYTHONPATH must hold the repository, on executors too (spark.executorEnv.PYTHONPATH, or --py-files). What is
+published already is found again and left alone. Exit status 2, with a message, if the input cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from features.build import BuildPlan, BuildSettings, build, plan_build, report
+from features.spec import FeatureSpec, load_yaml
+from jobs.cli import entry_point
+from jobs.spark_session import spark_session
+
+
+def plan_from(argv: Sequence[str] | None) -> BuildPlan:
+    """Parse and check everything that can be checked without Spark."""
+    parser = argparse.ArgumentParser(prog="build_features", description=__doc__)
+    parser.add_argument("--config", required=True, help="YAML file; the feature spec is its section `features`")
+    parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
+    parser.add_argument("--output", required=True, help="folder to publish into")
+    parser.add_argument("--train-from", required=True, metavar="DATE", help="first training day")
+    parser.add_argument("--train-to", required=True, metavar="DATE", help="last training day")
+    parser.add_argument("--history-from", metavar="DATE", help="first day of vocabularies and counts")
+    parser.add_argument("--holdout", metavar="DATE", help="the day after the last training day")
+    parser.add_argument("--min-files", type=int, default=BuildSettings.min_files)
+    parser.add_argument("--rows-per-file", type=int, default=BuildSettings.rows_per_file)
+    args = parser.parse_args(argv)
+    return plan_build(
+        load_yaml(args.config, FeatureSpec, "features"),
+        args.logs,
+        args.output,
+        train_from=args.train_from,
+        train_to=args.train_to,
+        history_from=args.history_from,
+        holdout=args.holdout,
+        settings=BuildSettings(args.min_files, args.rows_per_file),
+    )
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build what is not published yet and print where everything is."""
+    plan = plan_from(argv)
+    if not plan.is_built():
+        with spark_session("build_features") as spark:
+            build(spark, plan)
+    print(report(plan.built))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

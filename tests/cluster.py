@@ -1,0 +1,66 @@
+"""A cluster in one process: workers are threads that meet at a barrier. For tests of everything but Horovod."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from training.collective import Received
+
+T = TypeVar("T")
+
+
+class _Meeting:
+    def __init__(self, size: int) -> None:
+        self.barrier = threading.Barrier(size, timeout=120)
+        self.desk: list[list[list[Tensor]]] = [[] for _ in range(size)]
+
+
+class ThreadCollective:
+    """training.collective.Collective among threads."""
+
+    def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
+        self.rank, self.size, self._meeting = rank, size, meeting
+
+    def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+        """See Collective."""
+        parts = [list(tensor.split(list(rows))) for tensor, rows in zip(tensors, splits, strict=True)]
+        theirs = self._swap(parts)
+        mine = [[parts[t][self.rank] for parts in theirs] for t in range(len(tensors))]
+        return [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
+
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+        """See Collective."""
+        total = torch.stack([parts[0][0] for parts in self._swap([[tensor.clone()]])]).sum(dim=0)
+        return tensor.copy_(total)
+
+    def barrier(self) -> None:
+        """See Collective."""
+        self._meeting.barrier.wait()
+
+    def _swap(self, mine: list[list[Tensor]]) -> list[list[list[Tensor]]]:
+        self._meeting.desk[self.rank] = mine
+        self.barrier()
+        everything = list(self._meeting.desk)
+        self.barrier()
+        return everything
+
+
+def run_cluster(world: int, function: Callable[[ThreadCollective], T]) -> list[T]:
+    """Call `function` in `world` workers at once; what each returned, by rank."""
+    meeting = _Meeting(world)
+
+    def work(rank: int) -> T:
+        try:
+            return function(ThreadCollective(rank, world, meeting))
+        except BaseException:
+            meeting.barrier.abort()
+            raise
+
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(work, range(world)))

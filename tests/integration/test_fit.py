@@ -1,0 +1,122 @@
+"""Fitting the encoder's state: ids for ever, boundaries that only the rows decide."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feature_logs import SPEC, days, make_day, write_day, write_logs
+from pyspark.sql import SparkSession
+
+from features.build import build, plan_build
+from features.encoder import FIRST_ID
+from features.fit import quantile_boundaries, vocabulary
+from features.hashing import hash_strings
+from features.logs import check_logs
+from features.manifest import StateManifest, read_manifest
+from features.state import load_state
+
+Daily = dict[int, Counter[str]]
+
+
+def daily_counts(seed: int) -> Daily:
+    rng = random.Random(seed)
+    return {day: Counter(f"v{int(rng.expovariate(0.01))}" for _ in range(400)) for day in (3, 4, 6, 7)}
+
+
+def fit(spark: SparkSession, daily: Daily, min_count: int) -> dict[str, tuple[int, int]]:
+    """Id and impressions of each value."""
+    values = [(day, value, n) for day, counts in daily.items() for value, n in counts.items()]
+    random.Random(len(values)).shuffle(values)
+    table = pa.table(
+        {
+            "day": pa.array([day for day, _, _ in values], pa.int32()),
+            "hash": hash_strings([value for _, value, _ in values]),
+            "value": [value for _, value, _ in values],
+            "impressions": [n for _, _, n in values],
+        }
+    )
+    found = vocabulary(spark.createDataFrame(table), min_count).toArrow().to_pylist()
+    assert all(hash_strings([row["value"]])[0] == row["hash"] for row in found)
+    return {row["value"]: (row["id"], row["impressions"]) for row in found}
+
+
+def by_hand(daily: Mapping[int, Counter[str]], min_count: int) -> dict[str, tuple[int, int]]:
+    """Day by day, each day's newcomers in the order of their hashes."""
+    ids: dict[str, int] = {}
+    seen: Counter[str] = Counter()
+    for day in sorted(daily):
+        seen += daily[day]
+        newcomers = [value for value, n in seen.items() if n >= min_count and value not in ids]
+        hashes = dict(zip(newcomers, hash_strings(newcomers).tolist(), strict=True))
+        for value in sorted(newcomers, key=lambda v: hashes[v]):
+            ids[value] = FIRST_ID + len(ids)
+    return {value: (number, seen[value]) for value, number in ids.items()}
+
+
+@pytest.mark.parametrize("min_count", [1, 3])
+def test_all_days_at_once_give_the_ids_that_day_by_day_gives(spark: SparkSession, min_count: int) -> None:
+    daily = daily_counts(min_count)
+    assert fit(spark, daily, min_count) == by_hand(daily, min_count)
+
+
+def test_a_later_day_only_appends_ids(spark: SparkSession) -> None:
+    daily = daily_counts(9)
+    before = fit(spark, {day: daily[day] for day in (3, 4, 6)}, 2)
+    after = fit(spark, daily, 2)
+    assert {value: after[value][0] for value in before} == {value: number for value, (number, _) in before.items()}
+    assert sorted(number for number, _ in after.values()) == list(range(FIRST_ID, FIRST_ID + len(after)))
+    assert len(after) > len(before)
+
+
+def test_boundaries_are_the_quantiles_of_the_known_values(spark: SparkSession, tmp_path: Path) -> None:
+    dates = days("2026-03-01", 2)
+    spec = SPEC.model_copy(update={"dense": SPEC.dense[:1]})
+    logs = write_logs(tmp_path / "logs", dates, rows=70)
+    partitions = check_logs(str(logs), dates, spec)
+    prices = [p for day in dates for p in make_day(day, 70)["price"].to_pylist() if p is not None and p == p]
+    expected = np.percentile(np.clip(prices, -1.7976931348623157e308, 1.7976931348623157e308), [20, 40, 60, 80])
+    np.testing.assert_allclose(quantile_boundaries(spark, spec, partitions)["price"], expected, rtol=1e-12)
+
+
+def test_boundaries_of_a_sample_do_not_depend_on_how_the_log_is_cut(spark: SparkSession, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(update={"dense": SPEC.dense[:1]})
+    table = make_day("2026-03-01", 4000)
+    uniform = np.random.default_rng(5).random(4000)
+    table = table.set_column(table.column_names.index("price"), "price", pa.array(uniform))
+    fitted = []
+    for name, files, order in (("a", 1, slice(None)), ("b", 3, slice(None, None, -1))):
+        write_day(tmp_path / name, "2026-03-01", table.take(np.arange(4000)[order]), files)
+        partitions = check_logs(str(tmp_path / name), ["2026-03-01"], spec)
+        fitted.append(quantile_boundaries(spark, spec, partitions, sample_rows=1000)["price"])
+    assert fitted[0] == fitted[1]
+    # Four standard deviations of a quantile's rank in a sample of about 1000 rows.
+    np.testing.assert_allclose(fitted[0], [0.2, 0.4, 0.6, 0.8], atol=4 * 0.5 / 1000**0.5)
+
+
+def test_columns_without_a_single_value_can_be_fitted(spark: SparkSession, tmp_path: Path) -> None:
+    spec = SPEC.model_copy(
+        update={"fields": SPEC.fields[:2], "dense": SPEC.dense[:1], "crosses": (), "frequencies": ()}
+    )
+    table = make_day("2026-03-01", 5)
+    for name in ("user", "price"):
+        index = table.column_names.index(name)
+        table = table.set_column(index, name, pa.nulls(5, table.schema.field(name).type))
+    write_day(tmp_path / "logs", "2026-03-01", table)
+    plan = plan_build(
+        spec, str(tmp_path / "logs"), str(tmp_path / "out"), train_from="2026-03-01", train_to="2026-03-01"
+    )
+    built = build(spark, plan)
+    manifest = read_manifest(built.state_dir, StateManifest)
+    assert manifest.vocabulary_sizes["user"] == FIRST_ID
+    assert manifest.boundaries["price"] == (0.0, 0.0, 0.0, 0.0)
+    assert load_state(built.state_dir, manifest).encoder.vocabularies["user"].size == FIRST_ID
+    data = pa.concat_tables([pq.ParquetFile(path).read() for path in Path(built.train_dir, "data").iterdir()])
+    assert data["f_user"].to_pylist() == [0] * 5
+    assert data["d_price_missing"].to_pylist() == [1.0] * 5

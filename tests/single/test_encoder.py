@@ -1,0 +1,203 @@
+"""The encoder against row-by-row Python, written from the papers' formulas."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.encoder import (
+    MISSING_ID,
+    OOV_ID,
+    Counts,
+    CountTable,
+    Encoder,
+    EncoderState,
+    HashedBatch,
+    Vocabulary,
+    fit_boundaries,
+)
+from features.hashing import MISSING, combine
+from features.layout import dataset_columns, table_layout
+from features.ragged import Ragged, offsets_of
+from features.spec import FeatureSpec
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "name": "s",
+        "label": "y",
+        "timestamp": "t",
+        "fields": [{"name": "a"}, {"name": "b", "wide": False}, {"name": "m", "multi_valued": True, "embedding": 4}],
+        "dense": [
+            {"name": "q", "quantiles": 5, "missing_value": 0.25},
+            {"name": "l", "transform": "log", "missing_indicator": False},
+            {"name": "i", "transform": "identity"},
+        ],
+        "crosses": [
+            {"name": "ab", "fields": ["a", "b"], "buckets": 64},
+            {"name": "am", "fields": ["a", "m"], "buckets": 64},
+            {"name": "mmb", "fields": ["m", "b", "a"], "buckets": 8},
+        ],
+        "frequencies": [
+            {
+                "name": "f",
+                "keys": ["a"],
+                "statistics": ["impressions", "positives", "rate", "log_odds", "log_count"],
+                "prior": 0.2,
+                "strength": 3.0,
+            }
+        ],
+    }
+)
+BOUNDARIES = np.array([-1.0, 0.0, 0.0, 2.5])
+KNOWN = {-5: 4, 7: 2, 9: 3}
+VOCABULARY = Vocabulary(np.array(sorted(KNOWN)), np.array([KNOWN[h] for h in sorted(KNOWN)], dtype=np.int32))
+ENCODER = Encoder(SPEC, EncoderState(dict.fromkeys("abm", VOCABULARY), {"q": BOUNDARIES}))
+
+hashes = st.sampled_from([-5, 7, 9, 11, int(MISSING), 2**62])
+numbers = st.none() | st.floats(allow_nan=False) | st.sampled_from([-1.0, 0.0, 2.5])
+rows_of = st.lists(
+    st.fixed_dictionaries(
+        {
+            "a": hashes,
+            "b": hashes,
+            "m": st.lists(hashes.filter(lambda h: h != MISSING), max_size=4),
+            "q": numbers,
+            "l": numbers,
+            "i": numbers,
+            "n": st.integers(0, 10**9),
+            "k": st.floats(0, 1),
+        }
+    ),
+    max_size=12,
+)
+
+
+def encode(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    lists = [row["m"] for row in rows]
+    flat = np.array([h for row in lists for h in row], dtype=np.int64)
+    shown = np.array([row["n"] for row in rows], dtype=np.int64)
+    positive = np.array([int(row["n"] * row["k"]) for row in rows], dtype=np.int64)
+    batch = HashedBatch(
+        rows=len(rows),
+        hashes={
+            "a": np.array([row["a"] for row in rows], dtype=np.int64),
+            "b": np.array([row["b"] for row in rows], dtype=np.int64),
+            "m": Ragged(flat, offsets_of(np.array([len(row) for row in lists], dtype=np.int64))),
+        },
+        numbers={x: np.array([math.nan if r[x] is None else r[x] for r in rows], dtype=np.float64) for x in "qli"},
+        counts={("f", "all"): Counts(shown, positive)},
+    )
+    columns = {}
+    for name, column in ENCODER.encode(batch).items():
+        if isinstance(column, Ragged):
+            assert column.values.dtype == np.int32
+            bounds = column.offsets.tolist()
+            columns[name] = [column.values[a:b].tolist() for a, b in pairwise(bounds)]
+        else:
+            assert column.dtype == (np.float32 if name.startswith("d_") else np.int32)
+            columns[name] = column.tolist()
+    return columns
+
+
+def id_of(h: int) -> int:
+    return MISSING_ID if h == MISSING else KNOWN.get(h, OOV_ID)
+
+
+def bucket(parts: tuple[int, ...], buckets: int) -> int:
+    return int(combine([np.array([part], dtype=np.int64) for part in parts])[0]) % buckets
+
+
+def float32(x: float) -> float:
+    largest = float(np.finfo(np.float32).max)
+    return float(np.float32(min(max(x, -largest), largest)))
+
+
+def quantile(x: float) -> float:
+    """(i - 1) / (n_q - 1) for x in the i-th of n_q quantiles."""
+    i = 1 + sum(1 for boundary in BOUNDARIES if x >= boundary)
+    return (i - 1) / (len(BOUNDARIES) + 1 - 1)
+
+
+@given(rows_of)
+def test_ids_are_looked_up_row_by_row(rows: list[dict[str, Any]]) -> None:
+    columns = encode(rows)
+    assert columns["f_a"] == [id_of(row["a"]) for row in rows]
+    assert columns["f_m"] == [sorted({id_of(h) for h in row["m"]}) for row in rows]
+
+
+@given(rows_of)
+def test_a_cross_has_one_conjunction_for_each_choice_of_its_sides(rows: list[dict[str, Any]]) -> None:
+    columns = encode(rows)
+    assert columns["x_ab"] == [bucket((row["a"], row["b"]), 64) for row in rows]
+    assert columns["x_am"] == [sorted({bucket((row["a"], h), 64) for h in row["m"]}) for row in rows]
+    for row, found in zip(rows, columns["x_mmb"], strict=True):
+        choices = product(row["m"], [row["b"]], [row["a"]])
+        assert found == sorted({bucket(choice, 8) for choice in choices})
+
+
+@given(rows_of)
+def test_numbers_are_transformed_row_by_row(rows: list[dict[str, Any]]) -> None:
+    columns = encode(rows)
+    assert columns["d_q"] == [float32(0.25 if r["q"] is None else quantile(r["q"])) for r in rows]
+    assert columns["d_q_missing"] == [float(r["q"] is None) for r in rows]
+    assert columns["d_i"] == [float32(0.0 if r["i"] is None else r["i"]) for r in rows]
+    assert columns["d_i_missing"] == [float(r["i"] is None) for r in rows]
+    logs = [0.0 if r["l"] is None else math.copysign(math.log1p(abs(r["l"])), r["l"]) for r in rows]
+    np.testing.assert_allclose(columns["d_l"], [float32(x) for x in logs], rtol=1e-7)
+    assert "d_l_missing" not in columns
+
+
+@given(rows_of)
+def test_frequency_statistics_follow_their_formulas(rows: list[dict[str, Any]]) -> None:
+    columns = encode(rows)
+    for n, row in enumerate(rows):
+        shown, positive = row["n"], int(row["n"] * row["k"])
+        rate = (positive + 0.2 * 3.0) / (shown + 3.0)
+        expected = {
+            "impressions": shown,
+            "positives": positive,
+            "rate": rate,
+            "log_odds": math.log(rate / (1 - rate)) - math.log(0.2 / 0.8),
+            "log_count": math.log1p(shown),
+        }
+        for name, value in expected.items():
+            assert columns[f"d_f_all_{name}"][n] == pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+def test_the_columns_come_in_the_order_of_the_data_set() -> None:
+    names = [c.name for c in dataset_columns(SPEC, dict.fromkeys("abm", VOCABULARY.size))]
+    assert list(encode([])) == names[1:]
+    assert names[0] == "label"
+
+
+def test_an_unseen_key_has_no_counts() -> None:
+    table = CountTable(np.array([-3, 8]), Counts(np.array([5, 6]), np.array([1, 2])))
+    found = table.lookup(np.array([8, 7, -3, 99])) + table.lookup(np.array([8, 8, 8, 8]))
+    assert found.impressions.tolist() == [12, 6, 11, 6]
+    assert found.positives.tolist() == [4, 2, 3, 2]
+    empty = CountTable(np.zeros(0, np.int64), Counts(np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    assert empty.lookup(np.array([1])).impressions.tolist() == [0]
+
+
+def test_boundaries_are_ascending_and_zero_where_nothing_was_seen() -> None:
+    assert fit_boundaries(np.array([2.0, 1.0, 1.0])).tolist() == [1.0, 1.0, 2.0]
+    assert fit_boundaries(np.array([math.nan, math.nan])).tolist() == [0.0, 0.0]
+
+
+def test_tables_lay_the_columns_side_by_side_without_overlap() -> None:
+    columns = dataset_columns(SPEC, {"a": 5, "b": 6, "m": 7})
+    layout = table_layout(columns)
+    taken = [0] + [slot.offset + n for slot in layout.wide for n in range(slot.size)]
+    assert taken == list(range(layout.wide_rows))
+    assert "f_b" not in [slot.column.name for slot in layout.wide]
+    assert {width: [(s.column.name, s.offset) for s in slots] for width, slots in layout.embeddings.items()} == {
+        4: [("f_m", 0)],
+        16: [("f_a", 0), ("f_b", 5)],
+    }
+    assert (layout.embedding_rows(4), layout.embedding_rows(16)) == (7, 11)

@@ -1,0 +1,122 @@
+"""Serving's host stage: raw requests in several shapes to one hashed batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from features.encoder import Counts, CountTable, EncoderState
+from features.errors import DataError
+from features.hashing import MISSING, combine, hash_strings
+from features.ragged import Ragged
+from features.rows import hash_rows
+from features.spec import FeatureSpec
+from features.state import FittedState
+
+SPEC = FeatureSpec.model_validate(
+    {
+        "name": "s",
+        "label": "y",
+        "timestamp": "t",
+        "fields": [{"name": "user"}, {"name": "size"}, {"name": "tags", "multi_valued": True}],
+        "dense": [{"name": "price"}],
+        "frequencies": [
+            {"name": "day", "keys": ["user"], "prior": 0.5},
+            {"name": "now", "keys": ["user", "size"], "prior": 0.5, "as_of": "impression"},
+        ],
+    }
+)
+REQUEST: list[dict[str, Any]] = [
+    {"user": "ann", "size": 3, "tags": ["x", None, "y"], "price": 1.5},
+    {"user": None, "size": None, "tags": None, "price": None},
+    {"user": "", "size": -1, "tags": [], "price": float("nan")},
+]
+USERS = hash_strings(["ann", None, ""])
+SIZES = hash_strings(["3", None, "-1"])
+
+
+def table(keys: np.ndarray) -> CountTable:
+    order = np.argsort(keys)
+    return CountTable(keys[order], Counts(np.array([10, 20])[order], np.array([1, 2])[order]))
+
+
+STATE = FittedState(
+    SPEC,
+    EncoderState({}, {}),
+    {("day", "all"): table(combine([USERS[:2]])), ("now", "all"): table(combine([USERS[:2], SIZES[:2]]))},
+)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        REQUEST,
+        pd.DataFrame(REQUEST).astype({"size": "Int64"}),
+        pa.Table.from_pylist(REQUEST),
+        pa.concat_tables(
+            [pa.Table.from_pylist(REQUEST[:1]), pa.Table.from_pylist(REQUEST[1:])], promote_options="permissive"
+        ),
+        {name: [row[name] for row in REQUEST] for name in REQUEST[0]},
+        [{k: v for k, v in row.items() if v is not None} for row in REQUEST],
+    ],
+    ids=["mappings", "pandas", "arrow", "chunks", "columns", "sparse mappings"],
+)
+def test_every_shape_of_request_gives_the_same_batch(rows: Any) -> None:
+    batch = hash_rows(STATE, rows)
+    assert batch.rows == 3
+    for name, expected in (("user", USERS), ("size", SIZES)):
+        column = batch.hashes[name]
+        assert isinstance(column, np.ndarray)
+        np.testing.assert_array_equal(column, expected)
+        assert column[1] == MISSING
+    tags = batch.hashes["tags"]
+    assert isinstance(tags, Ragged)
+    np.testing.assert_array_equal(tags.values, hash_strings(["x", "y"]))
+    assert tags.offsets.tolist() == [0, 2, 2, 2]
+    np.testing.assert_array_equal(batch.numbers["price"], [1.5, np.nan, np.nan])
+    assert batch.counts["day", "all"].impressions.tolist() == [10, 20, 0]
+    assert batch.counts["now", "all"].positives.tolist() == [1, 2, 0]
+
+
+def test_todays_counts_in_a_request_are_added() -> None:
+    today = [{"now_impressions_so_far": 4, "now_positives_so_far": 3}, {}, {"now_impressions_so_far": 1}]
+    batch = hash_rows(STATE, [row | more for row, more in zip(REQUEST, today, strict=True)])
+    assert batch.counts["now", "all"].impressions.tolist() == [14, 20, 1]
+    assert batch.counts["now", "all"].positives.tolist() == [4, 2, 0]
+    assert batch.counts["day", "all"].impressions.tolist() == [10, 20, 0]
+
+
+def test_a_batch_may_be_empty() -> None:
+    empty = pa.Table.from_pylist(REQUEST).slice(0, 0)
+    assert hash_rows(STATE, empty).rows == 0
+    assert hash_rows(STATE, []).rows == 0
+
+
+def test_missing_columns_are_named() -> None:
+    with pytest.raises(DataError) as caught:
+        hash_rows(STATE, [{"user": "ann", "tags": []}])
+    assert str(caught.value) == (
+        "the rows lack the columns ['price', 'size'], which features read; they have ['tags', 'user']."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"user": 1.5}, "column 'user' has the type double; a field must be string, integral or boolean"),
+        ({"tags": "x"}, "column 'tags' has the type string; a multi-valued field must be a list"),
+        ({"price": "1"}, "column 'price' has the type string; a dense feature must be integral, floating or boolean"),
+    ],
+)
+def test_a_column_of_a_wrong_type_is_named(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        hash_rows(STATE, [REQUEST[0] | change])
+
+
+def test_a_column_of_mixed_types_is_named() -> None:
+    with pytest.raises(DataError, match=r"column 'user' mixes types: .* Give every value the same type"):
+        hash_rows(STATE, [REQUEST[0], REQUEST[0] | {"user": 3}])

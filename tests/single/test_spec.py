@@ -1,0 +1,125 @@
+"""A feature spec is checked as a whole: every mistake at once, with its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features.errors import SpecError
+from features.spec import FeatureSpec, load_yaml
+
+GOOD: dict[str, Any] = {
+    "name": "shop",
+    "label": "clicked",
+    "timestamp": "at",
+    "fields": [{"name": "user"}, {"name": "app", "column": "app_id"}, {"name": "tags", "multi_valued": True}],
+    "dense": [{"name": "price"}, {"name": "age", "missing_indicator": False}],
+    "crosses": [{"name": "user_app", "fields": ["user", "app"]}, {"name": "user_tags", "fields": ["user", "tags"]}],
+    "frequencies": [{"name": "seen", "keys": ["app"], "windows": ["7d", "all"], "statistics": ["rate"], "prior": 0.1}],
+}
+
+
+def load(tmp_path: Path, document: Any, section: str | None = "features") -> FeatureSpec:
+    path = tmp_path / "conf.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return load_yaml(path, FeatureSpec, section)
+
+
+def error(tmp_path: Path, document: Any, section: str | None = "features") -> str:
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, document, section)
+    return str(caught.value)
+
+
+def problems(tmp_path: Path, **changes: Any) -> str:
+    return error(tmp_path, {"features": GOOD | changes})
+
+
+def test_a_good_spec_knows_its_columns(tmp_path: Path) -> None:
+    spec = load(tmp_path, {"features": GOOD})
+    assert spec.source_columns() == ["clicked", "at", "user", "app_id", "tags", "price", "age"]
+    assert spec.dense_names() == ["price", "price_missing", "age", "seen_7d_rate", "seen_all_rate"]
+    assert [spec.is_multi_valued(cross) for cross in spec.crosses] == [False, True]
+
+
+def test_all_mistakes_are_reported_at_once_with_their_paths(tmp_path: Path) -> None:
+    message = problems(
+        tmp_path,
+        colour="red",
+        label="",
+        fields=[{"name": "user", "min_count": 0}, {"name": "1st"}],
+        crosses=[{"name": "user_app", "fields": ["user", "app"], "buckets": 1000}],
+        frequencies=[{"name": "seen", "keys": ["user"], "windows": ["7"]}],
+    )
+    assert message == (
+        f"{tmp_path}/conf.yaml [features] has 7 problem(s):\n"
+        "  label: String should have at least 1 character (got '')\n"
+        "  fields.0.min_count: Input should be greater than or equal to 1 (got 0)\n"
+        "  fields.1.name: String should match pattern '^[A-Za-z][A-Za-z0-9_]*$' (got '1st')\n"
+        "  crosses.0: buckets must be a power of two; got 1000 (got {'buckets': 1000, 'fields': ['user', 'app'], "
+        "'name': 'user_app'})\n"
+        "  frequencies.0.windows.0: String should match pattern '^([1-9][0-9]{0,3}d|all)$' (got '7')\n"
+        "  frequencies.0.prior: required, but missing\n"
+        "  colour: unknown key; remove it or correct its spelling"
+    )
+
+
+def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) -> None:
+    message = problems(
+        tmp_path,
+        truth="p",
+        fields=[{"name": "user"}, {"name": "user"}, {"name": "tags", "multi_valued": True}],
+        dense=[{"name": "x", "column": "clicked"}, {"name": "y", "column": "p"}],
+        crosses=[{"name": "c", "fields": ["user", "shop"]}],
+        frequencies=[{"name": "f", "keys": ["tags"], "prior": 0.5}, {"name": "g", "keys": ["nobody"], "prior": 0.5}],
+    )
+    for expected in (
+        "fields: the name 'user' is used 2 times",
+        "crosses.c.fields: ['shop'] are not among the fields ['tags', 'user']",
+        "frequencies.f.keys: ['tags'] are multi-valued; a key must be single-valued",
+        "frequencies.g.keys: ['nobody'] are not among the fields ['tags', 'user']",
+        "dense.x reads the column 'clicked', which is the label; no feature may read it",
+        "dense.y reads the column 'p', which is the truth; no feature may read it",
+    ):
+        assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"crosses": [{"name": "c", "fields": ["user", "user"]}]}, "the fields of a cross must differ"),
+        ({"crosses": [{"name": "c", "fields": ["user"]}]}, "crosses.0.fields: Tuple should have at least 2 items"),
+        ({"frequencies": [{"name": "f", "keys": ["user"], "prior": 1.0}]}, "frequencies.0.prior: Input should be less"),
+        (
+            {"frequencies": [{"name": "f", "keys": ["user"], "prior": 0.5, "as_of": "impression", "delay_days": 1}]},
+            "as_of: impression needs delay_days: 0; got 1",
+        ),
+        (
+            {"frequencies": [{"name": "f", "keys": ["user"], "prior": 0.5, "windows": ["7d", "7d"]}]},
+            "windows repeats a value: ['7d', '7d']",
+        ),
+        ({"dense": [{"name": "x"}, {"name": "x_missing"}]}, "two dense features are both called 'x_missing'"),
+        ({"fields": []}, "fields: Tuple should have at least 1 item"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in problems(tmp_path, **changes)
+
+
+def test_a_config_file_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
+    assert error(tmp_path, {"training": {}}) == f"{tmp_path}/conf.yaml has no section 'features'; it has ['training']."
+    assert error(tmp_path, "- 1\n- 2\n") == f"{tmp_path}/conf.yaml must hold a mapping at its top level; it holds list."
+    assert error(tmp_path, "a: [1").startswith(f"{tmp_path}/conf.yaml is not valid YAML: ")
+    with pytest.raises(SpecError, match=r"cannot read .*nowhere\.yaml: No such file or directory"):
+        load_yaml(tmp_path / "nowhere.yaml", FeatureSpec)
+
+
+def test_the_fingerprint_follows_every_change_and_nothing_else(tmp_path: Path) -> None:
+    spec = FeatureSpec.model_validate(GOOD)
+    assert FeatureSpec.model_validate(spec.model_dump(mode="json")).fingerprint == spec.fingerprint
+    assert FeatureSpec.model_validate(dict(reversed(GOOD.items()))).fingerprint == spec.fingerprint
+    changed = [GOOD | {"label": "bought"}, GOOD | {"dense": GOOD["dense"][::-1]}, GOOD | {"crosses": []}]
+    assert len({spec.fingerprint, *(FeatureSpec.model_validate(c).fingerprint for c in changed)}) == 4

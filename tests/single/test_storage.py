@@ -1,0 +1,69 @@
+"""Files by path or URL, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from features import storage
+
+
+@pytest.fixture(params=["path", "file url", "memory url"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    roots = {"path": str(tmp_path), "file url": f"file://{tmp_path}", "memory url": f"memory://{tmp_path}"}
+    return roots[request.param]
+
+
+def test_what_was_written_is_read(root: str) -> None:
+    url = storage.join(root, "a/", "/b.txt")
+    assert not storage.exists(url)
+    storage.write_bytes(url, b"one")
+    storage.write_bytes(url, b"three")
+    assert storage.exists(url)
+    assert storage.read_bytes(url) == b"three"
+    assert storage.size(url) == 5
+    assert storage.sha256(url) == hashlib.sha256(b"three").hexdigest()
+    assert storage.list_files(root) == ["a/b.txt"]
+
+
+def test_listing_leaves_out_what_spark_hides(root: str) -> None:
+    for name in ("b/2.parquet", "b/1.parquet", "b/_SUCCESS", "b/.2.parquet.crc", "_spark/3.parquet", "c.txt"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    assert storage.list_files(root) == ["b/1.parquet", "b/2.parquet", "c.txt"]
+    assert storage.list_files(storage.join(root, "b"), ".parquet") == ["1.parquet", "2.parquet"]
+    assert storage.list_files(storage.join(root, "nowhere")) == []
+
+
+def test_files_are_copied_moved_and_removed(root: str) -> None:
+    first, second, third = (storage.join(root, name) for name in ("1", "deep/2", "deeper/still/3"))
+    storage.write_bytes(first, b"x" * (3 << 20))
+    storage.copy(first, second)
+    storage.move(second, third)
+    assert storage.sha256_all([first, third]) == [storage.sha256(first)] * 2
+    assert not storage.exists(second)
+    storage.remove(storage.join(root, "deeper"))
+    storage.remove(storage.join(root, "deeper"))
+    assert not storage.exists(third)
+
+
+def test_a_missing_file_is_an_error(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "nothing"))
+
+
+def test_a_failed_write_leaves_the_earlier_content_and_no_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "champion.json"
+    storage.write_bytes(str(target), b"old")
+
+    def full(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes(str(target), b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
