@@ -163,9 +163,7 @@ def missing_python(python: str) -> Iterator[Missing]:
     if has_venv != "True":
         yield Missing(f"the venv module of {python}", f"sudo apt-get install -y {package}-venv")
     if has_headers != "True":
-        yield Missing(
-            f"the C headers of {python} (to build Horovod)", f"sudo apt-get install -y {package}-dev"
-        )
+        yield Missing(f"the C headers of {python} (to build Horovod)", f"sudo apt-get install -y {package}-dev")
 
 
 def missing_java() -> Iterator[Missing]:
@@ -179,9 +177,7 @@ def missing_java() -> Iterator[Missing]:
     problem = f"Java {wanted} ({java!r} " + (f"is {found.group(1)})" if found else "does not run)")
     elsewhere = [p for v in JAVA_VERSIONS for p in sorted(Path("/usr/lib/jvm").glob(f"java-{v}-*/bin/java"))]
     if elsewhere:
-        yield Missing(
-            f"{problem}; one is installed elsewhere", f"export JAVA_HOME={elsewhere[0].parent.parent}"
-        )
+        yield Missing(f"{problem}; one is installed elsewhere", f"export JAVA_HOME={elsewhere[0].parent.parent}")
     else:
         yield Missing(problem, "sudo apt-get install -y openjdk-17-jre-headless")
 
@@ -191,9 +187,7 @@ def missing_compiler() -> Iterator[Missing]:
     probe = "#include <optional>\nstd::optional<int> probe = 17;\n"
     command = [*compiler.split(), "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
     if first_output(command, stdin=probe) is None:
-        yield Missing(
-            f"a C++17 compiler ({compiler!r} does not compile C++17)", "sudo apt-get install -y g++"
-        )
+        yield Missing(f"a C++17 compiler ({compiler!r} does not compile C++17)", "sudo apt-get install -y g++")
 
 
 def missing_tools() -> Iterator[Missing]:
@@ -204,9 +198,7 @@ def missing_tools() -> Iterator[Missing]:
 def first_output(command: Sequence[str], stdin: str = "") -> str | None:
     """What a command prints on both streams, or None when it cannot be run or fails."""
     try:
-        done = subprocess.run(
-            command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None
@@ -223,9 +215,7 @@ def ensure_venv(python: str, venv: Path) -> None:
         if output is not None and output.strip() == PYTHON_VERSION:
             return
     elif venv.exists() and any(venv.iterdir()):
-        raise SetupError(
-            f"{venv} holds files but is no virtual environment. Remove it, or choose another: VENV=..."
-        )
+        raise SetupError(f"{venv} holds files but is no virtual environment. Remove it, or choose another: VENV=...")
     run([python, "-m", "venv", "--clear", str(venv)])
 
 

@@ -1,9 +1,9 @@
 """Published directories: files first, manifest last.
 
 A directory is published when it holds `manifest.json`; until then it does not exist for any reader. The manifest is
-typed by its kind and lists every file with its size and checksum. Names of published directories end in a key
-that is a digest of everything that they were made from, so that the same inputs find the published result, changed inputs make
-a new directory, and nothing published is ever written again.
+typed by its kind and lists every file with its size and checksum. Names of published directories end in a key that is
+a digest of everything that they were made from: the same inputs find the published result, changed inputs make a new
+directory, and nothing published is ever written again.
 """
 
 from __future__ import annotations
@@ -187,4 +187,6 @@ def verify(directory: str, manifest: Manifest) -> None:
     checksums = storage.sha256_all(urls)
     damaged = [e.path for e, checksum in zip(manifest.files, checksums, strict=True) if checksum != e.sha256]
     if damaged:
-        raise DataError(f"{directory} is damaged: {damaged} differ from the manifest. Restore it or run its step again.")
+        raise DataError(
+            f"{directory} is damaged: {damaged} differ from the manifest. Restore it or run its step again."
+        )

@@ -64,9 +64,7 @@ def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tupl
         return {name: pa.nulls(0) for name in needed}, 0
     missing = sorted(set(needed) - set(names))
     if missing:
-        raise DataError(
-            f"the rows lack the columns {missing}, which features read; they have {sorted(names)}."
-        )
+        raise DataError(f"the rows lack the columns {missing}, which features read; they have {sorted(names)}.")
     columns = {name: _array(read(name), name) for name in {*needed, *optional} & set(names)}
     lengths = {name: len(array) for name, array in columns.items()}
     if set(lengths.values()) != {count}:
@@ -130,9 +128,7 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
         return np.full(len(array), np.nan)
     floating = pa.types.is_float32(kind) or pa.types.is_float64(kind)
     if not (floating or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        raise DataError(
-            f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean."
-        )
+        raise DataError(f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean.")
     if pa.types.is_boolean(kind):
         array = pc.cast(array, pa.int8())
     return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()

@@ -53,7 +53,7 @@ class CategoricalField(Strict):
 
 
 class DenseFeature(Strict):
-    """A numeric input. Missing values (null, NaN) become `missing_value` and, by default, set an indicator of their own.
+    """A numeric input. Missing values (null, NaN) become `missing_value` and, by default, set an indicator.
 
     quantile: x -> (i - 1) / (n_q - 1) for x in the i-th of n_q quantiles (Cheng et al. 2016, section 4.1).
     log:      x -> sign(x) log(1 + |x|).

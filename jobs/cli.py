@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import wraps
-from typing import Protocol
+from pathlib import Path
+from types import FunctionType
+from typing import Protocol, cast
 
 from features.errors import NightjarError
 
@@ -18,13 +21,13 @@ EXIT_ERROR = 2
 class Main(Protocol):
     """An entry point: the command line's arguments (sys.argv's if None) to an exit status."""
 
-    __module__: str
-
     def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def entry_point(main: Main) -> Main:
     """Make `main(argv)` report a NightjarError as one message on standard error and exit status 2."""
+
+    name = Path(inspect.getfile(cast(FunctionType, main))).stem
 
     @wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,7 @@ def entry_point(main: Main) -> Main:
         try:
             return main(argv)
         except NightjarError as error:
-            print(f"{main.__module__.rpartition('.')[2]}: error: {error}", file=sys.stderr)
+            print(f"{name}: error: {error}", file=sys.stderr)
             return EXIT_ERROR
 
     return guarded

@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="encoded rows of later days; repeat where artifacts have different encoder states",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="directory to publish")
-    parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="threads of the dense layers"
-    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the dense layers")
     args = parser.parse_args(argv)
     evaluation = evaluate(_by_name(args.artifact), args.dataset, args.output, threads=args.threads)
     for name, model in evaluation.models.items():
@@ -53,9 +51,7 @@ def _by_name(artifacts: Sequence[Sequence[str]]) -> dict[str, str]:
             raise UsageError(f"--artifact takes a directory and a name; got {[directory, *names]}.")
         name = names[0] if names else directory.rstrip("/").rpartition("/")[2]
         if name in named:
-            raise UsageError(
-                f"two artifacts are called {name!r}: {named[name]} and {directory}. Name them: DIR NAME."
-            )
+            raise UsageError(f"two artifacts are called {name!r}: {named[name]} and {directory}. Name them: DIR NAME.")
         named[name] = directory
     return named
 

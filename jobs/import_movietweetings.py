@@ -19,6 +19,7 @@ from features.errors import DataError
 from jobs.cli import entry_point
 from jobs.spark_session import spark_session
 
+SPLITS_FILE = "_splits.json"
 SPLITS = {"train": 0.8, "validation": 0.9, "test": 1.0}
 LIKED = 8
 
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bounds = rows.groupBy("split").agg(F.min("date").cast("string"), F.max("date").cast("string")).collect()
         rows.drop("split").repartition("date").write.partitionBy("date").parquet(args.output)
     splits = {name: [first, last] for name, first, last in bounds}
-    storage.write_bytes(storage.join(args.output, "_splits.json"), json.dumps(splits, indent=1).encode())
+    storage.write_bytes(storage.join(args.output, SPLITS_FILE), json.dumps(splits, indent=1).encode())
     for name in SPLITS:
         print(f"{name}: {splits[name][0]} to {splits[name][1]}")
     return 0

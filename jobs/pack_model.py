@@ -15,9 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Publish the artifact, or say why not; what is published already from the same inputs stays."""
     parser = argparse.ArgumentParser(prog="pack_model", description=__doc__)
     parser.add_argument("--candidate", required=True, help="what train_model published")
-    parser.add_argument(
-        "--state", required=True, help="the encoder state that the candidate was trained under"
-    )
+    parser.add_argument("--state", required=True, help="the encoder state that the candidate was trained under")
     parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
     parser.add_argument("--output", required=True, help="directory to publish")
     args = parser.parse_args(argv)

@@ -100,17 +100,13 @@ def predict(
     if not manifest.rows:
         raise DataError(f"{directory} holds no rows; there is nothing to evaluate.")
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
-    wanted = list(
-        dict.fromkeys([*present, *(name for model in models.values() for name in model.input_columns)])
-    )
+    wanted = list(dict.fromkeys([*present, *(name for model in models.values() for name in model.input_columns)]))
     observed: dict[str, list[np.ndarray]] = {name: [] for name in present}
     scores: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for entry in manifest.data_files:
         content = storage.read_bytes(storage.join(directory, entry.path))
         if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise DataError(
-                f"{directory} is damaged: {entry.path} differs from the manifest. Build it again."
-            )
+            raise DataError(f"{directory} is damaged: {entry.path} differs from the manifest. Build it again.")
         columns = to_columns(pq.read_table(pa.BufferReader(content), columns=wanted))
         for name in present:
             column = columns[name]
@@ -135,8 +131,7 @@ def _check_same_impressions(manifests: Mapping[str, DatasetManifest]) -> None:
     held = {d: (m.first_date, m.last_date, m.rows, m.positives) for d, m in manifests.items()}
     if len(set(held.values())) != 1:
         lines = [
-            f"{d}: {first} to {last}, {rows} rows, {ones} positives"
-            for d, (first, last, rows, ones) in held.items()
+            f"{d}: {first} to {last}, {rows} rows, {ones} positives" for d, (first, last, rows, ones) in held.items()
         ]
         raise DataError("the data sets do not hold the same impressions:\n  " + "\n  ".join(lines))
 

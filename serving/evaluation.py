@@ -25,17 +25,13 @@ METRICS = "metrics.json"
 REPORT = "report.html"
 
 
-def evaluate(
-    artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1
-) -> Evaluation:
+def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1) -> Evaluation:
     """Compare artifacts (directory by name) on data sets and publish the result at `output_dir`.
 
     Every artifact is scored on the data set encoded under its own state. If the same inputs are published at
     `output_dir` already, that result is returned. Raises DataError as serving.comparison.compare does.
     """
-    inputs = {
-        f"artifact {name}": _digest(directory, ArtifactManifest) for name, directory in artifacts.items()
-    }
+    inputs = {f"artifact {name}": _digest(directory, ArtifactManifest) for name, directory in artifacts.items()}
     inputs |= {f"dataset {n}": _digest(directory, DatasetManifest) for n, directory in enumerate(datasets, 1)}
     if is_published(output_dir) and read_manifest(output_dir, EvaluationManifest).inputs == inputs:
         return read_evaluation(output_dir)

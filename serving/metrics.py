@@ -83,15 +83,11 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
         gauc=grouped[0] if grouped else None,
         gauc_share=grouped[1] if grouped else None,
         calibration=float(np.average(score, weights=weight)) / base_rate if base_rate else None,
-        calibration_error=sum(
-            b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)
-        ),
+        calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
         bayes_log_loss=bayes,
         expected_bayes_log_loss=expected_bayes,
         regret=None if bayes is None else loss - bayes,
-        expected_regret=None
-        if expected_loss is None or expected_bayes is None
-        else expected_loss - expected_bayes,
+        expected_regret=None if expected_loss is None or expected_bayes is None else expected_loss - expected_bayes,
     )
 
 
@@ -106,9 +102,7 @@ def cross_entropy(truth: np.ndarray | float, score: np.ndarray | float) -> np.nd
     return -(truth * np.log(q) + (1.0 - truth) * np.log1p(-q))
 
 
-def gauc(
-    label: np.ndarray, score: np.ndarray, group: np.ndarray, weight: np.ndarray
-) -> tuple[float, float] | None:
+def gauc(label: np.ndarray, score: np.ndarray, group: np.ndarray, weight: np.ndarray) -> tuple[float, float] | None:
     """Mean AUC within groups, weighted by impressions, and the share of the weight that it covers.
 
     A group's AUC is P(positive's score > negative's) + P(equal) / 2, by weight. Groups of one class have none

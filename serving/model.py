@@ -62,9 +62,7 @@ class ServingModel:
         rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table.
         Raises DataError if they lack a column that a feature reads, or hold one of another type.
         """
-        return self.score_encoded(
-            Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows))
-        )
+        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows)))
 
     def rank(self, rows: Rows) -> np.ndarray:
         """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
@@ -118,9 +116,7 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
     layout = table_layout(manifest.columns)
     wide = None
     if "first_order" in inputs:
-        ids, weights = (
-            _array(directory, manifest, f"{SCORING}/wide_{what}.npy") for what in ("ids", "weights")
-        )
+        ids, weights = (_array(directory, manifest, f"{SCORING}/wide_{what}.npy") for what in ("ids", "weights"))
         wide = WideTable(layout, ids, weights)
     embeddings = []
     for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():

@@ -131,9 +131,7 @@ def _disagreements(
 
 
 def _only(manifest: Manifest, folder: str) -> Manifest:
-    return manifest.model_copy(
-        update={"files": tuple(e for e in manifest.files if e.path.startswith(folder))}
-    )
+    return manifest.model_copy(update={"files": tuple(e for e in manifest.files if e.path.startswith(folder))})
 
 
 def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -> None:
@@ -145,9 +143,7 @@ def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -
     )
     spark = to_columns(encoded)
     ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw))
-    differing = [
-        name for name, column in ours.items() if name not in spark or not _equal(column, spark[name])
-    ]
+    differing = [name for name, column in ours.items() if name not in spark or not _equal(column, spark[name])]
     if differing:
         raise DataError(
             f"serving encodes the golden rows of {holdout_dir} otherwise than Spark did, in the columns "
@@ -171,9 +167,7 @@ def _equal(ours: Column, theirs: Column) -> bool:
 
 def _copy_scoring(candidate_dir: str, candidate: CandidateManifest, output_dir: str) -> None:
     """Copy what scoring needs: of the wide table only the non-zero coordinates, everything else as it is."""
-    paths = [
-        e.path for e in candidate.files if e.path.startswith(f"{SCORING}/") and e.path != CANDIDATE_SCORES
-    ]
+    paths = [e.path for e in candidate.files if e.path.startswith(f"{SCORING}/") and e.path != CANDIDATE_SCORES]
     for path in paths:
         source, target = storage.join(candidate_dir, path), storage.join(output_dir, path)
         if path.endswith(".npy") and not is_finite(read_array(source)):

@@ -83,9 +83,7 @@ def distribution(evaluation: Evaluation) -> str:
         shares = np.array([model.distribution for model in evaluation.models.values()])
         used = np.flatnonzero(shares.sum(axis=0))
         for n, share in enumerate(shares):
-            axes.stairs(
-                share, LOGIT_EDGES, color=_SERIES[n % SERIES], linestyle=DASHES[n % SERIES], linewidth=1.6
-            )
+            axes.stairs(share, LOGIT_EDGES, color=_SERIES[n % SERIES], linestyle=DASHES[n % SERIES], linewidth=1.6)
         positions = [float(np.log(p / (1 - p))) for p in LOGIT_TICKS]
         axes.set_xticks(positions, [f"{100 * p:g}%" for p in LOGIT_TICKS])
         axes.set(xlabel="score (logit scale)", ylabel="share of impressions", ylim=(0, None))
@@ -113,11 +111,7 @@ def losses(evaluation: Evaluation) -> str:
         names = list(evaluation.models)
         for n, model in enumerate(evaluation.models.values()):
             axes.plot([model.metrics.log_loss], [n], **_line(n) | {"markersize": 8})
-        floors = [
-            m.metrics.bayes_log_loss
-            for m in evaluation.models.values()
-            if m.metrics.bayes_log_loss is not None
-        ]
+        floors = [m.metrics.bayes_log_loss for m in evaluation.models.values() if m.metrics.bayes_log_loss is not None]
         if floors:
             axes.axvline(floors[0], color=_INK, linewidth=1.2)
             axes.annotate(
@@ -165,9 +159,7 @@ def _drawing(name: str, label: str, size: tuple[float, float] = (4.7, 3.3)) -> I
         drawing = _Drawing(figure.add_subplot())
         yield drawing
         stream = io.StringIO()
-        figure.savefig(
-            stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawing.svg = _svg(stream.getvalue(), name, label)
 
 

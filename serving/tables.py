@@ -26,9 +26,7 @@ class WideTable:
     def __init__(self, layout: TableLayout, ids: np.ndarray, weights: np.ndarray) -> None:
         """ids: int64[n], ascending; weights: float32[n]. Below 2^24 rows they become a vector (64 MB)."""
         if ids.shape != weights.shape or ids.ndim != 1:
-            raise DataError(
-                f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}."
-            )
+            raise DataError(f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}.")
         if len(ids) and (ids[0] < 0 or ids[-1] >= layout.wide_rows or np.any(np.diff(ids) <= 0)):
             raise DataError(f"the wide table's ids must ascend within [0, {layout.wide_rows}).")
         self._slots = layout.wide
@@ -76,9 +74,7 @@ class EmbeddingTable:
             column = columns[slot.column.name]
             target = out[:, n * width : (n + 1) * width]
             if isinstance(column, Ragged):
-                target[:] = pool(
-                    self.weights[_rows_of(slot, column.values)], column.offsets, slot.column.pooling
-                )
+                target[:] = pool(self.weights[_rows_of(slot, column.values)], column.offsets, slot.column.pooling)
             else:
                 target[:] = self.weights[_rows_of(slot, column)]
 

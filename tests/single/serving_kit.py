@@ -134,9 +134,7 @@ def make_world(root: Path, model: str = "wide_deep", *, rows: int = 40, seed: in
 def make_state(directory: Path, through_date: str = "2024-05-02") -> str:
     for field, values in VALUES.items():
         hashes = hash_strings(values)
-        table = pa.table(
-            {"hash": hashes, "id": pa.array(range(2, 2 + len(values)), pa.int32()), "value": values}
-        )
+        table = pa.table({"hash": hashes, "id": pa.array(range(2, 2 + len(values)), pa.int32()), "value": values})
         _write(directory / f"vocabulary/{field}/part-0.parquet", table)
     for name, counted in COUNTS.items():
         keys = pa.array(list(counted), pa.int64())
@@ -298,9 +296,7 @@ class Oracle:
         wide = {n: float(w) for n, w in zip(sorted(set(kept)), normal(len(set(kept))) * 0.25, strict=True)}
         wide[3] = 0.0
         embeddings = {width: normal(layout.embedding_rows(width), width) for width in layout.embeddings}
-        inputs = sum(width * len(slots) for width, slots in layout.embeddings.items()) + len(
-            SPEC.dense_names()
-        )
+        inputs = sum(width * len(slots) for width, slots in layout.embeddings.items()) + len(SPEC.dense_names())
         return Oracle(model, columns, wide, embeddings, normal(inputs, HIDDEN) * 0.25, normal(HIDDEN) * 0.5)
 
     def score(self, rows: list[Row]) -> np.ndarray:
@@ -333,13 +329,9 @@ class Oracle:
         return ids
 
     def _dense(self, row: Row) -> dict[str, float]:
-        age, price, depth = (
-            math.nan if row[name] is None else float(row[name]) for name in ("age", "price", "depth")
-        )
+        age, price, depth = (math.nan if row[name] is None else float(row[name]) for name in ("age", "price", "depth"))
         values = {
-            "age": 0.0
-            if math.isnan(age)
-            else sum(b <= age for b in BOUNDARIES["age"]) / len(BOUNDARIES["age"]),
+            "age": 0.0 if math.isnan(age) else sum(b <= age for b in BOUNDARIES["age"]) / len(BOUNDARIES["age"]),
             "age_missing": float(math.isnan(age)),
             "price": -1.0 if math.isnan(price) else math.copysign(math.log1p(abs(price)), price),
             "price_missing": float(math.isnan(price)),

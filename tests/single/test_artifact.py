@@ -35,9 +35,7 @@ def pack_it(world: World, output: Path) -> ArtifactManifest:
     return pack(world.candidate, world.state, world.holdout, str(output), lineage={"night": "2024-05-03"})
 
 
-def republish(
-    directory: str, kind: type[CandidateManifest] | type[DatasetManifest], **changes: object
-) -> None:
+def republish(directory: str, kind: type[CandidateManifest] | type[DatasetManifest], **changes: object) -> None:
     """Write the manifest again, for the files as they are now."""
     manifest = read_manifest(directory, kind)
     commit(directory, manifest.model_copy(update={"files": describe_files(directory), **changes}))
@@ -65,18 +63,14 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_are(world: World, tmp
     moved = tmp_path / "elsewhere"
     for name in ("state", "holdout", "candidate"):
         shutil.copytree(tmp_path / name, moved / name)
-    again = World(
-        str(moved / "state"), str(moved / "holdout"), str(moved / "candidate"), world.rows, world.model
-    )
+    again = World(str(moved / "state"), str(moved / "holdout"), str(moved / "candidate"), world.rows, world.model)
     pack_it(again, tmp_path / "two")
     one, two = (tmp_path / name for name in ("one/artifact", "two"))
     assert (one / "manifest.json").read_bytes() == (two / "manifest.json").read_bytes()
     assert str(tmp_path) not in (one / "manifest.json").read_text()
 
 
-def test_packing_again_returns_what_is_published(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_packing_again_returns_what_is_published(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = pack_it(world, tmp_path / "artifact")
     monkeypatch.setattr(dry_run, "run", lambda *_: pytest.fail("packed again"))
     assert pack_it(world, tmp_path / "artifact") == first
@@ -105,9 +99,7 @@ def test_another_candidate_never_overwrites_an_artifact(world: World, tmp_path: 
     ],
     ids=["wrong", "nan", "above one", "too few"],
 )
-def test_wrong_golden_scores_are_refused_and_nothing_is_published(
-    world: World, tmp_path: Path, change, message
-):
+def test_wrong_golden_scores_are_refused_and_nothing_is_published(world: World, tmp_path: Path, change, message):
     scores = change(world.model.score(world.rows[:16]))
     wrong = with_golden_scores(world, tmp_path / "wrong", scores)
     with pytest.raises(DataError, match=f"(?s)nothing was published.*{message}"):

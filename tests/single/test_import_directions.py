@@ -100,9 +100,7 @@ def test_training_and_serving_see_only_the_contract_and_the_encoder(package: str
 
 @pytest.mark.parametrize("module", sorted(CONTRACT))
 def test_the_contract_and_the_encoder_import_only_each_other(module: str):
-    own = {
-        name.split(".")[1] for name in imports(ROOT / f"features/{module}.py") if name.startswith("features.")
-    }
+    own = {name.split(".")[1] for name in imports(ROOT / f"features/{module}.py") if name.startswith("features.")}
     assert own <= CONTRACT
 
 
@@ -121,9 +119,7 @@ def test_one_file_builds_the_spark_session():
         str(path.relative_to(ROOT))
         for path in files(*PACKAGES)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute)
-        and node.attr == "builder"
-        and "SparkSession" in ast.unparse(node.value)
+        if isinstance(node, ast.Attribute) and node.attr == "builder" and "SparkSession" in ast.unparse(node.value)
     }
     assert building == {"jobs/spark_session.py"}
 
@@ -137,8 +133,6 @@ def test_one_file_builds_the_spark_session():
 )
 def test_importing_a_module_loads_none_of(module: str, forbidden: set[str]):
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not set(done.stdout.split()) & forbidden

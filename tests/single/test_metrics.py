@@ -106,15 +106,11 @@ def test_the_truth_has_no_regret_and_any_other_score_has_some():
     assert metrics.expected_bayes_log_loss == pytest.approx(
         np.average(-p * np.log(p) - (1 - p) * np.log(1 - p), weights=w), rel=1e-6
     )
-    assert metrics.regret == pytest.approx(
-        metrics.log_loss - sklearn_log_loss(observed.label, p, sample_weight=w)
-    )
+    assert metrics.regret == pytest.approx(metrics.log_loss - sklearn_log_loss(observed.label, p, sample_weight=w))
 
 
 def test_certain_and_wrong_scores_cost_a_finite_amount():
-    assert log_loss(np.array([1.0]), np.array([0.0], dtype=np.float32), np.ones(1)) == pytest.approx(
-        -math.log(1e-7)
-    )
+    assert log_loss(np.array([1.0]), np.array([0.0], dtype=np.float32), np.ones(1)) == pytest.approx(-math.log(1e-7))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

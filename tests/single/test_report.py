@@ -87,17 +87,13 @@ def test_scores_of_the_data_set_are_those_of_its_raw_rows(world: World, artifact
     assert observed.label.sum() == manifest.positives
 
 
-def test_the_published_figures_are_those_of_the_metrics(
-    world: World, artifacts: dict[str, str], published: str
-):
+def test_the_published_figures_are_those_of_the_metrics(world: World, artifacts: dict[str, str], published: str):
     found = read_evaluation(published)
     assert list(found.models) == ["wide_deep", "lr", "deep"]
     assert found.rows == 500
     for name, directory in artifacts.items():
         model = serving.load(directory)
-        observed, scores = predict(
-            {name: model}, world.holdout, read_manifest(world.holdout, DatasetManifest)
-        )
+        observed, scores = predict({name: model}, world.holdout, read_manifest(world.holdout, DatasetManifest))
         assert found.models[name].metrics == measure(observed, scores[name])
         assert sum(found.models[name].distribution) == pytest.approx(1.0)
     verify(published, read_manifest(published, EvaluationManifest))
@@ -166,9 +162,7 @@ def test_the_report_is_well_formed_and_says_what_its_figures_show(published: str
     assert names.count("figure") == names.count("figcaption") == 4
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert all(
-        a.get("aria-hidden") == "true" or (a.get("role") == "img" and a["aria-label"]) for a in drawings
-    )
+    assert all(a.get("aria-hidden") == "true" or (a.get("role") == "img" and a["aria-label"]) for a in drawings)
     found = read_evaluation(published)
     for model in found.models.values():
         assert f"{model.metrics.log_loss:.5f}" in page.text

@@ -156,9 +156,7 @@ import pyarrow.parquet as pq
 import serving
 print(*serving.load({artifact!r}).score(pq.read_table({artifact + "/golden/raw.parquet"!r})))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     golden = np.load(f"{artifact}/golden/scores.npy")
     np.testing.assert_allclose(np.array(done.stdout.split(), dtype=float), golden, rtol=0, atol=1e-5)
@@ -190,9 +188,7 @@ def test_pooling_equals_a_loop_over_the_lists(pooling: str):
     vectors = rng.normal(size=(lengths.sum(), 5)).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     power = {"sum": 0.0, "mean": 1.0, "sqrtn": 0.5}[pooling]
-    expected = [
-        vectors[a:b].astype(np.float64).sum(axis=0) / max(b - a, 1) ** power for a, b in pairwise(offsets)
-    ]
+    expected = [vectors[a:b].astype(np.float64).sum(axis=0) / max(b - a, 1) ** power for a, b in pairwise(offsets)]
     np.testing.assert_allclose(pool(vectors, offsets, pooling), expected, rtol=1e-6, atol=1e-7)  # type: ignore[arg-type]
 
 

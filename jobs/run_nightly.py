@@ -1,0 +1,88 @@
+"""The nightly job, for one date or a range: features, training, packing and evaluation beside the baselines.
+
+    run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --date 2026-01-05
+    run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --from 2026-01-05 --to 2026-01-07
+
+A date is the newest day in the logs: the night trains on the days before it and evaluates on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from features.errors import UsageError
+from jobs.cli import day, days, entry_point
+from jobs.night import Night, NightConfig
+from jobs.spark_session import spark_session
+from serving.comparison import Evaluation
+
+
+def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
+    """The nights that the command line asks for, checked, and whether only their plan is wanted."""
+    parser = argparse.ArgumentParser(prog="run_nightly", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", required=True, help="YAML file with the sections features, training, nightly")
+    parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
+    parser.add_argument("--output", required=True, help="folder that everything is published in")
+    parser.add_argument("--date", type=day, help="the newest day in the logs; the same as --from and --to of that day")
+    parser.add_argument("--from", type=day, dest="first", metavar="DATE", help="first of several nights")
+    parser.add_argument("--to", type=day, dest="last", metavar="DATE", help="last of several nights")
+    parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
+    parser.add_argument("--plan", action="store_true", help="print what would run, and run nothing")
+    args = parser.parse_args(argv)
+    first, last = args.date or args.first, args.date or args.last
+    if not (first and last) or (args.date and (args.first or args.last)):
+        raise UsageError("give either --date or both --from and --to.")
+    if last < first:
+        raise UsageError(f"--to {last} is earlier than --from {first}. Exchange them.")
+    config = NightConfig.read(args.config)
+    wanted = [Night(config, args.logs, args.output, date, args.launcher) for date in days(first, last)]
+    for night in wanted:
+        night.check()
+    return wanted, args.plan
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the nights in order; print where their models and reports are, and how good they are."""
+    console = Console(soft_wrap=True)
+    wanted, only_plan = nights(argv)
+    if only_plan:
+        for night in wanted:
+            for directory, published in night.plan().items():
+                console.print(f"{night.date}  {'published' if published else 'to do    '}  {directory}")
+        return 0
+    evaluations: dict[Night, Evaluation] = {}
+    with spark_session("run_nightly") as spark:
+        for number, night in enumerate(wanted, 1):
+            console.rule(f"night {night.date} ({number} of {len(wanted)})")
+            began = time.perf_counter()
+            evaluations[night] = night.run(spark)
+            console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s")
+    console.print(table(evaluations))
+    for night in wanted:
+        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
+        console.print(f"{night.date}  report  {night.report}")
+    return 0
+
+
+def table(evaluations: Mapping[Night, Evaluation]) -> Table:
+    """Every night's models, the model first and its baselines below; regret is log loss above the known floor."""
+    columns = ("night", "model", "log loss", "regret", "NE", "AUC", "GAUC", "calibration")
+    result = Table(*columns, title="hold-out day, never trained on")
+    for night, evaluation in evaluations.items():
+        for name, model in evaluation.models.items():
+            m = model.metrics
+            figures = (m.log_loss, m.regret, m.normalized_entropy, m.auc, m.gauc, m.calibration)
+            result.add_row(str(night.date), name, *("-" if x is None else f"{x:.4f}" for x in figures))
+        result.add_section()
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

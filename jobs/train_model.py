@@ -1,0 +1,84 @@
+"""Train a candidate model from an encoded data set.
+
+train_model --dataset DIR --config conf/app_store.yaml --output DIR [--holdout DIR] [--workers N] [--model
+NAME]
+
+The data set and the output may be fsspec URLs. An output that holds the candidate of the same inputs is left
+as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+
+from features.spec import load_yaml
+from jobs.cli import entry_point
+from training.config import TrainingConfig
+from training.job import TrainingJob
+from training.launch import run
+from training.trainer import train
+
+log = logging.getLogger(__name__)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="train_model", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dataset", required=True, help="published data set to train on")
+    parser.add_argument("--config", required=True, help="YAML file; its section `training` is read")
+    parser.add_argument("--output", required=True, help="directory to publish the candidate in")
+    parser.add_argument("--holdout", help="later data set whose golden rows are scored into the candidate")
+    parser.add_argument("--workers", type=int, help="instead of training.workers")
+    parser.add_argument("--model", help="instead of training.model")
+    parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
+    parser.add_argument("--metrics", help="local file for JSON lines about progress (default: beside a local output)")
+    return parser.parse_args(argv)
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything, train, publish."""
+    args = parse(argv)
+    config = load_yaml(args.config, TrainingConfig, "training")
+    chosen = {name: value for name in ("workers", "model") if (value := getattr(args, name)) is not None}
+    config = TrainingConfig.model_validate(config.model_dump() | chosen)
+    output = _absolute(args.output)
+    metrics = args.metrics or (None if "://" in output else f"{output}.metrics.jsonl")
+    job = TrainingJob(config, _absolute(args.dataset), output, args.holdout and _absolute(args.holdout), metrics)
+    job.open()
+    if job.is_done():
+        log.info("%s holds this candidate already", output)
+        return 0
+    with _session(args.launcher):
+        run(
+            partial(train, job),
+            config.workers,
+            launcher=args.launcher,
+            threads=config.threads_per_worker,
+            stall_seconds=config.stall_seconds,
+            timeout_seconds=config.timeout_seconds,
+        )
+    return 0
+
+
+def _session(launcher: str):  # type: ignore[no-untyped-def]
+    if launcher == "local":
+        return nullcontext()
+    from jobs.spark_session import spark_session
+
+    return spark_session("train_model")
+
+
+def _absolute(path: str) -> str:
+    """Workers may run in another directory."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(None))

@@ -1,0 +1,100 @@
+"""Published data sets for tests, made with NumPy and pyarrow alone: no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import storage
+from features.layout import Column, dataset_columns
+from features.manifest import DatasetManifest, begin, commit, describe_files
+from features.spec import CategoricalField, Cross, DenseFeature, FeatureSpec
+
+SPEC = FeatureSpec(
+    name="tiny",
+    label="clicked",
+    timestamp="time",
+    weight="importance",
+    fields=(
+        CategoricalField(name="user", embedding=4),
+        CategoricalField(name="item", embedding=4),
+        CategoricalField(name="tags", multi_valued=True, embedding=4, pooling="mean"),
+        CategoricalField(name="shown", multi_valued=True, embedding=3, pooling="sqrtn"),
+        CategoricalField(name="place", embedding=3, wide=False),
+    ),
+    dense=(DenseFeature(name="age"), DenseFeature(name="price", missing_indicator=False)),
+    crosses=(
+        Cross(name="user_item", fields=("user", "item"), buckets=64),
+        Cross(name="user_tags", fields=("user", "tags"), buckets=128),
+    ),
+)
+SIZES = {"user": 50, "item": 40, "tags": 30, "shown": 20, "place": 10}
+
+
+def make_dataset(
+    directory: str,
+    rows: Sequence[int],
+    *,
+    spec: FeatureSpec = SPEC,
+    sizes: dict[str, int] | None = None,
+    seed: int = 0,
+    golden: int = 0,
+) -> DatasetManifest:
+    """Publish a data set with files of these many rows.
+
+    Every row's weight is 1 + i / 2^20 with i its number in the data set, exact in float32: it tells rows
+    apart. Labels depend on the first field, so that there is something to learn.
+    """
+    rng = np.random.default_rng(seed)
+    columns = dataset_columns(spec, sizes or SIZES)
+    begin(directory)
+    storage.make_folder(storage.join(directory, "data"))
+    first, positives, counts = 0, 0, {}
+    for index, count in enumerate(rows):
+        table = make_table(columns, count, first, rng)
+        path = f"data/part-{index:05d}.parquet"
+        pq.write_table(table, storage.join(directory, path), row_group_size=max(count, 1))
+        counts[path] = count
+        first += count
+        positives += int(np.sum(table.column("label").to_numpy()))
+    if golden:
+        storage.make_folder(storage.join(directory, "golden"))
+        pq.write_table(make_table(columns, golden, 0, rng), storage.join(directory, "golden/encoded.parquet"))
+        counts["golden/encoded.parquet"] = golden
+    manifest = DatasetManifest(
+        spec_fingerprint=spec.fingerprint,
+        state="0" * 64,
+        first_date="2025-01-01",
+        last_date="2025-01-01",
+        rows=first,
+        positives=positives,
+        columns=columns,
+        files=describe_files(directory, counts),
+    )
+    commit(directory, manifest)
+    return manifest
+
+
+def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.Generator) -> pa.Table:
+    """Random encoded rows. Lists have 0 to 4 values, so that some are empty."""
+    arrays: dict[str, pa.Array] = {}
+    leading: np.ndarray | None = None
+    for column in columns:
+        if column.role in ("field", "cross"):
+            lengths = rng.integers(0, 5, rows) if column.multi_valued else np.ones(rows, dtype=np.int64)
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+            ids = np.minimum(rng.geometric(0.1, offsets[-1]) - 1, column.size - 1).astype(np.int32)
+            arrays[column.name] = pa.ListArray.from_arrays(offsets, ids) if column.multi_valued else pa.array(ids)
+            if leading is None and not column.multi_valued:
+                leading = ids
+        elif column.role == "dense":
+            arrays[column.name] = pa.array(rng.random(rows, dtype=np.float32))
+        elif column.role == "weight":
+            arrays[column.name] = pa.array((1 + (first + np.arange(rows)) / 2**20).astype(np.float32))
+    assert leading is not None
+    label = rng.random(rows) < 0.1 + 0.6 * (leading % 3 == 0)
+    arrays["label"] = pa.array(label.astype(np.float32))
+    return pa.table({column.name: arrays[column.name] for column in columns if column.name in arrays})

@@ -1,0 +1,94 @@
+"""What the tests in this folder run inside workers: importable, so that every worker finds it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from features.errors import DataError
+from training.batch import Batch
+from training.collective import Collective
+from training.job import TrainingJob
+from training.step import Learner, Score
+from training.trainer import train
+
+
+def exchange_tensors(collective: Collective) -> list[str]:
+    """All-to-all with zero and uneven splits, of several types at once, and sums. Returns what went wrong."""
+    rank, size = collective.rank, collective.size
+    wrong = []
+
+    def sent(source: int, target: int) -> list[int]:
+        return [100 * source + 10 * target + i for i in range((source * target) % 3)]
+
+    rows = [row for target in range(size) for row in sent(rank, target)]
+    splits = [len(sent(rank, target)) for target in range(size)]
+    tall = torch.tensor(rows, dtype=torch.float32)[:, None].expand(-1, 3).contiguous()
+    nothing = torch.empty((0, 2))
+    received = collective.all_to_all(
+        [torch.tensor(rows, dtype=torch.int64), tall, nothing], [splits, splits, [0] * size]
+    )
+    expected = [sent(source, rank) for source in range(size)]
+    flat = [row for part in expected for row in part]
+    (ids, counts), (floats, float_counts), (none, no_counts) = received
+    if ids.tolist() != flat or floats.tolist() != [[float(row)] * 3 for row in flat]:
+        wrong.append(f"received {ids.tolist()}, expected {flat}")
+    if counts != [len(part) for part in expected] or float_counts != counts or no_counts != [0] * size:
+        wrong.append(f"counts {counts}, {float_counts}, {no_counts}")
+    if none.shape != (0, 2):
+        wrong.append(f"no rows came as {tuple(none.shape)}")
+    if collective.all_reduce_sum_(torch.tensor([1.0, rank])).tolist() != [size, size * (size - 1) / 2]:
+        wrong.append("sum")
+    collective.barrier()
+    return wrong
+
+
+@dataclass(frozen=True)
+class Run:
+    """A worker's account of a training run. rows: the number of every row, by batch; head: before the first step."""
+
+    statistics: Mapping[str, float]
+    rows: list[list[int]]
+    head: Mapping[str, np.ndarray]
+    wrong: list[str]
+
+
+def account(job: TrainingJob, collective: Collective) -> Run:
+    """Check the collective, then train, noting which rows each step is given."""
+    wrong = exchange_tensors(collective)
+    rows: list[list[int]] = []
+    heads: list[dict[str, np.ndarray]] = []
+    step = Learner.step
+
+    def noting(learner: Learner, batch: Batch) -> Score:
+        if not heads:
+            heads.append({name: p.detach().numpy().copy() for name, p in learner.head.named_parameters()})
+        rows.append([round((float(weight) - 1) * 2**20) for weight in batch.weight_B])
+        return step(learner, batch)
+
+    Learner.step = noting  # type: ignore[method-assign, assignment]
+    try:
+        return Run(train(job, collective), rows, heads[0], wrong)
+    finally:
+        Learner.step = step  # type: ignore[method-assign]
+
+
+def fail(how: str, collective: Collective) -> Any:
+    """Worker 1 fails while the others wait for it."""
+    if collective.rank == 1:
+        if how == "data":
+            raise DataError("part-7 is broken. Build it again.")
+        if how == "bug":
+            raise ZeroDivisionError("a bug in worker 1")
+        if how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "sleep":
+            time.sleep(600)
+    collective.all_reduce_sum_(torch.ones(3))

@@ -1,0 +1,151 @@
+"""Real Horovod workers: what N of them compute is what one computes, and a failure of one ends the run with one error.
+
+The bound on parity: after 200 steps, tables, head and golden scores of 2 and 3 workers differ from those of one
+by at most 5e-5 relative or 2e-6 absolute (sums in another order, in float32).
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from features.errors import DataError
+from features.manifest import CandidateManifest, read_manifest, verify
+from tests.datasets import make_dataset
+from tests.parallel.scenarios import Run, account, exchange_tensors, fail
+from training.config import TrainingConfig
+from training.job import TrainingJob
+from training.launch import WorkerError, run
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+FILES = (100, 50, 0, 333, 7, 120, 2)
+ROWS, BATCH = sum(FILES), 6
+CONFIG = TrainingConfig.model_validate(
+    {
+        "model": "wide_deep",
+        "epochs": 2,
+        "batch_size": BATCH,
+        "lanes": 7,
+        "seed": 11,
+        "wide": {"lambda1": 0.2, "alpha": 0.05},
+        "embeddings": {"learning_rate": 0.05, "init_scale": 0.5},
+        "deep": {"layers": [16, 8], "learning_rate": 0.03},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("workers")
+    make_dataset(str(place / "dataset"), FILES)
+    make_dataset(str(place / "holdout"), [10], seed=1, golden=50)
+    return place
+
+
+def trained(place: Path, workers: int) -> list[Run]:
+    job = TrainingJob(
+        CONFIG.model_copy(update={"workers": workers}),
+        str(place / "dataset"),
+        str(place / f"by_{workers}"),
+        str(place / "holdout"),
+    )
+    return run(partial(account, job), workers, threads=1, stall_seconds=120, timeout_seconds=400)
+
+
+@pytest.fixture(scope="module")
+def runs(place: Path) -> dict[int, list[Run]]:
+    """The same training by 1, 2 and 3 workers."""
+    return {workers: trained(place, workers) for workers in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_publish_what_one_worker_publishes(place: Path, runs: dict[int, list[Run]], workers: int) -> None:
+    alone, together = place / "by_1", place / f"by_{workers}"
+    verify(str(together), read_manifest(str(together), CandidateManifest))
+    assert runs[1][0].statistics["steps"] >= 200
+    for name in ("embedding_3", "embedding_4", "golden_scores"):
+        expected = np.load(alone / f"scoring/{name}.npy")
+        np.testing.assert_allclose(np.load(together / f"scoring/{name}.npy"), expected, rtol=5e-5, atol=2e-6)
+    touched = np.load(alone / "optimizer/wide_ids.npy")
+    np.testing.assert_array_equal(np.load(together / "optimizer/wide_ids.npy"), touched)
+    for name in ("wide_ftrl", "embedding_3_accumulators", "embedding_4_accumulators"):
+        expected = np.load(alone / f"optimizer/{name}.npy")
+        np.testing.assert_allclose(np.load(together / f"optimizer/{name}.npy"), expected, rtol=5e-5, atol=2e-6)
+    one, many = np.load(alone / "optimizer/head.npz"), np.load(together / "optimizer/head.npz")
+    for name in one:
+        np.testing.assert_allclose(many[name], one[name], rtol=5e-5, atol=2e-6)
+    for name, value in runs[1][0].statistics.items():
+        assert all(worker.statistics[name] == pytest.approx(value, rel=1e-6) for worker in runs[workers])
+
+
+def test_training_moved_the_tables(place: Path, runs: dict[int, list[Run]]) -> None:
+    """Or the comparison above would be one of nothing."""
+    statistics = runs[1][0].statistics
+    assert statistics["last_epoch_log_loss"] < 0.95 * statistics["first_epoch_log_loss"]
+    assert np.std(np.load(place / "by_1/scoring/golden_scores.npy")) > 0.05
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_row_is_used_exactly_once_an_epoch(runs: dict[int, list[Run]], workers: int) -> None:
+    steps = -(-ROWS // BATCH)
+    for epoch in range(2):
+        used = [row for worker in runs[workers] for batch in worker.rows[epoch * steps :][:steps] for row in batch]
+        assert sorted(used) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_global_batches_are_those_of_one_worker(runs: dict[int, list[Run]], workers: int) -> None:
+    [alone] = runs[1]
+    together = [sorted(sum(parts, [])) for parts in zip(*(w.rows for w in runs[workers]), strict=True)]  # noqa: RUF017
+    assert together == [sorted(batch) for batch in alone.rows]
+
+
+def test_a_worker_took_part_with_empty_batches(runs: dict[int, list[Run]]) -> None:
+    assert any(not batch for worker in runs[3] for batch in worker.rows)
+
+
+def test_all_workers_start_with_the_same_head(runs: dict[int, list[Run]]) -> None:
+    [alone] = runs[1]
+    for worker in runs[2] + runs[3]:
+        assert all(np.array_equal(worker.head[name], values) for name, values in alone.head.items())
+
+
+def test_uneven_and_empty_messages_arrive(runs: dict[int, list[Run]]) -> None:
+    assert [worker.wrong for workers in (2, 3) for worker in runs[workers]] == [[]] * 5
+
+
+def test_an_error_for_people_arrives_as_it_is() -> None:
+    with pytest.raises(DataError) as error:
+        run(partial(fail, "data"), 2, threads=1, timeout_seconds=120)
+    assert str(error.value) == "part-7 is broken. Build it again."
+
+
+def test_a_bug_in_a_worker_arrives_with_its_traceback_and_not_its_victims() -> None:
+    with pytest.raises(WorkerError, match=r"worker 1 failed:\n(.|\n)*ZeroDivisionError: a bug in worker 1"):
+        run(partial(fail, "bug"), 3, threads=1, timeout_seconds=120)
+
+
+def test_a_killed_worker_ends_the_run() -> None:
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match="ended without a report"):
+        run(partial(fail, "killed"), 2, threads=1, stall_seconds=60, timeout_seconds=200)
+    assert time.monotonic() - began < 150
+
+
+def test_a_run_ends_at_its_time_limit() -> None:
+    with pytest.raises(WorkerError, match="2 workers did not finish in 25 seconds and were stopped"):
+        run(partial(fail, "sleep"), 2, threads=1, timeout_seconds=25)
+
+
+def test_spark_tasks_are_workers_too(spark: SparkSession) -> None:
+    assert run(exchange_tensors, 2, launcher="spark", threads=1) == [[], []]
+    with pytest.raises(DataError) as error:
+        run(partial(fail, "data"), 2, launcher="spark", threads=1)
+    assert str(error.value) == "part-7 is broken. Build it again."

@@ -1,0 +1,188 @@
+"""The joint step against a plain NumPy float64 one, written row by row from the papers' formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from features.layout import TableLayout, dataset_columns, table_layout
+from tests.cluster import ThreadCollective, run_cluster
+from tests.datasets import SIZES, SPEC, make_table
+from training.batch import Batch, Columns, make_batch, take
+from training.collective import Solo
+from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
+from training.dataset import to_columns
+from training.step import Learner
+
+CONFIG = TrainingConfig(
+    model="wide_deep",
+    seed=3,
+    wide=WideConfig(alpha=0.2, beta=0.5, lambda1=0.3, lambda2=0.1),
+    embeddings=EmbeddingConfig(learning_rate=0.1, initial_accumulator=0.05, init_scale=0.5),
+    deep=DeepConfig(layers=(6,), learning_rate=0.03, initial_accumulator=0.02),
+)
+COLUMNS = [column for column in dataset_columns(SPEC, SIZES) if column.role not in ("group", "truth")]
+LAYOUT = table_layout(COLUMNS)
+
+
+def table(rows: int, seed: int) -> pa.Table:
+    return make_table(COLUMNS, rows, 0, np.random.default_rng(seed))
+
+
+def batch_of(rows: pa.Table) -> Batch:
+    columns = to_columns(rows.combine_chunks(), COLUMNS, "test")
+    return make_batch(take(columns, np.arange(len(rows))), LAYOUT)
+
+
+class Oracle:
+    """Wide & Deep with one hidden ReLU layer: dense tables, loops over rows, one joint logistic loss."""
+
+    def __init__(self, learner: Learner, layout: TableLayout) -> None:
+        self.layout = layout
+        self.z = np.zeros(layout.wide_rows)
+        self.n = np.zeros(layout.wide_rows)
+        self.tables = {w: t.state()["values"].astype(np.float64) for w, t in learner.embeddings.items()}
+        self.squares = {w: np.full(t.shape, 0.05) for w, t in self.tables.items()}
+        self.head = [p.detach().numpy().astype(np.float64) for p in learner.head.parameters()]
+        self.head_squares = [np.full(p.shape, 0.02) for p in self.head]
+
+    def weights(self) -> np.ndarray:
+        wide = CONFIG.wide
+        l1 = np.full(len(self.z), wide.lambda1)
+        l1[0] = 0.0
+        w = -(self.z - np.sign(self.z) * l1) / ((wide.beta + np.sqrt(self.n)) / wide.alpha + wide.lambda2)
+        return np.where(np.abs(self.z) <= l1, 0.0, w)
+
+    def features(self, row: dict[str, Any]) -> tuple[np.ndarray, list[tuple[int, np.ndarray, float]]]:
+        """Wide x of every coordinate; for each field (width, rows, coefficient)."""
+        x = np.zeros(len(self.z))
+        x[0] = 1.0
+        for slot in self.layout.wide:
+            value = row[slot.column.name]
+            if slot.column.role == "dense":
+                x[slot.offset] = value
+            else:
+                np.add.at(x, slot.offset + np.atleast_1d(value).astype(int), 1.0)
+        fields = []
+        for width, slots in sorted(self.layout.embeddings.items()):
+            for slot in slots:
+                ids = slot.offset + np.atleast_1d(row[slot.column.name]).astype(int)
+                count = max(len(ids), 1)
+                by = {"sum": 1.0, "mean": count, "sqrtn": count**0.5}[slot.column.pooling]
+                fields.append((width, ids, 1.0 / by))
+        return x, fields
+
+    def step(self, rows: list[dict[str, Any]]) -> float:
+        w, (w1, b1, w2) = self.weights(), self.head
+        wide_g, table_g = np.zeros_like(w), {width: np.zeros_like(t) for width, t in self.tables.items()}
+        head_g = [np.zeros_like(p) for p in self.head]
+        loss = 0.0
+        for row in rows:
+            x, fields = self.features(row)
+            pooled = [c * self.tables[width][ids].sum(axis=0) for width, ids, c in fields]
+            dense = [row[column.name] for column in COLUMNS if column.role == "dense"]
+            inputs = np.concatenate([*pooled, dense])
+            hidden = np.maximum(w1 @ inputs + b1, 0.0)
+            logit = x @ w + w2[0] @ hidden
+            p = 1.0 / (1.0 + np.exp(-logit))
+            loss -= row["weight"] * (row["label"] * np.log(p) + (1 - row["label"]) * np.log(1 - p))
+            delta = row["weight"] * (p - row["label"])
+            wide_g += delta * x
+            back = delta * w2[0] * (hidden > 0)
+            head_g[0] += np.outer(back, inputs)
+            head_g[1] += back
+            head_g[2] += delta * hidden[None, :]
+            at, input_g = 0, w1.T @ back
+            for width, ids, c in fields:
+                np.add.at(table_g[width], ids, c * input_g[at : at + width])
+                at += width
+        total = sum(row["weight"] for row in rows)
+        sigma = (np.sqrt(self.n + wide_g**2) - np.sqrt(self.n)) / CONFIG.wide.alpha
+        self.z += wide_g - sigma * w
+        self.n += wide_g**2
+        for width, g in table_g.items():
+            self.squares[width] += (g / total) ** 2
+            self.tables[width] -= 0.1 * (g / total) / np.sqrt(self.squares[width])
+        for parameter, square, g in zip(self.head, self.head_squares, head_g, strict=True):
+            square += (g / total) ** 2
+            parameter -= 0.03 * (g / total) / np.sqrt(square)
+        return loss
+
+
+def test_joint_steps_equal_the_formulas() -> None:
+    learner = Learner(CONFIG, LAYOUT, Solo())
+    oracle = Oracle(learner, LAYOUT)
+    for seed in range(5):
+        rows = table(40, seed)
+        loss = oracle.step(rows.to_pylist())
+        score = learner.step(batch_of(rows))
+        assert score.loss == pytest.approx(loss, rel=1e-5)
+        assert score.weight == pytest.approx(sum(rows.column("weight").to_pylist()), rel=1e-6)
+        assert score.rows == 40
+    assert learner.wide is not None
+    ftrl = learner.wide.state()["ftrl"]
+    np.testing.assert_allclose(ftrl, np.stack([oracle.z, oracle.n], axis=1), rtol=1e-4, atol=1e-5)
+    for width, t in learner.embeddings.items():
+        np.testing.assert_allclose(t.state()["values"], oracle.tables[width], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(t.state()["accumulators"], oracle.squares[width], rtol=1e-4, atol=1e-7)
+    for parameter, expected in zip(learner.head.parameters(), oracle.head, strict=True):
+        np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert np.count_nonzero(oracle.weights()) < np.count_nonzero(oracle.n)
+
+
+def test_what_is_scored_was_not_learned_from_yet() -> None:
+    learner, batch = Learner(CONFIG, LAYOUT, Solo()), batch_of(table(30, 0))
+    logits = learner.logits(batch).double().numpy()
+    expected = batch.weight_B @ np.logaddexp(0.0, np.where(batch.label_B == 1, -logits, logits))
+    assert learner.step(batch).loss == pytest.approx(expected, rel=1e-6)
+    assert learner.step(batch).loss < expected
+
+
+def test_scoring_changes_nothing() -> None:
+    learner, batch = Learner(CONFIG, LAYOUT, Solo()), batch_of(table(30, 0))
+    learner.step(batch)
+    before = state(learner)
+    learner.logits(batch)
+    assert all(before[name].tobytes() == array.tobytes() for name, array in state(learner).items())
+
+
+def state(learner: Learner) -> dict[str, np.ndarray]:
+    arrays = {f"wide/{k}": v.copy() for k, v in (learner.wide.state() if learner.wide else {}).items()}
+    for width, t in learner.embeddings.items():
+        arrays |= {f"{width}/{k}": v.copy() for k, v in t.state().items()}
+    return arrays | {k: v.numpy().copy() for k, v in learner.head.state_dict().items()}
+
+
+@pytest.mark.parametrize("model", ["lr", "deep", "wide_deep"])
+@pytest.mark.parametrize("world", [2, 3])
+def test_workers_that_share_a_batch_learn_what_one_learns(model: str, world: int) -> None:
+    """The last worker has no rows in any batch."""
+    config = CONFIG.model_copy(update={"model": model})
+    batches = [to_columns(table(24, seed).combine_chunks(), COLUMNS, "test") for seed in range(10)]
+
+    def share_of(columns: Columns, part: slice) -> Batch:
+        return make_batch(take(columns, np.arange(24)[part]), LAYOUT)
+
+    def work(collective: ThreadCollective) -> dict[str, np.ndarray]:
+        learner = Learner(config, LAYOUT, collective)
+        for columns in batches:
+            part = slice(collective.rank, None, world - 1) if collective.rank < world - 1 else slice(0, 0)
+            learner.step(share_of(columns, part))
+        return state(learner)
+
+    alone = Learner(config, LAYOUT, Solo())
+    for columns in batches:
+        alone.step(share_of(columns, slice(None)))
+    workers = run_cluster(world, work)
+    for name, expected in state(alone).items():
+        if "/" in name:
+            joined = np.empty_like(expected)
+            for rank in range(world):
+                joined[rank::world] = workers[rank][name]
+            np.testing.assert_allclose(joined, expected, rtol=1e-4, atol=1e-6)
+        else:
+            for worker in workers:
+                np.testing.assert_allclose(worker[name], expected, rtol=1e-4, atol=1e-6)

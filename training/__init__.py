@@ -1,0 +1,1 @@
+"""Data set to candidate model: plan, loader, sharded tables, models, the training loop."""

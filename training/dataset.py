@@ -1,0 +1,94 @@
+"""A published data set as training sees it: its files, its columns, its tables' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features import storage
+from features.errors import DataError
+from features.layout import Column, TableLayout, table_layout
+from features.manifest import DatasetManifest, FileEntry
+from features.ragged import Ragged
+from training.batch import Columns
+
+GOLDEN = "golden/encoded.parquet"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published data set, and the columns of it that training reads."""
+
+    directory: str
+    files: tuple[FileEntry, ...]
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def of(cls, directory: str, manifest: DatasetManifest) -> Dataset:
+        """The data files of a data set whose manifest has been read. Raises DataError if it does not add up."""
+        uncounted = [entry.path for entry in manifest.data_files if entry.rows is None]
+        if uncounted:
+            raise DataError(f"the manifest of {directory} has no row count for {uncounted}. Build the data set again.")
+        total = sum(entry.rows or 0 for entry in manifest.data_files)
+        if total != manifest.rows:
+            raise DataError(
+                f"the manifest of {directory} claims {manifest.rows} rows, but its files add up to {total}. "
+                f"Build the data set again."
+            )
+        columns = tuple(column for column in manifest.columns if column.role not in ("group", "truth"))
+        return cls(directory, manifest.data_files, columns)
+
+    @property
+    def layout(self) -> TableLayout:
+        """The tables that the columns' ids lie in."""
+        return table_layout(self.columns)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of each file."""
+        return tuple(entry.rows or 0 for entry in self.files)
+
+    def url(self, file: int) -> str:
+        """Where a file is."""
+        return storage.join(self.directory, self.files[file].path)
+
+
+def read_table(url: str, columns: Sequence[Column]) -> Columns:
+    """These columns of one Parquet file outside of the plan, such as the golden rows. Raises DataError if it
+    is damaged.
+    """
+    try:
+        with storage.open_binary(url) as stream:
+            table = pq.read_table(stream, columns=[column.name for column in columns])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{url} cannot be read: {error}. Build its data set again.") from error
+    return to_columns(table, columns, url)
+
+
+def to_columns(table: pa.Table, columns: Sequence[Column], url: str) -> Columns:
+    """These columns of a table that was read from `url`. Raises DataError if one is not what its role
+    demands.
+    """
+    return {column.name: _to_numpy(table, column, url) for column in columns}
+
+
+def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
+    """A column of one row group, without a copy where its pages lie in one chunk."""
+    kind = pa.int32() if column.size else pa.float32()
+    array = table.column(column.name).combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    found = array.type.value_type if column.multi_valued and pa.types.is_list(array.type) else array.type
+    if found != kind or pa.types.is_list(array.type) != column.multi_valued or array.null_count:
+        raise DataError(
+            f"{url}: {column.name!r} must be {'lists of ' if column.multi_valued else ''}{kind} without "
+            f"nulls; it is {array.type} with {array.null_count} nulls. Build the data set again."
+        )
+    if not column.multi_valued:
+        return array.to_numpy()
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return Ragged(array.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0])
