@@ -1,7 +1,8 @@
 """The encoded data set's columns, and how their ids are laid out in the trainer's and the artifact's tables.
 
-Wide table: one coordinate for the bias, one for each id of every wide field and cross, one for each dense column. Embedding tables: one per width, holding the
-ids of every field of that width. Both are plain concatenations in the order of the columns.
+Wide table: one coordinate for the bias, one for each id of every wide field and cross, one for each dense column.
+Embedding tables: one per width, holding the ids of every field of that width. Both are plain concatenations in the
+order of the columns.
 """
 
 from __future__ import annotations

@@ -121,6 +121,15 @@ class EvaluationManifest(Manifest):
     rows: int
 
 
+class DecisionManifest(Manifest):
+    """What the gate said of a night's model: `decision.json` (serving.gate.Decision)."""
+
+    kind: Literal["decision"] = "decision"
+    version: str
+    champion: str | None
+    verdict: Literal["published", "rejected"]
+
+
 M = TypeVar("M", bound=Manifest)
 
 

@@ -125,6 +125,12 @@ def size(url: str) -> int:
     return int(fs.size(path))
 
 
+def modified(url: str) -> float:
+    """When a file was written last, in seconds since 1970."""
+    fs, path = _file_system(url)
+    return float(fs.modified(path).timestamp())
+
+
 def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
     """Checksums of several files, read side by side."""
     with ThreadPoolExecutor(threads) as pool:

@@ -1,6 +1,6 @@
 """The night: a chain of published steps from logs to an evaluated artifact, for one date.
 
-    features -> train (the model and its baselines) -> pack -> evaluate
+    features -> train (the model and its baselines) -> pack -> evaluate -> gate -> champion
 
 Every step's directory is named by what it is made from, so that the whole chain is known before it runs, what is
 published is skipped, and a night that was killed anywhere goes on where it stopped.
@@ -24,14 +24,18 @@ from features.errors import UsageError
 from features.logs import first_logged_date
 from features.manifest import is_published, key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from jobs.promotion import Promotion
 from serving.comparison import Evaluation
 from serving.evaluation import REPORT, evaluate
+from serving.gate import Decision, GateConfig, GateRule
 from serving.pack import pack
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import run
 from training.models import architecture
 from training.trainer import train
+
+MODELS = "models"
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +53,14 @@ class NightlyConfig(Strict):
 
 
 class NightConfig(Strict):
-    """A config file's three sections."""
+    """A config file's sections."""
 
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
+    gate: GateConfig = GateConfig(
+        rules=(GateRule(metric="log_loss", tolerance=0.002), GateRule(metric="auc", tolerance=0.005))
+    )
 
     @classmethod
     def read(cls, path: str) -> NightConfig:
@@ -101,25 +108,40 @@ class Night:
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})
 
-    def _directory(self, kind: str, name: str, model: str) -> str:
+    def _directory(self, kind: str, model: str) -> str:
         built = self.features.built
         settings = self._training(model).model_dump(mode="json")
         key = key_of(train=_name(built.train_dir), holdout=_name(built.holdout_dir), training=settings)
-        return storage.join(self.output, kind, f"{self.date}-{name}-{key}")
+        return storage.join(self.output, kind, f"{self.date}-{model}-{key}")
 
     def candidate(self, model: str) -> str:
         """Where the trained model goes."""
-        return self._directory("candidates", model, model)
+        return self._directory("candidates", model)
 
     def artifact(self, model: str) -> str:
-        """Where the packed model goes."""
-        return self._directory("models", model, model)
+        """Where the packed model goes: baselines apart, since they are never promoted."""
+        return self._directory(MODELS if model == self.config.training.model else "baselines", model)
 
     @property
     def evaluation(self) -> str:
         """Where the comparison goes."""
         key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models])
         return storage.join(self.output, "evaluations", f"{self.date}-{key}")
+
+    @property
+    def promotion(self) -> Promotion:
+        """The gate's step."""
+        artifact = self.artifact(self.config.training.model)
+        version = _name(artifact)
+        return Promotion(
+            config=self.config.gate,
+            models=storage.join(self.output, MODELS),
+            version=version,
+            date=self.date.isoformat(),
+            features=self.features,
+            holdout_dir=str(self.features.built.holdout_dir),
+            output=storage.join(self.output, "decisions", version),
+        )
 
     @property
     def report(self) -> str:
@@ -147,9 +169,11 @@ class Night:
         """Every directory of the chain, and whether it is published already."""
         directories = self.features.built.directories()
         directories += [place(model) for model in self.config.models for place in (self.candidate, self.artifact)]
-        return {directory: is_published(directory) for directory in [*directories, self.evaluation]}
+        return {
+            directory: is_published(directory) for directory in [*directories, self.evaluation, self.promotion.output]
+        }
 
-    def run(self, spark: SparkSession) -> Evaluation:
+    def run(self, spark: SparkSession) -> tuple[Evaluation, Decision]:
         """Carry the chain out, skipping what is published."""
         built = build(spark, self.features)
         for model in self.config.models:
@@ -157,7 +181,8 @@ class Night:
             lineage = {"date": self.date.isoformat(), "logs": {day.date: day.fingerprint for day in self.features.days}}
             pack(self.candidate(model), built.state_dir, str(built.holdout_dir), self.artifact(model), lineage)
         artifacts: Mapping[str, str] = {model: self.artifact(model) for model in self.config.models}
-        return evaluate(artifacts, [str(built.holdout_dir)], self.evaluation)
+        evaluation = evaluate(artifacts, [str(built.holdout_dir)], self.evaluation)
+        return evaluation, self.promotion.run(spark)
 
     def _train(self, model: str) -> None:
         job = self.job(model)

@@ -3,7 +3,8 @@
     run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --date 2026-01-05
     run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --from 2026-01-05 --to 2026-01-07
 
-A date is the newest day in the logs: the night trains on the days before it and evaluates on it.
+A date is the newest day in the logs: the night trains on the days before it and evaluates on it. Exit status: 0 if
+every night's model is published, 3 if the gate rejected one, 2 if something is wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from jobs.cli import day, days, entry_point
 from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from serving.comparison import Evaluation
+from serving.gate import Decision
+
+EXIT_REJECTED = 3
 
 
 def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
@@ -57,24 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             for directory, published in night.plan().items():
                 console.print(f"{night.date}  {'published' if published else 'to do    '}  {directory}")
         return 0
-    evaluations: dict[Night, Evaluation] = {}
+    results: dict[Night, tuple[Evaluation, Decision]] = {}
     with spark_session("run_nightly") as spark:
         for number, night in enumerate(wanted, 1):
             console.rule(f"night {night.date} ({number} of {len(wanted)})")
             began = time.perf_counter()
-            evaluations[night] = night.run(spark)
+            results[night] = night.run(spark)
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s")
-    console.print(table(evaluations))
-    for night in wanted:
-        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
+    console.print(table({night: evaluation for night, (evaluation, _) in results.items()}))
+    for night, (_, decision) in results.items():
+        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {decision.verdict}")
         console.print(f"{night.date}  report  {night.report}")
-    return 0
+    console.print(f"champion: {wanted[-1].promotion.champion}")
+    return 0 if all(decision.verdict == "published" for _, decision in results.values()) else EXIT_REJECTED
 
 
 def table(evaluations: Mapping[Night, Evaluation]) -> Table:
     """Every night's models, the model first and its baselines below; regret is log loss above the known floor."""
     columns = ("night", "model", "log loss", "regret", "NE", "AUC", "GAUC", "calibration")
-    result = Table(*columns, title="hold-out day, never trained on")
+    result = Table(*columns, title="on the night's own day, which no model was trained on")
     for night, evaluation in evaluations.items():
         for name, model in evaluation.models.items():
             m = model.metrics

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-import fsspec
 from pydantic import Field, ValidationError
 
 from features import storage
@@ -65,7 +64,7 @@ def versions(root: str) -> list[str]:
         version = path.removesuffix(suffix)
         if "/" not in version:
             with suppress(FileNotFoundError):  # pruned since it was listed
-                published_at[version] = _modified(storage.join(root, path))
+                published_at[version] = storage.modified(storage.join(root, path))
     return sorted(published_at, key=lambda version: (published_at[version], version), reverse=True)
 
 
@@ -121,6 +120,13 @@ def prune(root: str, keep_last: int) -> list[str]:
             storage.remove(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
     return doomed
+
+
+def was_promoted(root: str, version: str) -> bool:
+    """True if the pointer has ever stood at `version`."""
+    current = champion(root)
+    moves = range(1, current.sequence + 1) if current else ()
+    return any((entry := _read(_entry(root, n), Pointer)) and entry.version == version for n in moves)
 
 
 def load_champion(root: str) -> str:
@@ -187,11 +193,6 @@ def _require_digest(directory: str, pointer: Pointer) -> None:
         raise DataError(f"the champion {directory} is not published. Restore it, or promote a version.")
     if manifest_digest(directory) != pointer.digest:
         raise DataError(f"the champion {directory} has changed since. Restore it, or promote a version.")
-
-
-def _modified(url: str) -> float:
-    fs, path = fsspec.url_to_fs(url)
-    return float(fs.modified(path).timestamp())
 
 
 def _read(url: str, model: type[S]) -> S | None:
