@@ -1,9 +1,10 @@
 # Every target but help and clean first brings the virtual environment up to date; that is free when it is.
 
-VENV   ?= .venv
-PYTHON ?= python3.11
-GPU    ?= $(or $(NIGHTJAR_GPU),none)
-ARGS   ?=
+VENV    ?= .venv
+PYTHON  ?= python3.11
+GPU     ?= $(or $(NIGHTJAR_GPU),none)
+ARGS    ?=
+RATINGS ?= ../shared/data/movietweetings
 
 PY       := $(VENV)/bin/python
 STAMP    := $(VENV)/.nightjar-setup
@@ -55,8 +56,8 @@ check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff format --check
 	$(PY) -m mypy $(PACKAGES)
 
-bench: $(STAMP) ## Measure; see benchmarks/
-	$(PY) -m benchmarks $(ARGS)
+bench: $(STAMP) ## Measure; RATINGS=folder of MovieTweetings' two files
+	$(PY) -m benchmarks.movietweetings --source $(RATINGS) --work build/bench $(ARGS)
 
 zip: $(STAMP) ## Write dist/nightjar.zip, the code archive for spark-submit --py-files
 	$(PY) .ci/code_archive.py dist/nightjar.zip $(PACKAGES)

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from features.errors import DataError
 from features.logs import DAY, LogPartition, day_number, read_logs
-from features.manifest import AggregateManifest, begin, commit, describe_files
+from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
 from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, source, values_of
 from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.tables import write_days
@@ -118,10 +118,10 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
             written = [write.result() for write in writes]
         for directory in batch:
             partition, totals = days[directory]
-            rows = {path: count for tables in written for path, count in tables.get(directory, {}).items()}
+            entries = [entry for tables in written for entry in tables.get(directory, [])]
             manifest = AggregateManifest(
                 inputs={f"logs/date={partition.date}": partition.fingerprint},
-                files=describe_files(directory, rows),
+                files=describe_files(directory, entries),
                 spec_fingerprint=spec.fingerprint,
                 date=partition.date,
                 rows=totals.rows,
@@ -145,10 +145,10 @@ def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[st
 
 def _writes(
     spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition], directories: Mapping[int, str]
-) -> Iterator[Callable[[], dict[str, dict[str, int]]]]:
+) -> Iterator[Callable[[], dict[str, list[FileEntry]]]]:
     raws = read_logs(spark, partitions)
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
-    most = max(partition.rows for partition in partitions)
+    most = {day_number(partition.date): partition.rows for partition in partitions}
     for field in spec.fields:
         table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field) for raw in raws])
         yield partial(write_days, table, directories, f"vocabulary/{field.name}", key="hash", rows=most)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -35,7 +34,7 @@ from features.rows import so_far_columns
 from features.spark_rows import ROW_HASH, hashed
 from features.spec import FeatureSpec
 from features.state import FREQUENCY, load_encoder_state
-from features.tables import read_daily, write_table
+from features.tables import Through, read_daily, write_arrow, write_table
 
 DATA = "data"
 GOLDEN_RAW = "golden/raw.parquet"
@@ -71,14 +70,14 @@ def publish_dataset(
     begin(directory)
     tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
     rows = add_counts(add_so_far(reduce(DataFrame.unionAll, tables), spec), spec, counts)
-    written = write_table(encode(shuffle(rows, files), state_directory, columns), directory, DATA)
+    schema = arrow_schema(columns)
+    encode_batches = _encode_with(state_directory, schema)
+    written = write_table(shuffle(rows, files), directory, DATA, through=encode_batches, schema=schema)
     if golden:
         last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
-        written |= {
-            path: _write_arrow(table, storage.join(directory, path))
-            for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded))
-        }
+        for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
+            write_arrow(table, storage.join(directory, path))
     by_date = {manifest.date: manifest for manifest in aggregates.values()}
     manifest = DatasetManifest(
         inputs={f"logs/date={day.date}": day.fingerprint for day in days}
@@ -159,16 +158,7 @@ def golden_rows(
     return raw, encode(again, state_directory, columns).toArrow()
 
 
-def _write_arrow(table: pa.Table, url: str) -> int:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(url, sink.getvalue().to_pybytes())
-    return int(table.num_rows)
-
-
-def _encode_with(
-    state_directory: str, schema: pa.Schema
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _encode_with(state_directory: str, schema: pa.Schema) -> Through:
     def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         encoder = _encoder(state_directory)
         for batch in batches:

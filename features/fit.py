@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from features.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
 from features.encoder import FIRST_ID, fit_boundaries
 from features.logs import LogPartition, day_number, read_logs
-from features.manifest import AggregateManifest, StateManifest, begin, commit, describe_files
+from features.manifest import AggregateManifest, FileEntry, StateManifest, begin, commit, describe_files
 from features.point_in_time import counts_as_of
 from features.spark_rows import row_hash, source
 from features.spec import CategoricalField, DenseFeature, FeatureSpec, Frequency
@@ -100,12 +100,12 @@ def publish_state(
     boundaries = quantile_boundaries(spark, spec, quantile_days)
     begin(directory)
 
-    def write_vocabulary(field: CategoricalField) -> dict[str, int]:
+    def write_vocabulary(field: CategoricalField) -> list[FileEntry]:
         folder = f"{VOCABULARY}/{field.name}"
         table = vocabulary(read_daily(spark, aggregates, folder, VOCABULARY_SCHEMA), field.min_count)
         return write_sorted(table, directory, folder, key="hash", rows=table_rows(aggregates, folder))
 
-    def write_frequency(frequency: Frequency) -> dict[str, int]:
+    def write_frequency(frequency: Frequency) -> list[FileEntry]:
         folder = f"{FREQUENCY}/{frequency.name}"
         daily = read_daily(spark, aggregates, folder, FREQUENCY_SCHEMA)
         table = counts_as_of(daily, frequency, day_number(dates[-1]) + 1)
@@ -114,18 +114,18 @@ def publish_state(
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         vocabularies = list(pool.map(write_vocabulary, spec.fields))
         frequencies = list(pool.map(write_frequency, spec.frequencies))
-    rows = {path: count for written in vocabularies + frequencies for path, count in written.items()}
+    written = [entry for table in vocabularies + frequencies for entry in table]
     manifest = StateManifest(
         inputs={f"logs/date={day}": checksum for a in aggregates.values() for day, checksum in [_log_of(a)]}
         | {f"quantiles/date={partition.date}": partition.fingerprint for partition in quantile_days},
-        files=describe_files(directory, rows),
+        files=describe_files(directory, written),
         spec=spec,
         spec_fingerprint=spec.fingerprint,
         first_date=dates[0],
         through_date=dates[-1],
         vocabulary_sizes={
-            field.name: FIRST_ID + sum(written.values())
-            for field, written in zip(spec.fields, vocabularies, strict=True)
+            field.name: FIRST_ID + sum(entry.rows or 0 for entry in table)
+            for field, table in zip(spec.fields, vocabularies, strict=True)
         },
         boundaries=boundaries,
     )

@@ -9,7 +9,7 @@ directory, and nothing published is ever written again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import ValidationError
@@ -171,14 +171,15 @@ def begin(directory: str) -> None:
     storage.make_folder(directory)
 
 
-def describe_files(directory: str, rows: Mapping[str, int] | None = None) -> tuple[FileEntry, ...]:
-    """Entries of all files in `directory`, sorted by path; `rows` gives the row counts of those that have one."""
+def describe_files(directory: str, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]:
+    """Entries of all files in `directory`, sorted by path; only those not `known` already are read."""
+    entries = {entry.path: entry for entry in known}
     paths = [path for path in storage.list_files(directory) if path != MANIFEST]
-    urls = [storage.join(directory, path) for path in paths]
-    return tuple(
-        FileEntry(path=path, bytes=storage.size(url), sha256=checksum, rows=(rows or {}).get(path))
-        for path, url, checksum in zip(paths, urls, storage.sha256_all(urls), strict=True)
-    )
+    unknown = [path for path in paths if path not in entries]
+    urls = [storage.join(directory, path) for path in unknown]
+    for path, url, checksum in zip(unknown, urls, storage.sha256_all(urls), strict=True):
+        entries[path] = FileEntry(path=path, bytes=storage.size(url), sha256=checksum)
+    return tuple(entries[path] for path in paths)
 
 
 def commit(directory: str, manifest: Manifest) -> None:

@@ -103,13 +103,6 @@ def copy(source: str, target: str) -> None:
             writer.write(chunk)
 
 
-def move(source: str, target: str) -> None:
-    """Move one file within a file system."""
-    fs, path = _file_system(target)
-    fs.makedirs(fs._parent(path), exist_ok=True)
-    fs.mv(_file_system(source)[1], path)
-
-
 def sha256(url: str) -> str:
     """Checksum of a file's content, 64 hexadecimal digits."""
     digest = hashlib.sha256()

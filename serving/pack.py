@@ -90,10 +90,10 @@ def pack(
         storage.copy(storage.join(state_dir, path), storage.join(output_dir, ENCODER, path))
     storage.copy(storage.join(holdout_dir, GOLDEN_ROWS), storage.join(output_dir, GOLDEN_ROWS))
     storage.copy(storage.join(candidate_dir, CANDIDATE_SCORES), storage.join(output_dir, GOLDEN_SCORES))
-    rows = {storage.join(ENCODER, entry.path): entry.rows for entry in state.files if entry.rows is not None}
+    copied = [entry.model_copy(update={"path": storage.join(ENCODER, entry.path)}) for entry in state.files]
     manifest = ArtifactManifest(
         inputs=inputs,
-        files=describe_files(output_dir, rows),
+        files=describe_files(output_dir, copied),
         model=candidate.model,
         spec_fingerprint=candidate.spec_fingerprint,
         columns=candidate.columns,

@@ -72,7 +72,7 @@ def make_dataset(
         rows=first,
         positives=positives,
         columns=columns,
-        files=describe_files(directory, counts),
+        files=tuple(entry.model_copy(update={"rows": counts.get(entry.path)}) for entry in describe_files(directory)),
     )
     commit(directory, manifest)
     return manifest

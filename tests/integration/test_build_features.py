@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from features.ragged import Ragged
 from features.rows import hash_rows
 from features.state import FittedState, load_state
 from jobs.build_features import main
+from tests.submit import CLUSTER, submit
 
 REPOSITORY = Path(__file__).parents[2]
 DATES = days("2026-03-01", 6)
@@ -327,17 +325,10 @@ def test_the_job_runs_under_spark_submit_on_several_processes(tmp_path: Path) ->
     features |= {"fields": features["fields"][:3], "crosses": features["crosses"][:1]}
     features["frequencies"] = features["frequencies"][2:]
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump({"features": features}))
-    command = [str(Path(sys.executable).with_name("spark-submit")), "--master", "local-cluster[2,1,1024]"]
-    command += ["--conf", f"spark.executorEnv.PYTHONPATH={REPOSITORY}", "--conf", "spark.sql.shuffle.partitions=2"]
-    command += [str(REPOSITORY / "jobs" / "build_features.py"), "--config", str(tmp_path / "conf.yaml")]
-    command += ["--logs", str(logs), "--output", str(tmp_path / "features"), "--min-files", "2"]
-    command += ["--train-from", dates[0], "--train-to", dates[0], "--holdout", dates[1]]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYSPARK_PYTHON": sys.executable}
-    environment.pop("PYSPARK_SUBMIT_ARGS", None)
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=550, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    arguments = ["--config", str(tmp_path / "conf.yaml"), "--logs", str(logs), "--output", str(tmp_path / "features")]
+    arguments += ["--min-files", "2", "--train-from", dates[0], "--train-to", dates[0], "--holdout", dates[1]]
+    status, out, err = submit("build_features", arguments, tmp_path, CLUSTER)
+    assert status == 0, err[-3000:]
     published = sorted((tmp_path / "features" / "datasets").iterdir())
     assert [path.name.rpartition("-")[0] for path in published] == [
         f"holdout-{dates[1]}",
@@ -345,4 +336,4 @@ def test_the_job_runs_under_spark_submit_on_several_processes(tmp_path: Path) ->
     ]
     for path in published:
         verify(str(path), read_manifest(str(path), DatasetManifest))
-        assert f"{path}: " in done.stdout
+        assert f"{path}: " in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from features.errors import DataError
 from features.manifest import (
     MANIFEST,
     AggregateManifest,
+    FileEntry,
     Manifest,
     StateManifest,
     begin,
@@ -28,9 +30,10 @@ def publish(directory: Path) -> AggregateManifest:
     (directory / "a").mkdir()
     (directory / "a" / "1.parquet").write_bytes(b"one")
     (directory / "2.bin").write_bytes(b"")
+    known = FileEntry(path="a/1.parquet", bytes=3, sha256=hashlib.sha256(b"one").hexdigest(), rows=7)
     manifest = AggregateManifest(
         inputs={"log": "abc"},
-        files=describe_files(str(directory), {"a/1.parquet": 7}),
+        files=describe_files(str(directory), [known]),
         spec_fingerprint="f",
         date="2026-03-01",
         rows=7,

@@ -36,16 +36,14 @@ def test_listing_leaves_out_what_spark_hides(root: str) -> None:
     assert storage.list_files(storage.join(root, "nowhere")) == []
 
 
-def test_files_are_copied_moved_and_removed(root: str) -> None:
-    first, second, third = (storage.join(root, name) for name in ("1", "deep/2", "deeper/still/3"))
+def test_files_are_copied_and_removed(root: str) -> None:
+    first, second = (storage.join(root, name) for name in ("1", "deeper/still/2"))
     storage.write_bytes(first, b"x" * (3 << 20))
     storage.copy(first, second)
-    storage.move(second, third)
-    assert storage.sha256_all([first, third]) == [storage.sha256(first)] * 2
+    assert storage.sha256_all([first, second]) == [storage.sha256(first)] * 2
+    storage.remove(storage.join(root, "deeper"))
+    storage.remove(storage.join(root, "deeper"))
     assert not storage.exists(second)
-    storage.remove(storage.join(root, "deeper"))
-    storage.remove(storage.join(root, "deeper"))
-    assert not storage.exists(third)
 
 
 def test_a_missing_file_is_an_error(root: str) -> None:
