@@ -147,7 +147,7 @@ def test_a_model_that_learned_nothing_is_rejected_and_the_champion_stays(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--date", "2026-01-09"], "date 2026-01-09"),
+        (["--date", "2026-01-05"], "date 2026-01-05: there are no Parquet files"),
         (["--date", FIRST], "has no day to train on"),
         (["--from", "2026-01-04", "--to", "2026-01-03"], "is earlier than --from"),
         ([], "give either --date or both --from and --to"),
