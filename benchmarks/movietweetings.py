@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found: list[Metrics] = []
         for seed in range(args.seeds):
             training = config.training.model_copy(update={"model": model, "seed": seed})
-            key = key_of(train=built.train_dir, training=training.model_dump(mode="json"))
+            key = key_of(train=built.train_dir, training=training.settings)
             candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
             job = TrainingJob(training, built.train_dir, os.path.abspath(candidate), built.holdout_dir, None)
             if not job.is_done():

@@ -90,7 +90,13 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
     totals: dict[str, Totals] = {}
     problems: list[str] = []
     for partition in partitions:
-        row = by_day[day_number(partition.date)]
+        row = by_day.get(day_number(partition.date))
+        if row is None or row["rows"] != partition.rows:
+            problems.append(
+                f"  date {partition.date}: the Parquet files hold {partition.rows} rows, of which Spark finds "
+                f"{row['rows'] if row else 0}. Are some in sub-folders? Put them into {partition.url} itself"
+            )
+            continue
         totals[partition.date] = Totals(row["rows"], row["positives"])
         for n, (role, column, bad, wanted) in enumerate(rules):
             if row[f"bad:{n}"]:

@@ -104,6 +104,7 @@ def plan_build(
     history_from: first day of vocabularies and counts (train_from if None). holdout: the day after train_to.
     Raises UsageError and DataError.
     """
+    logs, output = storage.absolute(logs), storage.absolute(output)
     settings = settings or BuildSettings()
     if settings.min_files < 1 or settings.rows_per_file < 1:
         raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
@@ -169,7 +170,8 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     days = [day for day in plan.days if day.date in dates]
     key = key_of(
         state=manifest_digest(state_dir),
-        logs=[day.fingerprint for day in plan.days],
+        aggregates=sorted(path.rpartition("/")[2] for path in plan.aggregate_dirs.values()),
+        dates=list(dates),
         files=[plan.settings.min_files, plan.settings.rows_per_file],
     )
     directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from features.tables import day_of_file, for_spark
 DAY = "row:day"
 
 _DATE = "date="
+_DATE_FOLDER = re.compile(r"date=\d{4}-\d{2}-\d{2}")
 _TAIL = 1 << 16
 _THREADS = 16
 
@@ -48,6 +50,7 @@ class _Footer:
     schema: pa.Schema
     size: int
     tail_sha256: str
+    modified: float
 
 
 def dates_between(first: str, last: str) -> list[str]:
@@ -65,7 +68,7 @@ def dates_between(first: str, last: str) -> list[str]:
 
 def first_logged_date(root: str) -> str:
     """The first day in the logs, as YYYY-MM-DD. Raises DataError if there is none."""
-    dates = [name.removeprefix(_DATE) for name in storage.list_folders(root) if name.startswith(_DATE)]
+    dates = [name.removeprefix(_DATE) for name in storage.list_folders(root) if _DATE_FOLDER.fullmatch(name)]
     if not dates:
         raise DataError(f"{root} holds no {_DATE}YYYY-MM-DD folder. Give the folder of date-partitioned logs.")
     return min(dates)
@@ -105,7 +108,7 @@ def check_logs(root: str, dates: Sequence[str], spec: FeatureSpec) -> list[LogPa
                     url=folder,
                     rows=sum(footer.rows for footer in good),
                     types=_types(good, spec),
-                    fingerprint=digest(sorted([footer.size, footer.tail_sha256] for footer in good)),
+                    fingerprint=digest(sorted([footer.size, footer.tail_sha256, footer.modified] for footer in good)),
                 )
             )
     if problems:
@@ -126,8 +129,9 @@ def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[D
 def _try_read_footer(url: str) -> _Footer | str:
     """The footer, or what is wrong with the file.
 
-    A file is known by its size and its last 64 KiB, which hold the footer: sizes, offsets and statistics of
-    every column chunk. That is a short read whatever the size of the log. Spark's random names are left out.
+    A file is known by its size, the time it was written and its last 64 KiB, which hold the footer: a short read
+    whatever the size of the log, and a rewritten file counts as another one even where its footer is the same. Spark's
+    random names are left out.
     """
     try:
         with storage.open_binary(url) as stream:
@@ -136,7 +140,7 @@ def _try_read_footer(url: str) -> _Footer | str:
             tail = hashlib.sha256(stream.read()).hexdigest()
             stream.seek(0)
             parquet = pq.ParquetFile(stream)
-            return _Footer(parquet.metadata.num_rows, parquet.schema_arrow, size, tail)
+            return _Footer(parquet.metadata.num_rows, parquet.schema_arrow, size, tail, storage.modified(url))
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         return f"{url} is not a readable Parquet file ({reason}). Restore or remove it."

@@ -20,6 +20,7 @@ from features.layout import Column
 from features.spec import FeatureSpec, Strict, digest, explain
 
 MANIFEST = "manifest.json"
+_REMEDY = "Restore it, or remove the directory and run its step again."
 FORMAT: Final = 1
 
 
@@ -179,6 +180,12 @@ def describe_files(directory: str, known: Iterable[FileEntry] = ()) -> tuple[Fil
     urls = [storage.join(directory, path) for path in unknown]
     for path, url, checksum in zip(unknown, urls, storage.sha256_all(urls), strict=True):
         entries[path] = FileEntry(path=path, bytes=storage.size(url), sha256=checksum)
+    gone = sorted(set(entries) - set(paths))
+    if gone:
+        raise DataError(
+            f"{directory} lacks {gone}, which were written a moment ago. Does every executor write to the same place, "
+            f"and does only one run write there at a time?"
+        )
     return tuple(entries[path] for path in paths)
 
 
@@ -193,10 +200,8 @@ def verify(directory: str, manifest: Manifest) -> None:
     urls = manifest.file_urls(directory)
     missing = [entry.path for entry, url in zip(manifest.files, urls, strict=True) if not storage.exists(url)]
     if missing:
-        raise DataError(f"{directory} lacks {missing}, which its manifest lists. Restore it or run its step again.")
+        raise DataError(f"{directory} lacks {missing}, which its manifest lists. {_REMEDY}")
     checksums = storage.sha256_all(urls)
     damaged = [e.path for e, checksum in zip(manifest.files, checksums, strict=True) if checksum != e.sha256]
     if damaged:
-        raise DataError(
-            f"{directory} is damaged: {damaged} differ from the manifest. Restore it or run its step again."
-        )
+        raise DataError(f"{directory} is damaged: {damaged} differ from the manifest. {_REMEDY}")

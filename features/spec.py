@@ -64,7 +64,7 @@ class DenseFeature(Strict):
     column: str = ""
     transform: Literal["quantile", "log", "identity"] = "quantile"
     quantiles: int = Field(100, ge=2, le=10_000)
-    missing_value: float = Field(0.0, allow_inf_nan=False)
+    missing_value: float = Field(0.0, ge=-1e6, le=1e6)
     missing_indicator: bool = True
 
     @property
@@ -109,7 +109,7 @@ class Frequency(Strict):
     statistics: tuple[Statistic, ...] = Field(("rate", "log_count"), min_length=1)
     delay_days: int = Field(0, ge=0)
     prior: float = Field(gt=0.0, lt=1.0)
-    strength: float = Field(20.0, gt=0.0)
+    strength: float = Field(20.0, gt=0.0, allow_inf_nan=False)
     as_of: Literal["day", "impression"] = "day"
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class FeatureSpec(Strict):
 
     def _duplicate_names(self) -> Iterator[str]:
         for kind, features in (("fields", self.fields), ("dense", self.dense), ("crosses", self.crosses)):
-            counts = Counter(feature.name for feature in features)
+            counts = Counter(feature.name.casefold() for feature in features)  # Spark ignores case
             yield from (f"{kind}: the name {name!r} is used {n} times" for name, n in counts.items() if n > 1)
         counts = Counter(name for name in self.dense_names())
         yield from (f"two dense features are both called {name!r}" for name, n in counts.items() if n > 1)

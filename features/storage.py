@@ -42,13 +42,17 @@ def exists(url: str) -> bool:
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Write a file that readers see either whole or not at all, and that survives a crash once written."""
+    """Write a file that readers see either whole or not at all, and that survives a crash once written.
+
+    Elsewhere than on a local disk that is the file system's own promise for one put: object stores give it.
+    """
     fs, path = _file_system(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, content)
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
     try:
         with open(temporary, "wb") as stream:
             stream.write(content)
@@ -110,6 +114,11 @@ def sha256(url: str) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, since Spark's executors and Horovod's workers run elsewhere; a URL as it is."""
+    return url if "://" in url else os.path.abspath(url)
 
 
 def size(url: str) -> int:

@@ -36,8 +36,11 @@ def entry_point(main: Main) -> Main:
         try:
             return main(argv)
         except NightjarError as error:
-            print(f"{name}: error: {error}", file=sys.stderr)
-            return EXIT_ERROR
+            message = str(error)
+        except OSError as error:
+            message = f"{error}. Is there room, and may this user read and write there?"
+        print(f"{name}: error: {message}", file=sys.stderr)
+        return EXIT_ERROR
 
     return guarded
 

@@ -24,9 +24,10 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from features.errors import DataError, NightjarError, UsageError
+from features.errors import DataError, UsageError
 from features.simulation import TRUTH_VERSION, BayesFloor, SimulationConfig, bayes_floor, impressions
 from features.spec import explain, load_yaml
+from jobs.cli import entry_point
 from jobs.spark_session import spark_session
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,12 @@ class Request:
         }
 
 
+@entry_point
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; 0 on success, 2 with one message on standard error for everything a person can correct."""
-    try:
-        request = parse_args(argv)
-        with spark_session("generate_logs") as spark:
-            written, floor = generate_logs(spark, request)
-    except NightjarError as error:
-        print(f"generate_logs: {error}", file=sys.stderr)
-        return 2
+    request = parse_args(argv)
+    with spark_session("generate_logs") as spark:
+        written, floor = generate_logs(spark, request)
     print(summary(request, written, floor))
     return 0
 

@@ -20,7 +20,9 @@ from pyspark.sql import SparkSession
 
 from features import storage
 from features.build import BuildPlan, build, plan_build
+from features.encoder import FIRST_ID
 from features.errors import UsageError
+from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
 from features.manifest import is_published, key_of
 from features.spec import FeatureSpec, Strict, load_yaml
@@ -32,7 +34,7 @@ from serving.pack import pack
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import run
-from training.models import architecture
+from training.models import build_head
 from training.trainer import train
 
 MODELS = "models"
@@ -86,6 +88,10 @@ class Night:
     @cached_property
     def features(self) -> BuildPlan:
         """The plan of the feature step. Raises DataError and UsageError if the logs cannot be used."""
+        return self.features_under(self.config.features)
+
+    def features_under(self, spec: FeatureSpec) -> BuildPlan:
+        """The same days under another feature spec, such as the champion's."""
         nightly = self.config.nightly
         first_logged = nightly.history_from or date.fromisoformat(first_logged_date(self.logs))
         last = self.date - timedelta(1)
@@ -96,7 +102,7 @@ class Night:
                 f"Give a --date of {first_logged + timedelta(1)} or later."
             )
         return plan_build(
-            self.config.features,
+            spec,
             self.logs,
             self.output,
             train_from=first.isoformat(),
@@ -110,7 +116,7 @@ class Night:
 
     def _directory(self, kind: str, model: str) -> str:
         built = self.features.built
-        settings = self._training(model).model_dump(mode="json")
+        settings = self._training(model).settings
         key = key_of(train=_name(built.train_dir), holdout=_name(built.holdout_dir), training=settings)
         return storage.join(self.output, kind, f"{self.date}-{model}-{key}")
 
@@ -131,16 +137,16 @@ class Night:
     @property
     def promotion(self) -> Promotion:
         """The gate's step."""
-        artifact = self.artifact(self.config.training.model)
-        version = _name(artifact)
+        gate = self.config.gate
+        version = _name(self.artifact(self.config.training.model))
         return Promotion(
-            config=self.config.gate,
+            config=gate,
             models=storage.join(self.output, MODELS),
             version=version,
             date=self.date.isoformat(),
-            features=self.features,
+            features_under=self.features_under,
             holdout_dir=str(self.features.built.holdout_dir),
-            output=storage.join(self.output, "decisions", version),
+            output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
         )
 
     @property
@@ -151,19 +157,20 @@ class Night:
     def job(self, model: str) -> TrainingJob:
         """The training step."""
         built = self.features.built
-        return TrainingJob(
-            self._training(model),
-            built.train_dir,
-            self.candidate(model),
-            built.holdout_dir,
-            f"{self.candidate(model)}.jsonl",
-        )
+        return TrainingJob.of(self._training(model), built.train_dir, self.candidate(model), built.holdout_dir)
 
     def check(self) -> None:
         """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
+        spec, gate = self.config.features, self.config.gate
         for model in self.config.models:
-            architecture(model)
-        self.features  # noqa: B018
+            layout = table_layout(dataset_columns(spec, {field.name: FIRST_ID for field in spec.fields}))
+            build_head(model, layout, self.config.training.deep, self.config.training.seed)
+        sliced = [rule.metric for rule in gate.rules if rule.slice]
+        if sliced:
+            raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
+        if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
+            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        self.plan()
 
     def plan(self) -> dict[str, bool]:
         """Every directory of the chain, and whether it is published already."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from features.manifest import (
     ArtifactManifest,
     DatasetManifest,
     DecisionManifest,
+    StateManifest,
     begin,
     commit,
     describe_files,
@@ -27,6 +29,7 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
+from features.spec import FeatureSpec
 from serving import registry
 from serving.comparison import predict
 from serving.gate import Check, Decision, GateConfig, decide
@@ -42,14 +45,15 @@ log = logging.getLogger(__name__)
 class Promotion:
     """A candidate for the champion's place.
 
-    models: the registry; version: in it; date, holdout_dir: the day that both are judged on; output: of the decision.
+    models: the registry; version: in it; date, holdout_dir: the day that both are judged on; features_under: the
+    night's feature plan under another spec, the champion's; output: of the decision.
     """
 
     config: GateConfig
     models: str
     version: str
     date: str
-    features: BuildPlan
+    features_under: Callable[[FeatureSpec], BuildPlan]
     holdout_dir: str
     output: str
 
@@ -73,9 +77,13 @@ class Promotion:
                     verdict=decision.verdict,
                 ),
             )
-        decision = read_decision(self.output)
+        decision, against = read_decision(self.output)
         if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
-            registry.promote(self.models, self.version, f"gate of the night {self.date}")
+            pointer = registry.champion(self.models)
+            if (pointer.version if pointer else None) == against:
+                registry.promote(self.models, self.version, f"gate of the night {self.date}")
+            else:
+                log.warning("%s was compared with %s, which is not the champion any more", self.version, against)
         for check in decision.failures:
             log.warning("gate: %s", check.reason)
         log.info("gate: %s is %s; champion: %s", self.version, decision.verdict, self.champion)
@@ -92,24 +100,26 @@ class Promotion:
         if champion is None:
             return decide(self.config, observed, candidate_scores)
         directory = storage.join(self.models, champion)
-        of = str(read_manifest(directory, ArtifactManifest).lineage.get("date"))
-        if of >= self.date:
-            reason = f"the champion {champion} is of the night {of} and may have learned from {self.date}; not judged"
+        learned = str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"])
+        if learned >= self.date:
+            reason = f"the champion {champion} has learned from {self.date}: its days go through {learned}; not judged"
             return Decision(
                 verdict="rejected",
                 rows=len(candidate_scores),
                 checks=(Check(metric="date", passed=False, reason=reason),),
             )
         state = storage.join(directory, ENCODER)
-        champion_observed, champion_scores = _scores(directory, encode_days(spark, self.features, state, [self.date]))
+        features = self.features_under(read_manifest(state, StateManifest).spec)
+        champion_observed, champion_scores = _scores(directory, encode_days(spark, features, state, [self.date]))
         _require_same_rows(observed, champion_observed, champion)
         return decide(self.config, observed, candidate_scores, champion_scores)
 
 
-def read_decision(directory: str) -> Decision:
-    """A published decision. Raises DataError if there is none."""
-    read_manifest(directory, DecisionManifest)
-    return Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+def read_decision(directory: str) -> tuple[Decision, str | None]:
+    """A published decision, and the champion that it was made against. Raises DataError if there is none."""
+    manifest = read_manifest(directory, DecisionManifest)
+    decision = Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+    return decision, manifest.champion
 
 
 def _scores(artifact: str, dataset: str) -> tuple[Observations, np.ndarray]:

@@ -55,6 +55,7 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the nights in order; print where their models and reports are, and how good they are."""
     console = Console(soft_wrap=True)
+    console.width = max(console.width, 110)  # room for the table where there is no terminal
     wanted, only_plan = nights(argv)
     if only_plan:
         for night in wanted:

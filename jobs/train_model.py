@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 
-from features.spec import load_yaml
+from pydantic import ValidationError
+
+from features.errors import UsageError
+from features.spec import explain, load_yaml
 from jobs.cli import entry_point
 from training.config import TrainingConfig
 from training.job import TrainingJob
@@ -37,7 +39,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="instead of training.workers")
     parser.add_argument("--model", help="instead of training.model")
     parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
-    parser.add_argument("--metrics", help="local file for JSON lines about progress (default: beside a local output)")
     return parser.parse_args(argv)
 
 
@@ -47,13 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     config = load_yaml(args.config, TrainingConfig, "training")
     chosen = {name: value for name in ("workers", "model") if (value := getattr(args, name)) is not None}
-    config = TrainingConfig.model_validate(config.model_dump() | chosen)
-    output = _absolute(args.output)
-    metrics = args.metrics or (None if "://" in output else f"{output}.metrics.jsonl")
-    job = TrainingJob(config, _absolute(args.dataset), output, args.holdout and _absolute(args.holdout), metrics)
+    try:
+        config = TrainingConfig.model_validate(config.model_dump() | chosen)
+    except ValidationError as error:
+        raise UsageError(explain(error, "the command line")) from error
+    job = TrainingJob.of(config, args.dataset, args.output, args.holdout)
     job.open()
     if job.is_done():
-        log.info("%s holds this candidate already", output)
+        log.info("%s holds this candidate already", job.output)
         return 0
     with _session(args.launcher):
         run(
@@ -73,11 +75,6 @@ def _session(launcher: str):  # type: ignore[no-untyped-def]
     from jobs.spark_session import spark_session
 
     return spark_session("train_model")
-
-
-def _absolute(path: str) -> str:
-    """Workers may run in another directory."""
-    return path if "://" in path else os.path.abspath(path)
 
 
 if __name__ == "__main__":

@@ -17,16 +17,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from serving.comparison import LOGIT_EDGES, Evaluation, ModelEvaluation
+from serving.comparison import CALIBRATION_BINS, LOGIT_EDGES, Evaluation, ModelEvaluation
 
 SERIES = 6
 MARKERS = "osD^vP"
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (8, 3)))
 LOGIT_TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+FINE_LOGIT_TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+FINE_SPAN = 7.0  # logits that the finer ticks still fit on
 
-_INK, _MUTED, _GRID = "#010101", "#020202", "#030303"
+_INK, _MUTED, _GRID, _PANEL = "#010101", "#020202", "#030303", "#040404"
 _SERIES = [f"#0a0a{n + 10:02x}" for n in range(SERIES)]
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid"} | {c: f"series-{n}" for n, c in enumerate(_SERIES)}
+_VARIABLES = {_INK: "ink", _MUTED: "muted", _GRID: "grid", _PANEL: "panel"} | {
+    c: f"series-{n}" for n, c in enumerate(_SERIES)
+}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -60,12 +64,18 @@ class _Drawing:
 
 
 def calibration(evaluation: Evaluation) -> str:
-    """Mean label over mean score in bins of equal weight; the diagonal is perfect calibration."""
+    """Mean label over mean score in bins of equal weight; the diagonal is perfect calibration.
+
+    The band around it is two standard errors of a bin's mean label, for impressions of equal weight.
+    """
     with _drawing("calibration", "Calibration curve of every model against the diagonal") as drawing:
         axes = drawing.axes
         bins = [b for model in evaluation.models.values() for b in model.calibration]
         top = 1.05 * max(max(b.mean_score, b.mean_label) for b in bins) or 1.0
         axes.plot([0, top], [0, top], color=_MUTED, linewidth=1)
+        score = np.linspace(0, min(top, 1.0), 101)
+        error = 2 * np.sqrt(score * (1 - score) * CALIBRATION_BINS / evaluation.rows)
+        axes.fill_between(score, score - error, score + error, color=_MUTED, alpha=0.18, linewidth=0)
         for n, model in enumerate(evaluation.models.values()):
             axes.plot(
                 [b.mean_score for b in model.calibration],
@@ -84,10 +94,10 @@ def distribution(evaluation: Evaluation) -> str:
         used = np.flatnonzero(shares.sum(axis=0))
         for n, share in enumerate(shares):
             axes.stairs(share, LOGIT_EDGES, color=_SERIES[n % SERIES], linestyle=DASHES[n % SERIES], linewidth=1.6)
-        positions = [float(np.log(p / (1 - p))) for p in LOGIT_TICKS]
-        axes.set_xticks(positions, [f"{100 * p:g}%" for p in LOGIT_TICKS])
-        axes.set(xlabel="score (logit scale)", ylabel="share of impressions", ylim=(0, None))
-        axes.set_xlim(LOGIT_EDGES[max(used[0] - 2, 0)], LOGIT_EDGES[min(used[-1] + 3, len(LOGIT_EDGES) - 1)])
+        left, right = LOGIT_EDGES[max(used[0] - 2, 0)], LOGIT_EDGES[min(used[-1] + 3, len(LOGIT_EDGES) - 1)]
+        ticks = FINE_LOGIT_TICKS if right - left <= FINE_SPAN else LOGIT_TICKS
+        axes.set_xticks([float(np.log(p / (1 - p))) for p in ticks], [f"{100 * p:g}%" for p in ticks])
+        axes.set(xlabel="score (logit scale)", ylabel="share of impressions", xlim=(left, right), ylim=(0, None))
     return drawing.svg
 
 
@@ -105,12 +115,22 @@ def lift(evaluation: Evaluation) -> str:
 
 
 def losses(evaluation: Evaluation) -> str:
-    """Log loss of every model, and the floor where the truth is known."""
+    """Log loss of every model, and the floor where the truth is known: then with each model's regret."""
     with _drawing("losses", "Log loss of every model against the floor") as drawing:
         axes = drawing.axes
         names = list(evaluation.models)
         for n, model in enumerate(evaluation.models.values()):
-            axes.plot([model.metrics.log_loss], [n], **_line(n) | {"markersize": 8})
+            loss, regret = model.metrics.log_loss, model.metrics.regret
+            axes.plot([loss], [n], **_line(n) | {"markersize": 8})
+            axes.annotate(
+                f"{loss:.5f}" if regret is None else f"{regret:+.5f}",
+                xy=(loss, n),
+                xytext=(0, 8),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                bbox={"facecolor": _PANEL, "edgecolor": "none", "pad": 1},
+            )
         floors = [m.metrics.bayes_log_loss for m in evaluation.models.values() if m.metrics.bayes_log_loss is not None]
         if floors:
             axes.axvline(floors[0], color=_INK, linewidth=1.2)
@@ -118,13 +138,14 @@ def losses(evaluation: Evaluation) -> str:
                 "floor",
                 xy=(floors[0], 1),
                 xycoords=axes.get_xaxis_transform(),
-                xytext=(4, -4),
+                xytext=(0, 3),
                 textcoords="offset points",
-                va="top",
+                ha="center",
+                va="bottom",
             )
         axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
         axes.set(xlabel="log loss (nats)", ylim=(len(names) - 0.5, -0.5))
-        axes.margins(x=0.12)
+        axes.margins(x=0.16)
         axes.locator_params(axis="x", nbins=5)
     return drawing.svg
 

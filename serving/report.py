@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import jinja2
@@ -14,76 +14,92 @@ from serving.metrics import Metrics
 
 
 @dataclass(frozen=True)
+class Goal:
+    """Which values are good. distance: maps a value to a number that is least for the best model."""
+
+    symbol: str
+    words: str
+    distance: Callable[[float], float]
+
+
+@dataclass(frozen=True)
 class Measure:
-    """A column of the table. better: maps a value to a number that is least for the best model."""
+    """A column of the table."""
 
     title: str
     attribute: str
     decimals: int
     meaning: str
-    better: Callable[[float], float]
+    goal: Goal
 
 
-def _low(value: float) -> float:
-    return value
-
-
-def _high(value: float) -> float:
-    return -value
-
-
-def _near_one(value: float) -> float:
-    return abs(value - 1.0)
+LOW = Goal("↓", "lower is better", lambda value: value)
+HIGH = Goal("↑", "higher is better", lambda value: -value)
+ONE = Goal("→1", "close to 1 is better", lambda value: abs(value - 1.0))
 
 
 MEASURES = (
-    Measure("Log loss", "log_loss", 5, "mean of -ln P(label), in nats", _low),
+    Measure("Log loss", "log_loss", 5, "mean of −ln P(label), in nats", LOW),
     Measure(
         "NE",
         "normalized_entropy",
         4,
         "log loss over the entropy of the base rate; 1 is knowing only that rate",
-        _low,
+        LOW,
     ),
-    Measure("AUC", "auc", 5, "chance that a positive is scored above a negative", _high),
+    Measure("AUC", "auc", 4, "chance that a positive is scored above a negative", HIGH),
     Measure(
         "GAUC",
         "gauc",
-        5,
-        "AUC within each group, averaged by impressions over groups with both classes",
-        _high,
+        4,
+        "AUC within each group, averaged by impressions over the groups with both classes",
+        HIGH,
     ),
-    Measure("Calibration", "calibration", 4, "mean score over mean label; 1 is right on average", _near_one),
+    Measure("Calibration", "calibration", 4, "mean score over mean label; 1 is right on average", ONE),
     Measure(
         "ECE",
         "calibration_error",
-        5,
-        "mean distance of score and label over twenty bins of equal weight",
-        _low,
+        4,
+        "expected calibration error: mean |mean score − mean label| over twenty bins of equal weight",
+        LOW,
     ),
-    Measure("Regret", "regret", 5, "log loss above that of the true probabilities on the same labels", _low),
+    Measure(
+        "Regret",
+        "regret",
+        5,
+        "log loss above the floor, which is the log loss of the true probabilities on the same labels",
+        LOW,
+    ),
     Measure(
         "Exp. regret",
         "expected_regret",
         5,
-        "regret in expectation over the labels: free of their noise",
-        _low,
+        "expected regret: its mean over all labels that the true probabilities could have drawn, "
+        "so free of the noise of these",
+        LOW,
     ),
 )
 
 FIGURES = (
     (
         plots.losses,
-        "Log loss. The line is the floor: the true probabilities' own log loss, where the logs know them.",
+        "Log loss, less is better; the axis does not start at 0. Where the logs hold the true probabilities, the "
+        "line is their own log loss, the floor, and the figures are regrets: log loss above it.",
     ),
     (
         plots.calibration,
-        "Calibration. Twenty bins of equal weight; above the diagonal the model scores too low.",
+        "Calibration. Twenty bins of equal weight; above the diagonal scores are too low, below it too high. Shaded: "
+        "two standard errors of a bin's label if its scores are right and impressions weigh the same.",
     ),
-    (plots.distribution, "Scores. Share of the impressions by score; a wider curve separates more."),
+    (
+        plots.distribution,
+        "Scores. Share of the impressions in steps of a quarter logit; a wider curve makes bolder claims, "
+        "and the calibration says whether they hold.",
+    ),
     (
         plots.lift,
-        "Lift. Mean label of each tenth of the impressions over the base rate, the highest scores first.",
+        "Lift. Mean label of each tenth of the impressions over the base rate, the highest scores first; "
+        "steeper is better.",
     ),
 )
 
@@ -102,6 +118,7 @@ def render(evaluation: Evaluation) -> str:
     return environment.get_template("report.html").render(
         evaluation=evaluation,
         common=next(iter(metrics.values())),
+        floor=_floor(next(iter(metrics.values())), shown),
         measures=shown,
         cells={name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()},
         swatches=[Markup(plots.swatch(n)) for n in range(len(metrics))],
@@ -110,10 +127,21 @@ def render(evaluation: Evaluation) -> str:
 
 
 def _cell(one: Metrics, measure: Measure, everyone: Iterable[Metrics]) -> tuple[str, bool]:
-    """A figure as text, and whether it is the best of its column."""
+    """A figure as text, and whether none in its column reads better."""
     value = getattr(one, measure.attribute)
     if value is None:
         return "–", False
     others = [other for metrics in everyone if (other := getattr(metrics, measure.attribute)) is not None]
-    best = len(others) > 1 and measure.better(value) == min(measure.better(other) for other in others)
+    distances = [measure.goal.distance(round(other, measure.decimals)) for other in others]
+    best = len(others) > 1 and measure.goal.distance(round(value, measure.decimals)) == min(distances)
     return f"{value:.{measure.decimals}f}", best
+
+
+def _floor(one: Metrics, shown: Sequence[Measure]) -> list[str] | None:
+    """The row of the true probabilities, as far as a model's metrics tell it; None where the truth is not known."""
+    if one.bayes_log_loss is None:
+        return None
+    known = {"log_loss": one.bayes_log_loss, "regret": 0.0, "expected_regret": 0.0}
+    if one.normalized_entropy is not None:
+        known["normalized_entropy"] = one.normalized_entropy * one.bayes_log_loss / one.log_loss
+    return [f"{known[m.attribute]:.{m.decimals}f}" if m.attribute in known else "–" for m in shown]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from features.spec import Strict
 
@@ -35,7 +35,7 @@ class EmbeddingConfig(Strict):
 class DeepConfig(Strict):
     """The hidden layers above the embeddings, and AdaGrad for their weights (MEAN over the global batch)."""
 
-    layers: tuple[int, ...] = Field(default=(1024, 512, 256), min_length=1)
+    layers: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256), min_length=1)
     activation: Literal["relu", "tanh"] = "relu"
     learning_rate: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
     initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
@@ -47,7 +47,8 @@ class TrainingConfig(Strict):
     batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
     workers. threads_per_worker: torch threads; None shares the machine's cores among its workers.
-    stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit.
+    stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit
+    under the local launcher.
     """
 
     model: str = "wide_deep"
@@ -62,3 +63,8 @@ class TrainingConfig(Strict):
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the model depends on, as JSON values: everything but the time limits."""
+        return self.model_dump(mode="json", exclude={"stall_seconds", "timeout_seconds"})

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from features import storage
 from features.errors import DataError
 from training.batch import Batch, Columns, concatenate, empty_columns, make_batch, take
-from training.dataset import Dataset, to_columns
+from training.dataset import REBUILD, Dataset, to_columns
 from training.plan import EpochPlan, Segment
 from training.prefetch import Prefetched
 
@@ -71,7 +71,7 @@ def read_files(dataset: Dataset, order: Sequence[int]) -> Generator[Columns, Non
             if table.num_rows != expected:
                 raise DataError(
                     f"{url} holds {table.num_rows} rows, but the manifest of {dataset.directory} says "
-                    f"{expected}. Build the data set again."
+                    f"{expected}. {REBUILD}"
                 )
             yield to_columns(table, dataset.columns, url)
 
@@ -187,8 +187,7 @@ def _reader_class() -> type[Any]:
             missing = sorted(set(self._paths) - set(index))
             if several or missing:
                 raise DataError(
-                    f"{several + missing} must hold one row group each, which is the unit that is dealt out. "
-                    f"Build the data set again."
+                    f"{several + missing} must hold one row group each, which is the unit that is dealt out. {REBUILD}"
                 )
             return [index[path] for path in self._paths], None
 
@@ -208,4 +207,4 @@ def _damage(url: str) -> tuple[str, Exception] | None:
 
 
 def _damaged(url: str, reason: Exception) -> DataError:
-    return DataError(f"{url} cannot be read: {reason}. Restore the file or build its data set again.")
+    return DataError(f"{url} cannot be read: {reason}. {REBUILD}")

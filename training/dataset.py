@@ -17,6 +17,7 @@ from features.ragged import Ragged
 from training.batch import Columns
 
 GOLDEN = "golden/encoded.parquet"
+REBUILD = "Restore the data set, or remove its directory and build it again."
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,11 @@ class Dataset:
         """The data files of a data set whose manifest has been read. Raises DataError if it does not add up."""
         uncounted = [entry.path for entry in manifest.data_files if entry.rows is None]
         if uncounted:
-            raise DataError(f"the manifest of {directory} has no row count for {uncounted}. Build the data set again.")
+            raise DataError(f"the manifest of {directory} has no row count for {uncounted}. {REBUILD}")
         total = sum(entry.rows or 0 for entry in manifest.data_files)
         if total != manifest.rows:
             raise DataError(
-                f"the manifest of {directory} claims {manifest.rows} rows, but its files add up to {total}. "
-                f"Build the data set again."
+                f"the manifest of {directory} claims {manifest.rows} rows, but its files add up to {total}. {REBUILD}"
             )
         columns = tuple(column for column in manifest.columns if column.role not in ("group", "truth"))
         return cls(directory, manifest.data_files, columns)
@@ -65,7 +65,7 @@ def read_table(url: str, columns: Sequence[Column]) -> Columns:
         with storage.open_binary(url) as stream:
             table = pq.read_table(stream, columns=[column.name for column in columns])
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{url} cannot be read: {error}. Build its data set again.") from error
+        raise DataError(f"{url} cannot be read: {error}. {REBUILD}") from error
     return to_columns(table, columns, url)
 
 
@@ -86,7 +86,7 @@ def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
     if found != kind or pa.types.is_list(array.type) != column.multi_valued or array.null_count:
         raise DataError(
             f"{url}: {column.name!r} must be {'lists of ' if column.multi_valued else ''}{kind} without "
-            f"nulls; it is {array.type} with {array.null_count} nulls. Build the data set again."
+            f"nulls; it is {array.type} with {array.null_count} nulls. {REBUILD}"
         )
     if not column.multi_valued:
         return array.to_numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from features import storage
 from features.errors import DataError
 from features.manifest import CandidateManifest, DatasetManifest, is_published, manifest_digest, read_manifest
 from features.spec import digest
@@ -43,6 +44,13 @@ class TrainingJob:
                 raise DataError(f"hold-out {self.holdout} has no golden rows ({GOLDEN}). Build it as a later day.")
         return dataset
 
+    @classmethod
+    def of(cls, config: TrainingConfig, dataset: str, output: str, holdout: str | None = None) -> TrainingJob:
+        """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
+        dataset, output = storage.absolute(dataset), storage.absolute(output)
+        metrics = None if "://" in output else f"{output}.jsonl"
+        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics)
+
     def plan(self, dataset: Dataset) -> Plan:
         """The order of the rows of all epochs."""
         return Plan(dataset.rows, self.config.batch_size, self.config.lanes, self.config.seed)
@@ -52,7 +60,7 @@ class TrainingJob:
         """Digests of all that the candidate is made from."""
         inputs = {
             "dataset": manifest_digest(self.dataset),
-            "config": digest(self.config.model_dump(mode="json")),
+            "config": digest(self.config.settings),
         }
         return inputs | ({"holdout": manifest_digest(self.holdout)} if self.holdout else {})
 

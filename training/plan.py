@@ -55,7 +55,7 @@ class Plan:
     @property
     def lane_count(self) -> int:
         """Lanes in use: no more than there are files."""
-        return min(self.lanes, len(self.files))
+        return min(self.lanes, len(self.files), self.batch_size)
 
     def check_world(self, world: int, dataset: str) -> None:
         """Raise UsageError if `world` workers cannot share this plan's files and lanes."""

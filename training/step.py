@@ -9,6 +9,7 @@ Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,8 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """Mean log loss, in nats."""
-        return self.loss / self.weight
+        """Mean log loss, in nats; NaN where no row has a weight."""
+        return self.loss / self.weight if self.weight else math.nan
 
 
 class Learner:
@@ -81,6 +82,8 @@ class Learner:
         loss.backward()
         sums = torch.stack([loss.detach(), weight_B.sum(), torch.tensor(float(batch.rows))])
         score = self._reduce(sums)
+        if score.weight == 0.0:  # the same on every worker: nothing to learn from
+            return score
         if self.optimizer:
             self.optimizer.step()
         exchange.update(lookups, score.weight, self._collective)
@@ -113,7 +116,7 @@ class Learner:
         flat = torch.cat([sums, *(gradient.reshape(-1) for gradient in gradients)])
         self._collective.all_reduce_sum_(flat)
         loss, weight, rows = flat[:3].tolist()
-        parts = (flat[3:] / weight).split([p.numel() for p in self.parameters])
+        parts = (flat[3:] / (weight or 1.0)).split([p.numel() for p in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
         return Score(loss, weight, round(rows))

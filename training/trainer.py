@@ -11,7 +11,7 @@ from features.errors import DataError, UsageError
 from training import candidate
 from training.collective import Collective
 from training.data import epoch_batches
-from training.dataset import Dataset
+from training.dataset import REBUILD, Dataset
 from training.job import TrainingJob
 from training.plan import Plan
 from training.progress import Progress, RankLog
@@ -59,6 +59,6 @@ def train_epoch(
     if progress.total.rows != plan.rows:
         raise DataError(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "
-            f"{plan.rows}. Build the data set again."
+            f"{plan.rows}. {REBUILD}"
         )
     return progress.total

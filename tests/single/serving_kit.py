@@ -181,7 +181,7 @@ def make_holdout(directory: Path, state_dir: str, rows: list[Row], seed: int, fi
     _write(directory / "golden/raw.parquet", pa.Table.from_pylist(rows[:16]))
     _write(directory / "golden/encoded.parquet", table.slice(0, 16))
     manifest = DatasetManifest(
-        files=describe_files(str(directory), counts),
+        files=tuple(e.model_copy(update={"rows": counts.get(e.path)}) for e in describe_files(str(directory))),
         spec_fingerprint=SPEC.fingerprint,
         state=manifest_digest(state_dir),
         first_date="2024-05-03",

@@ -18,7 +18,7 @@ from features.ragged import Ragged
 from tests.datasets import make_dataset
 from training.batch import Batch, concatenate, empty_columns, make_batch, take
 from training.data import epoch_batches, read_files
-from training.dataset import Dataset, read_table
+from training.dataset import REBUILD, Dataset, read_table
 from training.plan import Plan
 from training.prefetch import Prefetched
 
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     directory = str(tmp_path / "dataset")
     dataset = Dataset.of(directory, make_dataset(directory, [30, 30, 30]))
     Path(dataset.url(1)).write_bytes(b"no Parquet at all")
-    with pytest.raises(DataError, match=r"part-00001\.parquet cannot be read: .*Restore the file"):
+    with pytest.raises(DataError, match=r"part-00001\.parquet cannot be read: .*Restore the data set"):
         load(dataset, Plan(dataset.rows, 8, 2, 0), 0, 0, 1)
 
 
@@ -126,9 +126,7 @@ def test_a_row_count_that_differs_from_the_manifest_is_an_error(tmp_path: Path) 
     pq.write_table(pq.read_table(dataset.url(1)).slice(0, 29), dataset.url(1))
     with pytest.raises(DataError) as error:
         load(dataset, Plan(dataset.rows, 8, 2, 0), 0, 0, 1)
-    assert str(error.value) == (
-        f"{dataset.url(1)} holds 29 rows, but the manifest of {directory} says 30. Build the data set again."
-    )
+    assert str(error.value) == (f"{dataset.url(1)} holds 29 rows, but the manifest of {directory} says 30. {REBUILD}")
 
 
 def test_a_file_of_several_row_groups_is_an_error(tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def test_every_damaged_or_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         verify(str(directory), manifest)
     assert str(caught.value) == (
-        f"{directory} is damaged: ['a/1.parquet'] differ from the manifest. Restore it or run its step again."
+        f"{directory} is damaged: ['a/1.parquet'] differ from the manifest. "
+        "Restore it, or remove the directory and run its step again."
     )
     (directory / "2.bin").unlink()
     with pytest.raises(DataError, match=r"lacks \['2.bin'\], which its manifest lists"):
