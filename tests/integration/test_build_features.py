@@ -306,6 +306,17 @@ def test_damage_inside_a_file_is_an_error_that_names_it(
     assert f"{path} is damaged" in capsys.readouterr().err
 
 
+def test_rows_in_sub_folders_are_not_lost_in_silence(
+    small: tuple[Path, list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs, argv, _ = small
+    folder = logs / f"date={DATES[1]}"
+    (folder / "late").mkdir()
+    (folder / "part-0.parquet").rename(folder / "late" / "part-0.parquet")
+    assert main(argv) == 2
+    assert f"Put them into {folder} itself" in capsys.readouterr().err
+
+
 def test_a_holdout_that_is_not_the_next_day_is_an_error(
     small: tuple[Path, list[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

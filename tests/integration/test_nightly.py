@@ -161,6 +161,31 @@ def test_dates_that_cannot_be_run_end_before_spark_starts(
     assert not (place / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("training", {"model": "wide_dee"}, "there is no model 'wide_dee'"),
+        ("training", {"deep": {"layers": [-5]}}, "training.deep.layers.0"),
+        ("gate", {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "country"}]}, "name a slice"),
+    ],
+)
+def test_a_config_that_cannot_be_carried_out_ends_before_spark_starts(
+    place: Path, section: str, change: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = yaml.safe_load((place / "conf.yaml").read_text())
+    config[section] |= change
+    (place / "impossible.yaml").write_text(yaml.safe_dump(config))
+    assert run_nightly.main(night(place, "never", "--date", "2026-01-04", config="impossible.yaml")) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "never").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_message(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "a_file").write_text("")
+    assert run_nightly.main(night(place, "a_file", "--date", "2026-01-04")) == 2
+    assert "a_file" in capsys.readouterr().err
+
+
 def test_every_mistake_in_a_config_is_reported_at_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = yaml.safe_load((place / "conf.yaml").read_text())
     config["training"] |= {"epoch": 3, "batch_size": 0}

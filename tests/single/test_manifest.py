@@ -100,3 +100,9 @@ def test_keys_and_digests_follow_their_inputs_and_nothing_else(tmp_path: Path) -
     publish(tmp_path / "one")
     publish(tmp_path / "two")
     assert manifest_digest(str(tmp_path / "one")) == manifest_digest(str(tmp_path / "two"))
+
+
+def test_a_file_that_was_written_and_is_not_there_stops_the_publication(tmp_path: Path) -> None:
+    known = FileEntry(path="a/1.parquet", bytes=3, sha256="0" * 64, rows=7)
+    with pytest.raises(DataError, match=r"lacks \['a/1\.parquet'\], which were written a moment ago"):
+        describe_files(str(tmp_path), [known])

@@ -94,6 +94,11 @@ def test_lanes_are_balanced_longest_file_first() -> None:
     assert all(Plan((0, 0, 5), 2, lanes=3, seed=0).epoch(0).lanes)
 
 
+def test_no_batch_is_empty_however_small_the_batches_are() -> None:
+    plan = Plan((100,) * 8, batch_size=4, lanes=8, seed=0)
+    assert {len(batch) for batch in rows_of(plan, 0, 1)} == {4}
+
+
 def test_more_workers_than_files_is_one_clear_error() -> None:
     with pytest.raises(UsageError) as error:
         Plan((1,) * 6, 64, 8, 0).check_world(8, "s3://logs/day=01")

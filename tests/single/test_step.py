@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,16 @@ def test_scoring_changes_nothing() -> None:
     learner.step(batch)
     before = state(learner)
     learner.logits(batch)
+    assert all(before[name].tobytes() == array.tobytes() for name, array in state(learner).items())
+
+
+def test_a_batch_without_weight_teaches_nothing() -> None:
+    learner, batch = Learner(CONFIG, LAYOUT, Solo()), batch_of(table(30, 0))
+    learner.step(batch)
+    before = state(learner)
+    score = learner.step(replace(batch, weight_B=np.zeros_like(batch.weight_B)))
+    assert (score.loss, score.weight, score.rows) == (0.0, 0.0, 30)
+    assert np.isnan(score.mean)
     assert all(before[name].tobytes() == array.tobytes() for name, array in state(learner).items())
 
 

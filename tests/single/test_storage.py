@@ -65,3 +65,15 @@ def test_a_failed_write_leaves_the_earlier_content_and_no_debris(
         storage.write_bytes(str(target), b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_writer_leaves_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", die)
+    monkeypatch.setattr("os.unlink", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_bytes(str(tmp_path / "a.parquet"), b"half")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert storage.list_files(str(tmp_path)) == []
