@@ -30,8 +30,7 @@ from serving.comparison import compare
 from serving.metrics import Metrics
 from serving.pack import pack
 from training.job import TrainingJob
-from training.launch import run
-from training.trainer import train
+from training.trainer import run_job
 
 REFERENCES = """
 | logistic regression on user and movie ids (reference) | .7509 | .5989 |
@@ -70,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             training = config.training.model_copy(update={"model": model, "seed": seed})
             key = key_of(train=built.train_dir, training=training.settings)
             candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
-            job = TrainingJob(training, built.train_dir, os.path.abspath(candidate), built.holdout_dir, None)
-            if not job.is_done():
-                run(partial(train, job), training.workers)
+            run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
             pack(candidate, built.state_dir, str(built.holdout_dir), artifact, {})
             found.append(compare({model: artifact}, [scored], threads=os.cpu_count() or 1).models[model].metrics)
         print(f"| {model} | {_spread([m.auc for m in found])} | {_spread([m.log_loss for m in found])} |", flush=True)

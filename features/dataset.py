@@ -7,7 +7,6 @@ from functools import cache, reduce
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -19,6 +18,8 @@ from features.encoder import Counts, Encoder, HashedBatch
 from features.layout import Column, dataset_columns
 from features.logs import LogPartition, read_logs
 from features.manifest import (
+    GOLDEN_ENCODED,
+    GOLDEN_RAW,
     AggregateManifest,
     DatasetManifest,
     StateManifest,
@@ -29,7 +30,7 @@ from features.manifest import (
     read_manifest,
 )
 from features.point_in_time import count_column, counts_by_day, with_counts, with_so_far
-from features.ragged import Ragged, offsets_of
+from features.ragged import Ragged, from_arrow
 from features.rows import so_far_columns
 from features.spark_rows import ROW_HASH, hashed
 from features.spec import FeatureSpec
@@ -37,8 +38,6 @@ from features.state import FREQUENCY, load_encoder_state
 from features.tables import Through, read_daily, write_arrow, write_table
 
 DATA = "data"
-GOLDEN_RAW = "golden/raw.parquet"
-GOLDEN_ENCODED = "golden/encoded.parquet"
 GOLDEN_ROWS = 64
 
 _ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(), "truth": pa.float64()}
@@ -180,7 +179,7 @@ def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> 
     encoded = encoder.encode(
         HashedBatch(
             rows=batch.num_rows,
-            hashes={field.name: _from_arrow(batch.column(f"h:{field.name}")) for field in spec.fields},
+            hashes={field.name: from_arrow(batch.column(f"h:{field.name}")) for field in spec.fields},
             numbers={feature.name: batch.column(f"n:{feature.name}").to_numpy() for feature in spec.dense},
             counts={
                 (f.name, window): Counts(
@@ -197,12 +196,6 @@ def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> 
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _from_arrow(array: pa.Array) -> Encoded:
-    if pa.types.is_list(array.type):
-        return Ragged(array.flatten().to_numpy(), offsets_of(pc.list_value_length(array).to_numpy()))
-    return array.to_numpy()
 
 
 def _to_arrow(column: Encoded, kind: pa.DataType) -> pa.Array:

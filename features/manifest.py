@@ -20,6 +20,8 @@ from features.layout import Column
 from features.spec import FeatureSpec, Strict, digest, explain
 
 MANIFEST = "manifest.json"
+GOLDEN_RAW = "golden/raw.parquet"
+GOLDEN_ENCODED = "golden/encoded.parquet"
 _REMEDY = "Restore it, or remove the directory and run its step again."
 FORMAT: Final = 1
 

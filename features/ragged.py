@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,14 @@ class Ragged:
         keep = np.ones(len(values), dtype=bool)
         keep[1:] = (values[1:] != values[:-1]) | (rows[1:] != rows[:-1])
         return Ragged(values[keep], offsets_of(np.bincount(rows[keep], minlength=self.rows)))
+
+
+def from_arrow(array: pa.Array) -> np.ndarray | Ragged:
+    """An Arrow array without nulls, without a copy where that can be: a Ragged where it holds lists."""
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        return array.to_numpy(zero_copy_only=False)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return Ragged(array.flatten().to_numpy(zero_copy_only=False), offsets - offsets[0])
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:

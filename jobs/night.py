@@ -12,8 +12,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property, partial
-from typing import Literal
+from functools import cached_property
 
 from pydantic import Field
 from pyspark.sql import SparkSession
@@ -33,9 +32,9 @@ from serving.gate import Decision, GateConfig, GateRule
 from serving.pack import pack
 from training.config import TrainingConfig
 from training.job import TrainingJob
-from training.launch import run
+from training.launch import Launcher
 from training.models import build_head
-from training.trainer import train
+from training.trainer import run_job
 
 MODELS = "models"
 
@@ -83,7 +82,7 @@ class Night:
     logs: str
     output: str
     date: date
-    launcher: Literal["local", "spark"] = "local"
+    launcher: Launcher = "local"
 
     @cached_property
     def features(self) -> BuildPlan:
@@ -184,28 +183,12 @@ class Night:
         """Carry the chain out, skipping what is published."""
         built = build(spark, self.features)
         for model in self.config.models:
-            self._train(model)
+            run_job(self.job(model), self.launcher)
             lineage = {"date": self.date.isoformat(), "logs": {day.date: day.fingerprint for day in self.features.days}}
             pack(self.candidate(model), built.state_dir, str(built.holdout_dir), self.artifact(model), lineage)
         artifacts: Mapping[str, str] = {model: self.artifact(model) for model in self.config.models}
         evaluation = evaluate(artifacts, [str(built.holdout_dir)], self.evaluation)
         return evaluation, self.promotion.run(spark)
-
-    def _train(self, model: str) -> None:
-        job = self.job(model)
-        job.open()
-        if job.is_done():
-            log.info("published already: %s", job.output)
-            return
-        config = job.config
-        run(
-            partial(train, job),
-            config.workers,
-            launcher=self.launcher,
-            threads=config.threads_per_worker,
-            stall_seconds=config.stall_seconds,
-            timeout_seconds=config.timeout_seconds,
-        )
 
 
 def _name(directory: str | None) -> str:

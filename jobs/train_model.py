@@ -14,7 +14,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 
 from pydantic import ValidationError
 
@@ -23,8 +22,7 @@ from features.spec import explain, load_yaml
 from jobs.cli import entry_point
 from training.config import TrainingConfig
 from training.job import TrainingJob
-from training.launch import run
-from training.trainer import train
+from training.trainer import run_job
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(explain(error, "the command line")) from error
     job = TrainingJob.of(config, args.dataset, args.output, args.holdout)
     job.open()
-    if job.is_done():
-        log.info("%s holds this candidate already", job.output)
-        return 0
     with _session(args.launcher):
-        run(
-            partial(train, job),
-            config.workers,
-            launcher=args.launcher,
-            threads=config.threads_per_worker,
-            stall_seconds=config.stall_seconds,
-            timeout_seconds=config.timeout_seconds,
-        )
+        run_job(job, args.launcher)
     return 0
 
 

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from features import storage
 from features.errors import DataError, NightjarError
-from features.manifest import ArtifactManifest, verify
+from features.manifest import GOLDEN_RAW, ArtifactManifest, verify
 from serving.arrays import read_array
-from serving.model import GOLDEN_ROWS, GOLDEN_SCORES, open_model
+from serving.model import GOLDEN_SCORES, open_model
 
 TOLERANCE = 1e-5
 REFUSED = 2
@@ -55,7 +55,7 @@ def check(directory: str, manifest: ArtifactManifest) -> str:
     """
     verify(directory, manifest)
     model = open_model(directory, manifest)
-    rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(directory, GOLDEN_ROWS))))
+    rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(directory, GOLDEN_RAW))))
     wanted = read_array(storage.join(directory, GOLDEN_SCORES))
     scores = model.score(rows)
     if scores.shape != wanted.shape:

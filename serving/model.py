@@ -24,7 +24,6 @@ from serving.tables import EmbeddingTable, WideTable
 
 SCORING = "scoring"
 ENCODER = "encoder"
-GOLDEN_ROWS = "golden/raw.parquet"
 GOLDEN_SCORES = "golden/scores.npy"
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192

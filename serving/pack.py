@@ -22,6 +22,8 @@ from features.encoder import Column, Encoder
 from features.errors import DataError
 from features.layout import dataset_columns
 from features.manifest import (
+    GOLDEN_ENCODED,
+    GOLDEN_RAW,
     MANIFEST,
     ArtifactManifest,
     CandidateManifest,
@@ -42,9 +44,8 @@ from features.state import load_state
 from serving import dry_run
 from serving.arrays import is_finite, read_array, write_array
 from serving.encoded import to_columns
-from serving.model import ENCODER, GOLDEN_ROWS, GOLDEN_SCORES, SCORING
+from serving.model import ENCODER, GOLDEN_SCORES, SCORING
 
-GOLDEN_ENCODED = "golden/encoded.parquet"
 CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
 WIDE_IDS, WIDE_WEIGHTS = f"{SCORING}/wide_ids.npy", f"{SCORING}/wide_weights.npy"
 FLOAT_TOLERANCE = 1e-6
@@ -88,7 +89,7 @@ def pack(
     _copy_scoring(candidate_dir, candidate, output_dir)
     for path in [entry.path for entry in state.files] + [MANIFEST]:
         storage.copy(storage.join(state_dir, path), storage.join(output_dir, ENCODER, path))
-    storage.copy(storage.join(holdout_dir, GOLDEN_ROWS), storage.join(output_dir, GOLDEN_ROWS))
+    storage.copy(storage.join(holdout_dir, GOLDEN_RAW), storage.join(output_dir, GOLDEN_RAW))
     storage.copy(storage.join(candidate_dir, CANDIDATE_SCORES), storage.join(output_dir, GOLDEN_SCORES))
     copied = [entry.model_copy(update={"path": storage.join(ENCODER, entry.path)}) for entry in state.files]
     manifest = ArtifactManifest(
@@ -123,7 +124,7 @@ def _disagreements(
         if differing:
             yield f"the {what}'s columns {differing} are not what the state gives"
     listed = {entry.path for entry in holdout.files}
-    absent = [path for path in (GOLDEN_ROWS, GOLDEN_ENCODED) if path not in listed]
+    absent = [path for path in (GOLDEN_RAW, GOLDEN_ENCODED) if path not in listed]
     if absent:
         yield f"the hold-out lacks {absent}; give a data set of later days than the state has seen"
     if CANDIDATE_SCORES not in {entry.path for entry in candidate.files}:
@@ -139,7 +140,7 @@ def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -
     fitted = load_state(state_dir, state)
     raw, encoded = (
         pq.read_table(io.BytesIO(storage.read_bytes(storage.join(holdout_dir, path))))
-        for path in (GOLDEN_ROWS, GOLDEN_ENCODED)
+        for path in (GOLDEN_RAW, GOLDEN_ENCODED)
     )
     spark = to_columns(encoded)
     ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw))

@@ -25,10 +25,18 @@ import numpy as np
 import torch
 
 from features import storage
-from features.manifest import CandidateManifest, DatasetManifest, begin, commit, describe_files, read_manifest
+from features.manifest import (
+    GOLDEN_ENCODED,
+    CandidateManifest,
+    DatasetManifest,
+    begin,
+    commit,
+    describe_files,
+    read_manifest,
+)
 from training.batch import empty_columns, make_batch
 from training.collective import Collective
-from training.dataset import GOLDEN, Dataset, read_table
+from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.onnx_export import export_head
 from training.step import Learner
@@ -118,7 +126,7 @@ def _write_embeddings(output: str, table: EmbeddingTable, collective: Collective
 
 def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective: Collective) -> np.ndarray:
     """float32[rows] on rank 0; the others take part without rows."""
-    url = storage.join(holdout, GOLDEN)
+    url = storage.join(holdout, GOLDEN_ENCODED)
     columns = read_table(url, dataset.columns) if collective.rank == 0 else empty_columns(dataset.columns)
     return torch.sigmoid(learner.logits(make_batch(columns, dataset.layout))).numpy()
 

@@ -13,10 +13,9 @@ from features import storage
 from features.errors import DataError
 from features.layout import Column, TableLayout, table_layout
 from features.manifest import DatasetManifest, FileEntry
-from features.ragged import Ragged
+from features.ragged import Ragged, from_arrow
 from training.batch import Columns
 
-GOLDEN = "golden/encoded.parquet"
 REBUILD = "Restore the data set, or remove its directory and build it again."
 
 
@@ -88,7 +87,4 @@ def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
             f"{url}: {column.name!r} must be {'lists of ' if column.multi_valued else ''}{kind} without "
             f"nulls; it is {array.type} with {array.null_count} nulls. {REBUILD}"
         )
-    if not column.multi_valued:
-        return array.to_numpy()
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return Ragged(array.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0])
+    return from_arrow(array)

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 from features import storage
 from features.errors import DataError
-from features.manifest import CandidateManifest, DatasetManifest, is_published, manifest_digest, read_manifest
+from features.manifest import (
+    GOLDEN_ENCODED,
+    CandidateManifest,
+    DatasetManifest,
+    is_published,
+    manifest_digest,
+    read_manifest,
+)
 from features.spec import digest
 from training.config import TrainingConfig
-from training.dataset import GOLDEN, Dataset
+from training.dataset import Dataset
 from training.models import build_head
 from training.plan import Plan
 
@@ -40,8 +47,10 @@ class TrainingJob:
                     f"hold-out {self.holdout} was encoded with another feature state than {self.dataset}. "
                     f"Build both from one state."
                 )
-            if GOLDEN not in [entry.path for entry in later.files]:
-                raise DataError(f"hold-out {self.holdout} has no golden rows ({GOLDEN}). Build it as a later day.")
+            if GOLDEN_ENCODED not in [entry.path for entry in later.files]:
+                raise DataError(
+                    f"hold-out {self.holdout} has no golden rows ({GOLDEN_ENCODED}). Build it as a later day."
+                )
         return dataset
 
     @classmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from features import storage
 from features.errors import DataError, UsageError
@@ -13,24 +15,47 @@ from training.collective import Collective
 from training.data import epoch_batches
 from training.dataset import REBUILD, Dataset
 from training.job import TrainingJob
+from training.launch import Launcher, run
 from training.plan import Plan
 from training.progress import Progress, RankLog
 from training.step import Learner, Score
 
+log = logging.getLogger(__name__)
+
+
+def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
+    """Carry a job out on its workers, unless its candidate is published already.
+
+    launcher: where the workers run; `spark` needs an active session. Raises a NightjarError.
+    """
+    job.open()
+    if job.is_done():
+        log.info("published already: %s", job.output)
+        return
+    config = job.config
+    run(
+        partial(train, job),
+        config.workers,
+        launcher=launcher,
+        threads=config.threads_per_worker,
+        stall_seconds=config.stall_seconds,
+        timeout_seconds=config.timeout_seconds,
+    )
+
 
 def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     """Train and publish the candidate; every worker of the run calls this. Returns its statistics."""
-    log = RankLog(collective)
+    ranked = RankLog(collective)
     dataset = job.open()
     plan = job.plan(dataset)
     if job.metrics and collective.rank == 0:
         storage.write_bytes(job.metrics, b"")
     learner = Learner(job.config, dataset.layout, collective)
-    log.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
+    ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
     began = time.perf_counter()
     scores = [train_epoch(job, dataset, plan, learner, epoch, collective) for epoch in range(job.config.epochs)]
     seconds = time.perf_counter() - began
-    log.info("trained on %d rows in %.1f s", sum(score.rows for score in scores), seconds)
+    ranked.info("trained on %d rows in %.1f s", sum(score.rows for score in scores), seconds)
     statistics = {
         "steps": float(plan.steps * len(scores)),
         "rows": float(sum(score.rows for score in scores)),
@@ -38,7 +63,7 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
         "last_epoch_log_loss": scores[-1].mean,
     }
     candidate.publish(job, learner, statistics, collective)
-    log.info("published %s", job.output)
+    ranked.info("published %s", job.output)
     return statistics
 
 

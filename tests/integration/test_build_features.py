@@ -15,7 +15,7 @@ import yaml
 from feature_logs import SPEC, days, make_day, read_encoded, read_logs, write_day, write_logs
 from pyspark.sql import SparkSession
 
-from features.build import BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
+from features.build import BuildPlan, BuildSettings, BuiltFeatures, build, encode_days, plan_build
 from features.encoder import FIRST_ID, Column, Encoder
 from features.manifest import DatasetManifest, StateManifest, read_manifest, verify
 from features.ragged import Ragged
@@ -326,6 +326,27 @@ def test_a_holdout_that_is_not_the_next_day_is_an_error(
         f"build_features: error: --holdout {DATES[4]} is not the day after --train-to {DATES[1]}, as of which the "
         f"state's counts are. Give --holdout {DATES[2]}.\n"
     )
+
+
+def test_a_day_is_encoded_under_any_state_as_under_its_own(
+    spark: SparkSession, logs: Path, output: Path, built: BuiltFeatures
+) -> None:
+    assert built.holdout_dir
+    scored = encode_days(spark, plan(logs, output), built.state_dir, [HOLDOUT])
+    assert read_encoded(scored) == read_encoded(built.holdout_dir)
+    assert read_manifest(scored, DatasetManifest).rows == read_manifest(built.holdout_dir, DatasetManifest).rows
+
+
+def test_an_older_state_gives_a_later_days_rows_their_own_days_counts(
+    spark: SparkSession, logs: Path, output: Path, built: BuiltFeatures, day_before: BuiltFeatures
+) -> None:
+    assert built.holdout_dir
+    older = read_encoded(encode_days(spark, plan(logs, output), day_before.state_dir, [HOLDOUT]))
+    newer = read_encoded(built.holdout_dir)
+    counts = [*frequency_columns(today=False), *frequency_columns(today=True)]
+    assert {row: [values[c] for c in counts] for row, values in older.items()} == {
+        row: [values[c] for c in counts] for row, values in newer.items()
+    }
 
 
 @pytest.mark.timeout(600)

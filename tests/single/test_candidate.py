@@ -13,7 +13,7 @@ import yaml
 
 from features.errors import DataError, UsageError
 from features.layout import BIAS
-from features.manifest import CandidateManifest, DatasetManifest, read_manifest, verify
+from features.manifest import GOLDEN_ENCODED, CandidateManifest, DatasetManifest, read_manifest, verify
 from features.spec import CategoricalField, FeatureSpec
 from jobs.train_model import main
 from tests.cluster import ThreadCollective, run_cluster
@@ -22,7 +22,7 @@ from training.batch import Entries, make_batch
 from training.candidate import global_blocks
 from training.collective import Solo
 from training.config import TrainingConfig
-from training.dataset import GOLDEN, Dataset, read_table
+from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.launch import run
 from training.step import Learner, Score
@@ -79,7 +79,7 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     assert manifest.statistics["last_epoch_log_loss"] < manifest.statistics["first_epoch_log_loss"]
 
     dataset = Dataset.of(str(workplace / "dataset"), read_manifest(str(workplace / "dataset"), DatasetManifest))
-    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN), dataset.columns), dataset.layout)
+    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), dataset.columns), dataset.layout)
     wide = np.zeros((dataset.layout.wide_rows, 1), dtype=np.float32)
     ids = np.load(f"{directory}/scoring/wide_ids.npy")
     weights = np.load(f"{directory}/scoring/wide_weights.npy")
