@@ -76,7 +76,7 @@ def test_another_recipe_is_refused_by_name_and_value_and_nothing_is_touched(two_
     before = state(two_days)
     assert generate(two_days, "--days", "2", "--seed", "8") == 2
     assert capsys.readouterr().err == (
-        f"generate_logs: {two_days} holds a log of another recipe: config.seed is 7 there and 8 here. "
+        f"generate_logs: error: {two_days} holds a log of another recipe: config.seed is 7 there and 8 here. "
         f"Nothing was touched. Choose another --output, or give --overwrite to replace the log.\n"
     )
     assert state(two_days) == before
@@ -110,7 +110,7 @@ def test_an_output_that_cannot_be_written_is_one_message(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert generate(tmp_path / "file" / "log") == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"generate_logs: cannot write or read the log {tmp_path}/file/log: ")
+    assert error.startswith(f"generate_logs: error: cannot write or read the log {tmp_path}/file/log: ")
     assert "Traceback" not in error
 
 
