@@ -93,4 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: native threads that still run while the interpreter is taken down have been seen to abort the
+    # process (std::terminate) after all its work was done.
+    os._exit(status)
