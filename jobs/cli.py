@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from types import FunctionType
@@ -51,8 +51,3 @@ def day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD") from error
-
-
-def days(first: date, last: date) -> list[date]:
-    """Every day from `first` through `last`."""
-    return [first + timedelta(n) for n in range((last - first).days + 1)]

@@ -13,12 +13,14 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 from rich.console import Console
 from rich.table import Table
 
 from features.errors import UsageError
-from jobs.cli import day, days, entry_point
+from features.logs import dates_between
+from jobs.cli import day, entry_point
 from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from serving.comparison import Evaluation
@@ -45,7 +47,8 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
     if last < first:
         raise UsageError(f"--to {last} is earlier than --from {first}. Exchange them.")
     config = NightConfig.read(args.config)
-    wanted = [Night(config, args.logs, args.output, date, args.launcher) for date in days(first, last)]
+    dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
+    wanted = [Night(config, args.logs, args.output, newest, args.launcher) for newest in dates]
     for night in wanted:
         night.check()
     return wanted, args.plan
