@@ -1,0 +1,82 @@
+"""FTRL-Proximal: the wide part's rule. Shapes: R rows of the shard, U distinct rows of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numba import njit
+
+from features.layout import BIAS
+from training.config import WideConfig
+from training.tables.table import Shard
+
+
+class WideTable:
+    """Weights of the wide part, by FTRL-Proximal with L1 and L2 (McMahan et al. 2013, algorithm 1).
+
+    The state of a coordinate is (z, n), float32, zero at the start; the weight is computed from it at
+    look-up:
+
+        w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2)
+        sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2
+
+    g is the SUM of the examples' gradients over the global batch: a coordinate's learning rate then depends
+    on how much it was seen and not on how rarely it occurs in a batch. L1 leaves the bias alone (lambda1 = 0
+    for row 0): an intercept is not a feature.
+    """
+
+    width = 1
+    mean = False
+
+    def __init__(self, shard: Shard, config: WideConfig) -> None:
+        self.shard = shard
+        unshrunk = BIAS // shard.world if shard.rank == BIAS % shard.world else -1
+        self._parameters = (unshrunk, config.alpha, config.beta, config.lambda1, config.lambda2)
+        self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
+
+    def weights(self, places_U: np.ndarray) -> np.ndarray:
+        """See Table."""
+        return ftrl_weights(self._state_R2, places_U, *self._parameters)
+
+    def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
+        """See Table."""
+        ftrl_update(self._state_R2, places_U, gradients_UD, *self._parameters)
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """{"ftrl": (z, n) by row, float32[R, 2]}."""
+        return {"ftrl": self._state_R2}
+
+
+@njit(cache=True)
+def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2)."""
+    if abs(z) <= lambda1:
+        return 0.0
+    return -(z - np.sign(z) * lambda1) / ((beta + np.sqrt(n)) / alpha + lambda2)
+
+
+@njit(cache=True)
+def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
+    weights = np.empty((len(rows_U), 1), dtype=np.float32)
+    for i in range(len(rows_U)):
+        row = rows_U[i]
+        l1 = 0.0 if row == unshrunk else lambda1
+        weights[i, 0] = ftrl_weight(
+            np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1]), alpha, beta, l1, lambda2
+        )
+    return weights
+
+
+@njit(cache=True)
+def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. The rows must differ."""
+    for i in range(len(rows_U)):
+        row = rows_U[i]
+        g = np.float64(gradients_U1[i, 0])
+        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
+        w = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+        sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / alpha
+        state_R2[row, 0] = z + g - sigma * w
+        state_R2[row, 1] = n + g * g
