@@ -1,4 +1,4 @@
-"""The code and the libraries that a model was made with, for its manifest: the same in every run of one installation."""
+"""The code and libraries that a model was made with, for its manifest: the same in all runs of one installation."""
 
 from __future__ import annotations
 
