@@ -8,40 +8,70 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from features.manifest import MANIFEST
-from jobs import generate_logs
 from tests.submit import REPOSITORY
 
 KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions", "nights")
 MOMENTS = ("started", "half written", "committing", "committed")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
-    """Three days of logs and a config with little to compute, and the first night, which has a champion's successor."""
-    place = tmp_path_factory.mktemp("matrix")
-    arguments = ["--days", "3", "--rows-per-day", "1200", "--start-date", "2026-01-01", "--seed", "3"]
-    assert generate_logs.main(["--output", str(place / "logs"), *arguments]) == 0
-    config = yaml.safe_load((REPOSITORY / "conf" / "app_store.yaml").read_text())
-    config["features"] |= {"fields": config["features"]["fields"][:4], "dense": config["features"]["dense"][:1]}
-    config["features"] |= {"crosses": [], "frequencies": config["features"]["frequencies"][:1]}
-    config["training"] |= {"model": "wide_deep", "epochs": 1, "batch_size": 256, "deep": {"layers": [8]}}
-    config["nightly"] = {"baselines": [], "train_days": 1, "keep": {"models": 1, "datasets": 1}}
-    # A thousand rows cannot show that a difference is small: whether models are good is not the question here.
-    config["gate"] = {
-        "rules": [{"metric": "log_loss", "tolerance": 5.0}],
-        "calibration": [0.01, 100.0],
-        "overall": {"rows": 100, "positives": 10, "groups": 10},
-    }
-    (place / "conf.yaml").write_text(yaml.safe_dump(config))
-    assert run(place, "undisturbed", "2026-01-02", None) == 0
-    shutil.copytree(place / "undisturbed", place / "killed")
-    return place
+CONFIG = {
+    "features": {
+        "name": "small",
+        "label": "clicked",
+        "timestamp": "at",
+        "group": "user",
+        "fields": [{"name": "user"}, {"name": "item"}],
+        "dense": [{"name": "price"}],
+        "crosses": [{"name": "user_item", "fields": ["user", "item"], "buckets": 256}],
+        "frequencies": [{"name": "item_rate", "keys": ["item"], "windows": ["1d"], "prior": 0.4}],
+    },
+    "training": {"model": "wide_deep", "epochs": 3, "batch_size": 50, "deep": {"layers": [8]}},
+    "nightly": {"train_days": 1, "keep": {"models": 1, "datasets": 1}},
+    "gate": {
+        "rules": [{"metric": "log_loss", "tolerance": 1.0}],
+        "overall": {"rows": 100, "positives": 20, "groups": 10},
+    },
+}
+
+
+def write_day(logs: Path, day: int, rows: int = 600) -> None:
+    """Impressions of 20 users and 10 items, of which half are clicked nine times as often as the others."""
+    rng = np.random.default_rng(day)
+    item = rng.integers(10, size=rows)
+    begin = datetime(2026, 1, day, tzinfo=UTC)
+    table = pa.table(
+        {
+            "clicked": (rng.random(rows) < np.where(item % 2, 0.9, 0.1)).astype(np.int32),
+            "at": pa.array([begin + timedelta(minutes=int(n)) for n in rng.integers(1440, size=rows)]),
+            "user": rng.integers(20, size=rows),
+            "item": item,
+            "price": rng.random(rows),
+        }
+    )
+    folder = logs / f"date=2026-01-{day:02d}"
+    folder.mkdir(parents=True)
+    pq.write_table(table, folder / "part-0.parquet")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three days of logs, a config with little to compute, and a first night twice, whose model is the champion."""
+    for day in (1, 2, 3):
+        write_day(tmp_path / "logs", day)
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG))
+    assert run(tmp_path, "undisturbed", "2026-01-02", None) == 0, (tmp_path / "undisturbed.log").read_text()[-4000:]
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "killed")
+    return tmp_path
 
 
 def run(place: Path, output: str, night: str, visited: Path | None) -> int:
