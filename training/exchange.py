@@ -67,13 +67,22 @@ def update(lookups: Sequence[Rows], batch_weight: float, collective: Collective)
 
     batch_weight: sum of the row weights of the global batch, by which a table of mean gradients divides.
     """
-    gradients = [torch.zeros_like(r.rows_UD) if r.rows_UD.grad is None else r.rows_UD.grad for r in lookups]
-    received = collective.all_to_all(gradients, [rows.sent for rows in lookups])
+    received = collective.all_to_all([gradient_of(rows) for rows in lookups], [rows.sent for rows in lookups])
     for rows, (gradient_SD, _) in zip(lookups, received, strict=True):
         places, total = rows.places_S, gradient_SD.numpy()
         if collective.size > 1:
-            places, total = _sum_duplicates(places, total)
-        rows.table.update(places, total / np.float32(batch_weight) if rows.table.mean else total)
+            places, total = sum_duplicates(places, total)
+        learn(rows.table, places, total, batch_weight)
+
+
+def gradient_of(rows: Rows) -> Tensor:
+    """[U, D], of the batch's summed loss."""
+    return torch.zeros_like(rows.rows_UD) if rows.rows_UD.grad is None else rows.rows_UD.grad
+
+
+def learn(table: Table, places_U: np.ndarray, total_UD: np.ndarray, batch_weight: float) -> None:
+    """A step of the table's rule: on the summed gradient or on its mean, as the rule asks for."""
+    table.update(places_U, total_UD / np.float32(batch_weight) if table.mean else total_UD)
 
 
 def _request(ids_M: np.ndarray, world: int) -> _Request:
@@ -87,7 +96,7 @@ def _request(ids_M: np.ndarray, world: int) -> _Request:
     return _Request(ids_U[order_U] // world, rank_U[index_M], np.bincount(owner_U, minlength=world).tolist())
 
 
-def _sum_duplicates(places_S: np.ndarray, gradient_SD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sum_duplicates(places_S: np.ndarray, gradient_SD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct places, and the sum of the gradients that the workers sent for each, in the order of their
     ranks.
     """

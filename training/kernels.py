@@ -38,6 +38,16 @@ def fill_uniform(values_RD, seed, first, stride, limit):  # type: ignore[no-unty
 
 
 @njit(cache=True)
+def uniform(seed, ids_U, step):  # type: ignore[no-untyped-def]
+    """float64[U] in [0, 1) that depend on nothing but (seed, id, step)."""
+    values = np.empty(len(ids_U), dtype=np.float64)
+    for i in range(len(ids_U)):
+        row = splitmix64(np.uint64(seed) ^ splitmix64(np.uint64(ids_U[i])))
+        values[i] = np.float64(splitmix64(row + np.uint64(step)) >> np.uint64(11)) * 2.0**-53
+    return values
+
+
+@njit(cache=True)
 def deduplicate(ids_M):  # type: ignore[no-untyped-def]
     """(unique ids in order of first use int64[U], place of each id among them int64[M]); open addressing, no
     sort.

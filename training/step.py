@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.layout import TableLayout
-from training import exchange, kernels
+from training import exchange, kernels, replication
 from training.batch import Batch, Entries
 from training.collective import Collective
 from training.config import TrainingConfig
 from training.models import architecture, build_head
-from training.tables import EmbeddingTable, Shard, Table, WideTable
+from training.tables import Table, embedding_table, place, wide_table
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ class Learner:
         model = architecture(config.model)
         self._collective = collective
         self.head = build_head(config.model, layout, config.deep, config.seed)
-        self.wide: WideTable | None = None
+        world = (collective.rank, collective.size)
+        self.wide: Table | None = None
         if model.wide:
-            self.wide = WideTable(self._shard(layout.wide_rows), config.wide)
-        self.embeddings: dict[int, EmbeddingTable] = {}
+            self.wide = wide_table(place(config.wide, layout.wide_rows, *world), config.wide, config.seed)
+        self.embeddings: dict[int, Table] = {}
         if model.embeddings:
             for width in layout.embeddings:
-                shard = self._shard(layout.embedding_rows(width))
-                self.embeddings[width] = EmbeddingTable(width, shard, config.embeddings, config.seed)
+                shard = place(config.embeddings, layout.embedding_rows(width), *world)
+                self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
         self.parameters = list(self.head.parameters())
         self.optimizer: torch.optim.Adagrad | None = None
         if self.parameters:
@@ -86,7 +87,7 @@ class Learner:
             return score
         if self.optimizer:
             self.optimizer.step()
-        exchange.update(lookups, score.weight, self._collective)
+        replication.update(lookups, score.weight, self._collective)
         return score
 
     @torch.no_grad()
@@ -94,13 +95,17 @@ class Learner:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
         return self._logits(batch, self._look_up(batch))
 
+    @property
+    def tables(self) -> list[Table]:
+        """Those in use: the wide one, then the embeddings."""
+        return [*([self.wide] if self.wide else []), *self.embeddings.values()]
+
     def _entries(self, batch: Batch) -> list[Entries]:
         """The entries of each table in use: the wide one, then the embeddings."""
         return [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]
 
     def _look_up(self, batch: Batch) -> list[exchange.Rows]:
-        tables: list[Table] = [*([self.wide] if self.wide else []), *self.embeddings.values()]
-        return exchange.look_up(tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
+        return replication.look_up(self.tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
 
     def _logits(self, batch: Batch, lookups: list[exchange.Rows]) -> Tensor:
         pooled = [pool(*pair) for pair in zip(lookups, self._entries(batch), strict=True)]
@@ -120,9 +125,6 @@ class Learner:
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
         return Score(loss, weight, round(rows))
-
-    def _shard(self, rows: int) -> Shard:
-        return Shard(rows, self._collective.rank, self._collective.size)
 
 
 def pool(rows: exchange.Rows, entries: Entries) -> Tensor:

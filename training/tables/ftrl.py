@@ -9,10 +9,10 @@ from numba import njit
 
 from features.layout import BIAS
 from training.config import WideConfig
-from training.tables.table import Shard
+from training.tables.table import Shard, grown
 
 
-class WideTable:
+class FtrlTable:
     """Weights of the wide part, by FTRL-Proximal with L1 and L2 (McMahan et al. 2013, algorithm 1).
 
     The state of a coordinate is (z, n), float32, zero at the start; the weight is computed from it at
@@ -28,11 +28,11 @@ class WideTable:
 
     width = 1
     mean = False
+    approximation = ""
 
     def __init__(self, shard: Shard, config: WideConfig) -> None:
         self.shard = shard
-        unshrunk = BIAS // shard.world if shard.rank == BIAS % shard.world else -1
-        self._parameters = (unshrunk, config.alpha, config.beta, config.lambda1, config.lambda2)
+        self._parameters = ftrl_parameters(shard, config)
         self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
@@ -46,6 +46,24 @@ class WideTable:
     def state(self) -> Mapping[str, np.ndarray]:
         """{"ftrl": (z, n) by row, float32[R, 2]}."""
         return {"ftrl": self._state_R2}
+
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """See Table: none."""
+        return {}
+
+    def touched(self, places_U: np.ndarray) -> np.ndarray:
+        """See Table."""
+        return self._state_R2[places_U].any(axis=1)
+
+    def grow(self, rows: int) -> None:
+        """See Table."""
+        self.shard, new = grown(self.shard, rows)
+        self._state_R2 = np.concatenate([self._state_R2, np.zeros((new, 2), dtype=np.float32)])
+
+
+def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float, float, float]:
+    """(the place of the row that L1 leaves alone, alpha, beta, lambda1, lambda2)."""
+    return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
 
 
 @njit(cache=True)
