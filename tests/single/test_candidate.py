@@ -17,7 +17,7 @@ from features.manifest import GOLDEN_ENCODED, CandidateManifest, DatasetManifest
 from features.spec import CategoricalField, FeatureSpec
 from jobs.train_model import main
 from tests.cluster import ThreadCollective, run_cluster
-from tests.datasets import SPEC, make_dataset
+from tests.datasets import SPEC, make_dataset, matrix_of
 from training.batch import Entries, make_batch
 from training.candidate import global_blocks
 from training.collective import Solo
@@ -64,9 +64,7 @@ def job(place: Path, output: str, *more: str) -> list[str]:
 
 
 def pooled(entries: Entries, table: np.ndarray) -> np.ndarray:
-    cells = np.zeros((entries.rows * entries.fields, table.shape[1]))
-    np.add.at(cells, entries.cells_M, table[entries.ids_M] * entries.coefficients_M[:, None])
-    return cells.reshape(entries.rows, -1).astype(np.float32)
+    return (matrix_of(entries, len(table)) @ table).reshape(entries.rows, -1).astype(np.float32)
 
 
 @pytest.mark.parametrize("model", ["lr", "deep", "wide_deep", "fm", "deepfm"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from tests.cluster import ThreadCollective, run_cluster
 from training import exchange, kernels
 from training.batch import Entries
 from training.collective import Collective, Solo
 from training.config import EmbeddingConfig, WideConfig
-from training.step import pool
+from training.pooling import gradient_of_rows, pool
 from training.tables import EmbeddingTable, Shard, Table, WideTable
 
 ROWS, STEPS, ENTRIES = 60, 1000, 40
@@ -20,12 +19,19 @@ WIDE = WideConfig(alpha=0.1, beta=1.0, lambda1=0.7, lambda2=0.3)
 
 def learn(table: Table, ids: np.ndarray, gradients: np.ndarray, weight: float, collective: Collective) -> np.ndarray:
     """Look ids up, give entry i the gradient gradients[i], update. Returns what was looked up, by entry."""
-    [rows] = exchange.look_up([table], [ids], collective)
-    entries = Entries(ids, np.arange(len(ids)), np.ones(len(ids), dtype=np.float32), len(ids), 1)
-    looked_up = pool(rows, entries)
-    (looked_up * torch.from_numpy(gradients)).sum().backward()
-    exchange.update([rows], weight, collective)
-    return looked_up.detach().numpy()
+    [rows] = exchange.look_up([table], exchange.request([single_field(ids)], collective), collective)
+    looked_up = np.empty_like(gradients)
+    pool(rows.rows_UD, rows.entries, looked_up, 0)
+    back = gradient_of_rows(gradients, rows.entries, table.width, 0)
+    exchange.update([rows], exchange.send_gradients([rows], [back], collective).wait(), weight)
+    return looked_up
+
+
+def single_field(ids: np.ndarray) -> Entries:
+    """One id a row, each in a cell of its own."""
+    unique, index = np.unique(ids, return_inverse=True)
+    nothing = np.empty((len(ids), 0), dtype=np.float32)
+    return Entries(unique, nothing, index.astype(np.int32)[None, :], np.zeros(1, dtype=np.int64), (), 1)
 
 
 def random_rounds(width: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -157,8 +163,21 @@ def single() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
-def test_deduplicate_gives_each_id_once_and_says_where(count: int) -> None:
-    ids = np.random.default_rng(1).integers(0, 300, count) * 2**33
-    unique, index = kernels.deduplicate(ids)
-    assert len(set(unique.tolist())) == len(unique)
-    assert np.array_equal(unique[index], ids)
+def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -> None:
+    rng = np.random.default_rng(1)
+    columns = [rng.integers(0, 300, length) * 2**33 for length in (count, 0, count // 2, 3 * count)]
+    bounds = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
+    unique, starts, index = kernels.deduplicate(np.concatenate(columns), bounds)
+    assert starts[-1] == len(unique)
+    for c, ids in enumerate(columns):
+        of_column, places = unique[starts[c] : starts[c + 1]], index[bounds[c] : bounds[c + 1]]
+        assert len(set(of_column.tolist())) == len(of_column)
+        assert np.array_equal(of_column[places - starts[c]], ids)
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
+    ids = np.random.default_rng(2).permutation(100)[:40]
+    order, counts = kernels.group_by_owner(ids, world)
+    assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
+    assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]

@@ -45,7 +45,7 @@ class EmbeddingTable:
         return {"values": self._values_RD, "accumulators": self._accumulators_RD}
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_rate):  # type: ignore[no-untyped-def]
     """n += g^2;  w -= learning_rate g / sqrt(n), by element; nothing where g is 0. The rows must differ."""
     for i in range(len(rows_U)):
