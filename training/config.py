@@ -78,6 +78,8 @@ class TrainingConfig(Strict):
     batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
     workers. threads_per_worker: torch threads; None shares the machine's cores among its workers.
+    precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in float32, and pays
+    where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
     stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit
     under the local launcher.
     """
@@ -91,6 +93,7 @@ class TrainingConfig(Strict):
     threads_per_worker: int | None = Field(default=None, ge=1)
     stall_seconds: int = Field(default=300, ge=1)
     timeout_seconds: int = Field(default=24 * 3600, ge=1)
+    precision: Literal["float32", "bf16"] = "float32"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()

@@ -75,7 +75,7 @@ def train_epoch(
     """One epoch, each row once. Returns its progressive score. Raises DataError if rows were lost on the way."""
     batches = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size)
     with batches, Progress(epoch, job.config.epochs, plan.steps, collective, job.metrics) as progress:
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(learner.ahead(batches)):
             score = learner.step(batch)
             if not math.isfinite(score.loss):
                 raise UsageError(

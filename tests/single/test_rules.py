@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.single.table_kit import EMBEDDINGS, ROWS, WIDE, WIDTH, dense_gradient, learn, rounds
+from tests.table_kit import EMBEDDINGS, ROWS, WIDE, WIDTH, dense_gradient, learn, rounds
 from training.config import EmbeddingConfig, WideConfig
 from training.tables import Shard, Table, embedding_table, wide_table
 

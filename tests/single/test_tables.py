@@ -7,7 +7,7 @@ import pytest
 
 from features.errors import UsageError
 from features.layout import Column, table_layout
-from tests.single.table_kit import EMBEDDINGS, FTRL, ROWS, SPARSE, TABLES, WIDTH, copy_of, dense_gradient, learn, rounds
+from tests.table_kit import EMBEDDINGS, FTRL, ROWS, SPARSE, TABLES, WIDTH, copy_of, dense_gradient, learn, rounds
 from training import kernels
 from training.config import EmbeddingConfig, TableConfig, WideConfig
 from training.tables import Shard, Table, check_tables, embedding_table, place, wide_table
@@ -185,8 +185,21 @@ def test_a_table_is_placed_as_configured() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
-def test_deduplicate_gives_each_id_once_and_says_where(count: int) -> None:
-    ids = np.random.default_rng(1).integers(0, 300, count) * 2**33
-    unique, index = kernels.deduplicate(ids)
-    assert len(set(unique.tolist())) == len(unique)
-    assert np.array_equal(unique[index], ids)
+def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -> None:
+    rng = np.random.default_rng(1)
+    columns = [rng.integers(0, 300, length) * 2**33 for length in (count, 0, count // 2, 3 * count)]
+    bounds = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
+    unique, starts, index = kernels.deduplicate(np.concatenate(columns), bounds)
+    assert starts[-1] == len(unique)
+    for c, ids in enumerate(columns):
+        of_column, places = unique[starts[c] : starts[c + 1]], index[bounds[c] : bounds[c + 1]]
+        assert len(set(of_column.tolist())) == len(of_column)
+        assert np.array_equal(of_column[places - starts[c]], ids)
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
+    ids = np.random.default_rng(2).permutation(100)[:40]
+    order, counts = kernels.group_by_owner(ids, world)
+    assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
+    assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]

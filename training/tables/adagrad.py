@@ -57,7 +57,7 @@ class RowAdagrad:
         row_adagrad_update(state["values"], state["row_accumulators"], places_U, gradients_UD, self.learning_rate)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_rate):  # type: ignore[no-untyped-def]
     """n += g^2;  w -= learning_rate g / sqrt(n), by element; nothing where g is 0. The rows must differ."""
     for i in range(len(rows_U)):
@@ -70,7 +70,7 @@ def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_ra
                 values_RD[row, d] -= learning_rate * g / np.sqrt(n)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def row_adagrad_update(values_RD, accumulators_R1, rows_U, gradients_UD, learning_rate):  # type: ignore[no-untyped-def]
     """n += mean_d g^2;  w -= learning_rate g / sqrt(n); nothing where all of g is 0. The rows must differ."""
     width = values_RD.shape[1]

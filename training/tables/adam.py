@@ -85,7 +85,7 @@ def _moments(rows: int, width: int) -> Mapping[str, np.ndarray]:
     return {name: np.zeros((rows, width), dtype=np.float32) for name in ("means", "squares")}
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def adam_element(w, m, v, g, bias1, bias2, learning_rate, beta1, beta2, epsilon):  # type: ignore[no-untyped-def]
     """(w, m, v) after a step with the gradient g; bias1 = 1 - beta1^t, bias2 = 1 - beta2^t."""
     m = beta1 * m + (1.0 - beta1) * g
@@ -93,7 +93,7 @@ def adam_element(w, m, v, g, bias1, bias2, learning_rate, beta1, beta2, epsilon)
     return w - learning_rate * (m / bias1) / (np.sqrt(v / bias2) + epsilon), m, v
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def adam_update(  # type: ignore[no-untyped-def]
     values_RD, means_RD, squares_RD, index_R, gradients_UD, t, learning_rate, beta1, beta2, epsilon, l2, unshrunk
 ):
@@ -109,7 +109,7 @@ def adam_update(  # type: ignore[no-untyped-def]
             values_RD[row, d], means_RD[row, d], squares_RD[row, d] = w, m, v
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def lazy_adam_update(  # type: ignore[no-untyped-def]
     values_RD, means_RD, squares_RD, steps_R1, rows_U, gradients_UD, learning_rate, beta1, beta2, epsilon
 ):

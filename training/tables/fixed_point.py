@@ -74,20 +74,20 @@ class FixedPointFtrlTable:
         self._squares_R1 = np.concatenate([self._squares_R1, np.zeros((new, 1), dtype=np.float32)])
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def decode(code, n, alpha, beta, lambda2):  # type: ignore[no-untyped-def]
     """z = -u D."""
     return -np.float64(code) * UNIT * ((beta + np.sqrt(n)) / alpha + lambda2)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def encode(z, n, x, alpha, beta, lambda2):  # type: ignore[no-untyped-def]
     """2^13 u = floor(2^13 (-z / D) + x), clipped to 16 bits."""
     code = np.floor(-z / ((beta + np.sqrt(n)) / alpha + lambda2) / UNIT + x)
     return np.int16(min(max(code, -LIMIT / UNIT), LIMIT / UNIT - 1.0))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
     weights = np.empty((len(rows_U), 1), dtype=np.float32)
@@ -99,7 +99,7 @@ def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lam
     return weights
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fixed_point_update(  # type: ignore[no-untyped-def]
     codes_R1, squares_R1, rows_U, gradients_U1, uniform_U, unshrunk, alpha, beta, lambda1, lambda2
 ):

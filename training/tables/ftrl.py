@@ -66,7 +66,7 @@ def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float
     return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2)."""
     if abs(z) <= lambda1:
@@ -74,7 +74,7 @@ def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped
     return -(z - np.sign(z) * lambda1) / ((beta + np.sqrt(n)) / alpha + lambda2)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
     weights = np.empty((len(rows_U), 1), dtype=np.float32)
@@ -87,7 +87,7 @@ def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # 
     return weights
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. The rows must differ."""
     for i in range(len(rows_U)):

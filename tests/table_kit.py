@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import torch
 
-from training import replication
+from training import exchange, replication
 from training.batch import Entries
 from training.collective import Collective, Solo
-from training.config import EmbeddingConfig, WideConfig
-from training.step import pool
-from training.tables import Shard, Table, embedding_table, wide_table
+from training.config import EmbeddingConfig, TableConfig, WideConfig
+from training.exchange import Rows
+from training.pooling import gradient_of_rows, pool
+from training.tables import Shard, Table, embedding_table, place, wide_table
 
 ROWS, ENTRIES, WIDTH, SEED = 60, 40, 3, 5
 FTRL = WideConfig(alpha=0.1, beta=1.0, lambda1=0.7, lambda2=0.3)
@@ -54,12 +54,24 @@ def learn(
 ) -> np.ndarray:
     """Look ids up, give entry i the gradient gradients[i], update. Returns what was looked up, by entry."""
     collective = collective or Solo()
-    [rows] = replication.look_up([table], [ids], collective)
-    entries = Entries(ids, np.arange(len(ids)), np.ones(len(ids), dtype=np.float32), len(ids), 1)
-    looked_up = pool(rows, entries)
-    (looked_up * torch.from_numpy(gradients)).sum().backward()
-    replication.update([rows], weight, collective)
-    return looked_up.detach().numpy()
+    requested = replication.request([table], [single_field(ids)], collective)
+    [rows] = replication.look_up([table], requested, collective)
+    looked_up = np.empty_like(gradients)
+    pool(rows.rows_UD, rows.entries, looked_up, 0)
+    teach([rows], [gradient_of_rows(gradients, rows.entries, table.width, 0)], weight, collective)
+    return looked_up
+
+
+def teach(rows: list[Rows], gradients: list[np.ndarray], weight: float, collective: Collective) -> None:
+    """Update tables by the gradients of the rows that were looked up."""
+    exchange.update(*replication.send_gradients(rows, gradients, collective).wait(), weight)
+
+
+def single_field(ids: np.ndarray) -> Entries:
+    """One id a row, each in a cell of its own."""
+    unique, index = np.unique(ids, return_inverse=True)
+    nothing = np.empty((len(ids), 0), dtype=np.float32)
+    return Entries(unique, nothing, index.astype(np.int32)[None, :], np.zeros(1, dtype=np.int64), (), 1)
 
 
 def rounds(width: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -83,3 +95,19 @@ def dense_gradient(ids: np.ndarray, gradients: np.ndarray) -> np.ndarray:
 def copy_of(table: Table) -> dict[str, np.ndarray]:
     """The state and the scalars as they are now."""
     return {name: array.copy() for name, array in {**table.state(), **table.scalars()}.items()}
+
+
+def all_learn(collective: Collective, placement: str, steps: int) -> dict[str, np.ndarray]:
+    """The state of every table after these many rounds. Worker r gives the entries r, r + n - 1, ... of each; the last
+    of n > 1 workers gives none.
+    """
+    rank, size = collective.rank, collective.size
+    part = slice(rank, None, max(size - 1, 1)) if rank < size - 1 or size == 1 else slice(0, 0)
+    config = TableConfig(placement=placement)  # type: ignore[arg-type]
+    states = {}
+    for name, make in TABLES.items():
+        table = make(place(config, ROWS, rank, size))
+        for ids, gradients in rounds(table.width, steps):
+            learn(table, ids[part], gradients[part], 4.0, collective)
+        states |= {f"{name}/{array}": values for array, values in copy_of(table).items()}
+    return states
