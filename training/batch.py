@@ -15,6 +15,7 @@ from features.layout import BIAS, Column, Slot, TableLayout
 from features.ragged import Ragged, offsets_of
 
 Columns = Mapping[str, "np.ndarray | Ragged"]
+ROW_KEY = "row_key"
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,28 @@ class Entries:
 
 @dataclass(frozen=True)
 class Batch:
-    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending."""
+    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending.
+
+    keys_B: int64, each row's own number in the data set (row_keys); step: the global batch's number in the run.
+    """
 
     label_B: np.ndarray
     weight_B: np.ndarray
     dense_BN: np.ndarray
     wide: Entries
     embeddings: Mapping[int, Entries]
+    keys_B: np.ndarray
+    step: int
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.label_B)
+
+
+def row_keys(file: int, rows: int) -> np.ndarray:
+    """int64[rows]: a number for each row of a file that no other row of the data set has."""
+    return np.int64(file) << np.int64(32) | np.arange(rows, dtype=np.int64)
 
 
 def empty_columns(columns: Sequence[Column]) -> Columns:
@@ -80,8 +91,10 @@ def _concatenate_lists(parts: Sequence[tuple[Ragged, slice]]) -> Ragged:
     return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
 
-def make_batch(columns: Columns, layout: TableLayout) -> Batch:
-    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1."""
+def make_batch(columns: Columns, layout: TableLayout, step: int = 0) -> Batch:
+    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1; a missing ROW_KEY, that
+    they are the first rows of the data set.
+    """
     label_B = _scalars(columns["label"])
     weight_B = _scalars(columns["weight"]) if "weight" in columns else np.ones(len(label_B), dtype=np.float32)
     dense = [slot for slot in layout.wide if slot.column.role == "dense"]
@@ -89,7 +102,8 @@ def make_batch(columns: Columns, layout: TableLayout) -> Batch:
     for n, slot in enumerate(dense):
         dense_BN[:, n] = _scalars(columns[slot.column.name])
     embeddings = {width: _fields(columns, slots, len(label_B)) for width, slots in layout.embeddings.items()}
-    return Batch(label_B, weight_B, dense_BN, _wide(columns, layout.wide, dense_BN), embeddings)
+    keys_B = _scalars(columns[ROW_KEY]) if ROW_KEY in columns else row_keys(0, len(label_B))
+    return Batch(label_B, weight_B, dense_BN, _wide(columns, layout.wide, dense_BN), embeddings, keys_B, step)
 
 
 def _wide(columns: Columns, slots: Sequence[Slot], dense_BN: np.ndarray) -> Entries:

@@ -9,7 +9,7 @@ scoring/
 optimizer/
   wide_ids.npy, wide_ftrl.npy         coordinates ever touched, and their (z, n), float32 [touched, 2]
   embedding_<width>_accumulators.npy  AdaGrad's sums of squares, float32 [rows, width]
-  head.npz                            parameters and AdaGrad's accumulators of the head, by name
+  head.npz                            training.optimizers.head_tensors, by name
 
 Everything is in the order of the global row ids, whatever the number of workers was, and the same inputs give
 the same bytes.
@@ -39,6 +39,7 @@ from training.collective import Collective
 from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.onnx_export import export_head
+from training.optimizers import head_tensors
 from training.step import Learner
 from training.tables import EmbeddingTable, Shard, WideTable
 
@@ -47,7 +48,7 @@ _BLOCK_ROWS = 1 << 18
 
 def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float], collective: Collective) -> None:
     """Gather the tables block by block and write the candidate. Every worker calls this; rank 0 writes."""
-    manifest = read_manifest(job.dataset, DatasetManifest)
+    manifest = job.used(read_manifest(job.dataset, DatasetManifest))
     dataset = Dataset.of(job.dataset, manifest)
     writer = collective.rank == 0
     if writer:
@@ -132,13 +133,9 @@ def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective:
 
 
 def _head_state(learner: Learner) -> bytes:
-    arrays = {}
-    for name, parameter in learner.head.named_parameters():
-        arrays[f"values/{name}"] = parameter.detach().numpy()
-        if learner.optimizer:
-            arrays[f"accumulators/{name}"] = learner.optimizer.state[parameter]["sum"].numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    tensors = head_tensors(learner.head, learner.optimizer)
+    np.savez(buffer, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()})
     return buffer.getvalue()
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from features.spec import Strict
+
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
+Optimizer = Literal["adagrad", "adam", "sgd"]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+# The optimizers that the papers of the models name, and what they usually learn at.
+HEAD_OPTIMIZERS: dict[str, Optimizer] = {"deepfm": "adam"}
+HEAD_LEARNING_RATES: dict[Optimizer, float] = {"adagrad": 0.05, "adam": 0.001, "sgd": 0.1}
 
 
 class WideConfig(Strict):
@@ -33,12 +41,45 @@ class EmbeddingConfig(Strict):
 
 
 class DeepConfig(Strict):
-    """The hidden layers above the embeddings, and AdaGrad for their weights (MEAN over the global batch)."""
+    """The hidden layers above the embeddings, and the rule of all weights of the head (MEAN over the global batch).
+
+    dropout: probability that a hidden unit is 0 in training, one for all layers or one for each. optimizer,
+    learning_rate: the model's and the optimizer's own where they are None; see TrainingConfig.resolved.
+    initial_accumulator: AdaGrad's. weight_decay: L2, as weight_decay times the weight in its gradient; biases
+    and batch norm are free of it.
+    """
 
     layers: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256), min_length=1)
-    activation: Literal["relu", "tanh"] = "relu"
-    learning_rate: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
+    activation: Activation = "relu"
+    batch_norm: bool = False
+    dropout: Rate | tuple[Rate, ...] = 0.0
+    optimizer: Optimizer | None = None
+    learning_rate: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check(self) -> DeepConfig:
+        if isinstance(self.dropout, tuple) and len(self.dropout) != len(self.layers):
+            raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
+        return self
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """One for each hidden layer."""
+        return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * len(self.layers)
+
+
+class MatrixFactorizationConfig(Strict):
+    """fields: the two that `mf` and `nmf` factorise, such as user and item."""
+
+    fields: tuple[str, str]
+
+    @model_validator(mode="after")
+    def _check(self) -> MatrixFactorizationConfig:
+        if len(set(self.fields)) < 2:
+            raise ValueError(f"the two fields must differ; got {list(self.fields)}")
+        return self
 
 
 class TrainingConfig(Strict):
@@ -63,8 +104,17 @@ class TrainingConfig(Strict):
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
+    mf: MatrixFactorizationConfig | None = None
+
+    @property
+    def resolved(self) -> TrainingConfig:
+        """With every setting that was left to the model in place (AdaGrad; DeepFM learns by Adam)."""
+        optimizer = self.deep.optimizer or HEAD_OPTIMIZERS.get(self.model, "adagrad")
+        rate = self.deep.learning_rate or HEAD_LEARNING_RATES[optimizer]
+        deep = self.deep.model_copy(update={"optimizer": optimizer, "learning_rate": rate})
+        return self.model_copy(update={"deep": deep})
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the model depends on, as JSON values: everything but the time limits."""
-        return self.model_dump(mode="json", exclude={"stall_seconds", "timeout_seconds"})
+        """All that the model depends on, resolved and as JSON values: everything but the time limits."""
+        return self.resolved.model_dump(mode="json", exclude={"stall_seconds", "timeout_seconds"})

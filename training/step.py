@@ -23,6 +23,8 @@ from training.batch import Batch, Entries
 from training.collective import Collective
 from training.config import TrainingConfig
 from training.models import architecture, build_head
+from training.models.global_batch import GlobalBatch
+from training.optimizers import head_optimizer
 from training.tables import EmbeddingTable, Shard, Table, WideTable
 
 
@@ -49,7 +51,7 @@ class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
-        model = architecture(config.model)
+        config, model = config.resolved, architecture(config.model)
         self._collective = collective
         self.head = build_head(config.model, layout, config.deep, config.seed)
         self.wide: WideTable | None = None
@@ -61,20 +63,16 @@ class Learner:
                 shard = self._shard(layout.embedding_rows(width))
                 self.embeddings[width] = EmbeddingTable(width, shard, config.embeddings, config.seed)
         self.parameters = list(self.head.parameters())
-        self.optimizer: torch.optim.Adagrad | None = None
-        if self.parameters:
-            self.optimizer = torch.optim.Adagrad(
-                self.parameters,
-                lr=config.deep.learning_rate,
-                initial_accumulator_value=config.deep.initial_accumulator,
-            )
+        self.optimizer = head_optimizer(self.head, config.deep)
 
     def step(self, batch: Batch) -> Score:
         """Score this worker's share of the global batch, then learn from the whole of it. Every worker calls
         this.
         """
         lookups = self._look_up(batch)
-        logit_B = self._logits(batch, lookups)
+        logit_B = self._logits(
+            batch, lookups, GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
+        )
         label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
         for parameter in self.parameters:
@@ -92,7 +90,7 @@ class Learner:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, self._look_up(batch))
+        return self._logits(batch, self._look_up(batch), None)
 
     def _entries(self, batch: Batch) -> list[Entries]:
         """The entries of each table in use: the wide one, then the embeddings."""
@@ -102,11 +100,11 @@ class Learner:
         tables: list[Table] = [*([self.wide] if self.wide else []), *self.embeddings.values()]
         return exchange.look_up(tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
 
-    def _logits(self, batch: Batch, lookups: list[exchange.Rows]) -> Tensor:
+    def _logits(self, batch: Batch, lookups: list[exchange.Rows], training: GlobalBatch | None) -> Tensor:
         pooled = [pool(*pair) for pair in zip(lookups, self._entries(batch), strict=True)]
         first_order_B = pooled.pop(0).squeeze(1) if self.wide else torch.zeros(batch.rows)
         embeddings_BE = torch.cat(pooled, dim=1) if pooled else torch.zeros(batch.rows, 0)
-        return self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN))
+        return self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN), training)
 
     def _reduce(self, sums: Tensor) -> Score:
         """Make the head's gradients means over the global batch, in one message together with the batch's
