@@ -94,7 +94,10 @@ class DatasetManifest(Manifest):
 
 
 class CandidateManifest(Manifest):
-    """A trained model, not packed yet. model: name of the architecture; settings: its training config."""
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config.
+
+    columns: those of the data set that the model uses, with `wide` and `embedding` for the tables that it has.
+    """
 
     kind: Literal["candidate"] = "candidate"
     model: str

@@ -30,7 +30,7 @@ from serving.gate import GateConfig, GateRule
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import Launcher
-from training.models import build_head
+from training.models import build_head, model_columns
 
 MODELS = "models"
 _SHAPING = ("train_days", "history_from", "baselines")
@@ -161,9 +161,10 @@ class Night:
     def check(self) -> None:
         """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
         spec, gate = self.config.features, self.config.gate
+        smallest = {field.name: FIRST_ID for field in spec.fields}
         for model in self.config.models:
-            layout = table_layout(dataset_columns(spec, {field.name: FIRST_ID for field in spec.fields}))
-            build_head(model, layout, self.config.training.deep, self.config.training.seed)
+            columns = model_columns(self._training(model), dataset_columns(spec, smallest))
+            build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
         sliced = [rule.metric for rule in gate.rules if rule.slice]
         if sliced:
             raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
