@@ -83,7 +83,8 @@ def _pairs(score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collec
     """features.metrics.ordered_pairs of all workers' rows as one group: float64[3]."""
     # Equal scores are merged before they travel: a model that gives all rows one score floods nobody.
     score, place = np.unique(score, return_inverse=True)
-    positive, negative = np.bincount(place, positive, len(score)), np.bincount(place, negative, len(score))
+    # bincount forgets the weights' type where there is no row, and the workers' types must be the same.
+    positive, negative = (np.bincount(place, by, len(score)).astype(np.float64) for by in (positive, negative))
     bucket = score.view(np.int32) >> _SHIFT
     counts_H = _summed(np.bincount(bucket, minlength=_BUCKETS), collective)
     middle_H = np.cumsum(counts_H) - counts_H / 2

@@ -203,7 +203,7 @@ def test_rows_to_validate_on_can_be_any_data_set_of_the_same_state(place: Path) 
 
 def test_what_cannot_be_validated_is_said_before_anything_starts(place: Path) -> None:
     alone = TrainingJob(job(place, "x", {}).config, str(place / "dataset"), str(place / "x"))
-    with pytest.raises(UsageError, match="training.validation has no rows to evaluate on"):
+    with pytest.raises(UsageError, match=r"training\.validation has no rows to evaluate on"):
         alone.open()
     with pytest.raises(UsageError, match=r"share is 0\.9999.* none with rows would be left"):
         job(place, "x", {"share": 0.9999}).open()
