@@ -22,8 +22,9 @@ from pydantic import Field, model_validator
 
 from features.errors import DataError, UsageError
 from features.hashing import MISSING
+from features.metrics import cross_entropy
 from features.spec import Strict
-from serving.metrics import Observations, cross_entropy
+from serving.metrics import Observations
 
 Metric = Literal["log_loss", "normalized_entropy", "auc", "gauc", "calibration"]
 Verdict = Literal["published", "rejected"]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adagrad:
     """AdaGrad element for element (Duchi et al. 2011): n += g^2; w -= learning_rate g / sqrt(n)."""
 
@@ -31,7 +31,7 @@ class Adagrad:
         adagrad_update(state["values"], state["accumulators"], places_U, gradients_UD, self.learning_rate)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowAdagrad:
     """AdaGrad with one accumulator a row: n += mean over the row of g^2; w -= learning_rate g / sqrt(n).
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) over every row in every step, whether it has a gradient or not:
 
@@ -49,7 +49,7 @@ class Adam:
         adam_update(*arrays, index_R, gradients_UD, int(self.t), *settings, self.l2, self.unshrunk)
 
 
-@dataclass(frozen=True)
+@dataclass
 class LazyAdam:
     """Adam of the touched rows only: APPROXIMATE.
 
