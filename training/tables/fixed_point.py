@@ -56,7 +56,7 @@ class FixedPointFtrlTable:
         fixed_point_update(self._codes_R1, self._squares_R1, places_U, gradients_UD, uniform_U, *self._parameters)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """{"q2.13": 2^13 u, int16[R, 1]; "squares": n, float32[R, 1]}."""
+        """{"q2_13": 2^13 u, int16[R, 1]; "squares": n, float32[R, 1]}."""
         return {"q2_13": self._codes_R1, "squares": self._squares_R1}
 
     def scalars(self) -> Mapping[str, np.ndarray]:
@@ -65,7 +65,7 @@ class FixedPointFtrlTable:
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return (self._codes_R1[places_U] != 0).any(axis=1) | (self._squares_R1[places_U] != 0.0).any(axis=1)
+        return (self._codes_R1[places_U, 0] != 0) | (self._squares_R1[places_U, 0] != 0.0)
 
     def grow(self, rows: int) -> None:
         """See Table."""
