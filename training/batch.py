@@ -20,6 +20,7 @@ from features.spec import Pooling
 from training import kernels
 
 Columns = Mapping[str, "np.ndarray | Ragged"]
+ROW_KEY = "row_key"
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,28 @@ class Entries:
 
 @dataclass(frozen=True)
 class Batch:
-    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending."""
+    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending.
+
+    keys_B: int64, each row's own number in the data set (row_keys); step: the global batch's number in the run.
+    """
 
     label_B: np.ndarray
     weight_B: np.ndarray
     dense_BN: np.ndarray
     wide: Entries
     embeddings: Mapping[int, Entries]
+    keys_B: np.ndarray
+    step: int
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.label_B)
+
+
+def row_keys(file: int, rows: int) -> np.ndarray:
+    """int64[rows]: a number for each row of a file that no other row of the data set has."""
+    return np.int64(file) << np.int64(32) | np.arange(rows, dtype=np.int64)
 
 
 def empty_columns(columns: Sequence[Column]) -> Columns:
@@ -105,8 +116,10 @@ def _concatenate_lists(parts: Sequence[tuple[Ragged, slice]]) -> Ragged:
     return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
 
-def make_batch(columns: Columns, layout: TableLayout) -> Batch:
-    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1."""
+def make_batch(columns: Columns, layout: TableLayout, step: int = 0) -> Batch:
+    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1; a missing ROW_KEY, that
+    they are the first rows of the data set.
+    """
     label_B = _scalars(columns["label"])
     weight_B = _scalars(columns["weight"]) if "weight" in columns else np.ones(len(label_B), dtype=np.float32)
     dense = [slot.column.name for slot in layout.wide if slot.column.role == "dense"]
@@ -116,7 +129,8 @@ def make_batch(columns: Columns, layout: TableLayout) -> Batch:
         x_BK[:, k] = _scalars(columns[name])
     distinct = _Distinct(columns, [layout.wide, *layout.embeddings.values()])
     embeddings = {width: distinct.embeddings(slots) for width, slots in layout.embeddings.items()}
-    return Batch(label_B, weight_B, x_BK[:, 1:], distinct.wide(layout.wide, x_BK), embeddings)
+    keys_B = _scalars(columns[ROW_KEY]) if ROW_KEY in columns else row_keys(0, len(label_B))
+    return Batch(label_B, weight_B, x_BK[:, 1:], distinct.wide(layout.wide, x_BK), embeddings, keys_B, step)
 
 
 class _Distinct:

@@ -11,7 +11,7 @@ optimizer/
   embedding_<width>_<array>.npy       what the rule remembers of the rows, beside their values
   wide_<scalar>.npy, embedding_<width>_<scalar>.npy
                                       what a rule remembers beside its rows, no dimension
-  head.npz                            parameters and AdaGrad's accumulators of the head, by name
+  head.npz                            training.optimizers.head_tensors, by name
 
 The arrays and scalars of a rule, by default and by choice (training.tables):
   ftrl: ftrl (z, n), float32 [rows, 2]; in q2.13: q2_13 int16 [rows, 1], squares float32 [rows, 1], and the scalar step
@@ -46,13 +46,14 @@ from training.collective import Collective
 from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.onnx_export import export_head
+from training.optimizers import head_tensors
 from training.step import Learner
 from training.table_files import write_array, write_embeddings, write_wide
 
 
 def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float], collective: Collective) -> None:
     """Gather the tables block by block and write the candidate. Every worker calls this; rank 0 writes."""
-    manifest = read_manifest(job.dataset, DatasetManifest)
+    manifest = job.used(read_manifest(job.dataset, DatasetManifest))
     dataset = Dataset.of(job.dataset, manifest)
     writer = collective.rank == 0
     if writer:
@@ -90,11 +91,7 @@ def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective:
 
 
 def _head_state(learner: Learner) -> bytes:
-    arrays = {}
-    for name, parameter in learner.head.named_parameters():
-        arrays[f"values/{name}"] = parameter.detach().numpy()
-        if learner.optimizer:
-            arrays[f"accumulators/{name}"] = learner.optimizer.state[parameter]["sum"].numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    tensors = head_tensors(learner.head, learner.optimizer)
+    np.savez(buffer, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()})
     return buffer.getvalue()

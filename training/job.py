@@ -18,7 +18,7 @@ from features.manifest import (
 from features.spec import digest
 from training.config import TrainingConfig
 from training.dataset import Dataset
-from training.models import architecture, build_head
+from training.models import architecture, build_head, model_columns
 from training.plan import Plan
 from training.tables import check_tables
 
@@ -38,12 +38,12 @@ class TrainingJob:
     def open(self) -> Dataset:
         """The data set. Raises a NightjarError if this job cannot be carried out."""
         manifest = read_manifest(self.dataset, DatasetManifest)
-        dataset = Dataset.of(self.dataset, manifest)
+        dataset = Dataset.of(self.dataset, self.used(manifest))
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
-        model = architecture(self.config.model)
-        wide = self.config.wide if model.wide else None
-        check_tables(dataset.layout, wide, self.config.embeddings if model.embeddings else None)
+        config, model = self.config.resolved, architecture(self.config.model)
+        wide = config.wide if model.wide else None
+        check_tables(dataset.layout, wide, config.embeddings if model.embeddings else None)
         if self.holdout:
             later = read_manifest(self.holdout, DatasetManifest)
             if later.columns != manifest.columns or later.state != manifest.state:
@@ -56,6 +56,10 @@ class TrainingJob:
                     f"hold-out {self.holdout} has no golden rows ({GOLDEN_ENCODED}). Build it as a later day."
                 )
         return dataset
+
+    def used(self, manifest: DatasetManifest) -> DatasetManifest:
+        """With the columns that the model uses. Raises UsageError if they are not enough."""
+        return manifest.model_copy(update={"columns": model_columns(self.config, manifest.columns)})
 
     @classmethod
     def of(cls, config: TrainingConfig, dataset: str, output: str, holdout: str | None = None) -> TrainingJob:

@@ -24,6 +24,8 @@ from training.batch import Batch
 from training.collective import Collective, Pending
 from training.config import TrainingConfig
 from training.models import architecture, build_head
+from training.models.global_batch import GlobalBatch
+from training.optimizers import head_optimizer
 from training.pooling import gradient_of_rows, pool
 from training.tables import Table, embedding_table, place, wide_table
 
@@ -51,7 +53,7 @@ class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
-        model = architecture(config.model)
+        config, model = config.resolved, architecture(config.model)
         self._collective = collective
         self.head = build_head(config.model, layout, config.deep, config.seed)
         world = (collective.rank, collective.size)
@@ -59,19 +61,11 @@ class Learner:
         if model.wide:
             self.wide = wide_table(place(config.wide, layout.wide_rows, *world), config.wide, config.seed)
         self.embeddings: dict[int, Table] = {}
-        if model.embeddings:
-            for width in layout.embeddings:
-                shard = place(config.embeddings, layout.embedding_rows(width), *world)
-                self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
+        for width in layout.embeddings:
+            shard = place(config.embeddings, layout.embedding_rows(width), *world)
+            self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
         self.parameters = list(self.head.parameters())
-        self.optimizer: torch.optim.Adagrad | None = None
-        if self.parameters:
-            self.optimizer = torch.optim.Adagrad(
-                self.parameters,
-                lr=config.deep.learning_rate,
-                initial_accumulator_value=config.deep.initial_accumulator,
-                fused=True,
-            )
+        self.optimizer = head_optimizer(self.head, config.deep)
         self._bf16 = config.precision == "bf16"
         # Where each table's cells begin among those that are pooled into the same array.
         fields = [len(layout.embeddings[width]) * width for width in self.embeddings]
@@ -99,7 +93,8 @@ class Learner:
         """
         lookups = self._look_up(batch)
         first_order_B, embeddings_BE = (pooled.requires_grad_() for pooled in self._pool(batch, lookups))
-        logit_B = self._logits(batch, first_order_B, embeddings_BE)
+        training = GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
+        logit_B = self._logits(batch, first_order_B, embeddings_BE, training)
         label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
         for parameter in self.parameters:
@@ -120,7 +115,7 @@ class Learner:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, *self._pool(batch, self._look_up(batch)))
+        return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
 
     @property
     def tables(self) -> list[Table]:
@@ -158,9 +153,11 @@ class Learner:
                 gradients.append(gradient_of_rows(cells, rows.entries, rows.table.width, start))
         return gradients
 
-    def _logits(self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor) -> Tensor:
+    def _logits(
+        self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor, training: GlobalBatch | None
+    ) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN))
+            logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN), training)
         return logit_B.float()
 
     def _begin_reduce(self, sums: Tensor) -> Pending[Tensor]:

@@ -155,7 +155,7 @@ def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> 
     assert len(scored) < len(touched)
     assert load["embedding_4_accumulators"].shape == load["embedding_4"].shape
     head = np.load(workplace / "state/optimizer/head.npz")
-    assert {name.partition("/")[0] for name in head} == {"values", "accumulators"}
+    assert {name.partition("/")[0] for name in head} == {"values", "step", "accumulators"}
     assert all(head[name].dtype == np.float32 for name in head)
 
 

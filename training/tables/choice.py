@@ -19,7 +19,7 @@ def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
     """The wide part's table. seed: of q2.13's rounding. Its rows start at zero; row 0, the bias, is shrunk by
     neither L1 nor adam's l2.
     """
-    if config.rule != "ftrl":
+    if config.rule not in (None, "ftrl"):
         return ValueTable(1, shard, _rule(config.rule, config, shard.place(BIAS)), Uniform(0.0))
     if config.precision == "q2.13":
         return FixedPointFtrlTable(shard, config, seed)
@@ -29,7 +29,9 @@ def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
 def embedding_table(width: int, shard: Shard, config: EmbeddingConfig, seed: int) -> Table:
     """A table of embeddings. Its values start uniform, with standard deviation init_scale / sqrt(width)."""
     limit = config.init_scale * (3.0 / width) ** 0.5
-    return ValueTable(width, shard, _rule(config.rule, config, -1), Uniform(limit, seed, config.nonnegative))
+    return ValueTable(
+        width, shard, _rule(config.rule or "adagrad", config, -1), Uniform(limit, seed, config.nonnegative)
+    )
 
 
 def place(config: TableConfig, rows: int, rank: int, world: int) -> Shard:
@@ -41,7 +43,7 @@ def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: Embed
     """Raises UsageError if tables of this layout, those that are not None, cannot be as configured."""
     if wide:
         _check("wide", wide, wide.rule, layout.wide_rows)
-        if wide.precision == "q2.13" and wide.rule != "ftrl":
+        if wide.precision == "q2.13" and wide.rule not in (None, "ftrl"):
             raise UsageError(
                 f"training.wide.precision q2.13 is made for the rule ftrl, not for {wide.rule}. "
                 f"Choose float32, or the rule ftrl."
@@ -58,7 +60,7 @@ def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: Embed
             _check("embeddings", embeddings, embeddings.rule, layout.embedding_rows(width))
 
 
-def _check(section: str, config: TableConfig, rule: str, rows: int) -> None:
+def _check(section: str, config: TableConfig, rule: str | None, rows: int) -> None:
     if config.l2 and rule != "adam":
         raise UsageError(
             f"training.{section}.l2 = {config.l2:g} shrinks the whole table in every step, which only the rule adam "
