@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import logging
 import os
 from pathlib import Path
 
@@ -118,6 +119,27 @@ def test_an_output_of_other_inputs_is_never_written_again(workplace: Path, capsy
     assert main(job(workplace, "taken", "--model", "lr")) == 0
     assert main(job(workplace, "taken", "--model", "fm")) == 2
     assert "holds a candidate of other inputs and is never written again" in capsys.readouterr().err
+
+
+def test_an_approximate_rule_says_so_once(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = TrainingConfig.model_validate(
+        {**SETTINGS, "wide": {"rule": "lazy_adam"}, "embeddings": {"rule": "lazy_adam", "placement": "replicated"}}
+    )
+    with caplog.at_level(logging.INFO, logger="training"):
+        train(TrainingJob(config, str(workplace / "dataset"), str(workplace / "lazy")), Solo())
+    said = [record.getMessage() for record in caplog.records if "approximation" in record.getMessage()]
+    assert said == ["[rank 0/1] lazy_adam is an approximation of Adam: rows without a gradient neither move nor forget"]
+    verify(str(workplace / "lazy"), read_manifest(str(workplace / "lazy"), CandidateManifest))
+
+
+def test_tables_that_cannot_be_end_the_job_before_it_starts(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("training: {embeddings: {rule: adam, dense_rows_limit: 10}}")
+    assert main([*job(workplace, "never"), "--config", str(config)]) == 2
+    assert "training.embeddings.rule adam moves every row of a table" in capsys.readouterr().err
+    assert not (workplace / "never").exists()
 
 
 def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> None:

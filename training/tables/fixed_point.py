@@ -63,7 +63,7 @@ class FixedPointFtrlTable:
         self._parameters = (unshrunk, new, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """{"q2.13": 2^13 u, int16[R, 1]; "squares": n, float32[R, 1]}."""
+        """{"q2_13": 2^13 u, int16[R, 1]; "squares": n, float32[R, 1]}."""
         return {"q2_13": self._codes_R1, "squares": self._squares_R1}
 
     def scalars(self) -> Mapping[str, np.ndarray]:
@@ -72,7 +72,7 @@ class FixedPointFtrlTable:
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return (self._codes_R1[places_U] != 0).any(axis=1) | (self._squares_R1[places_U] != 0.0).any(axis=1)
+        return (self._codes_R1[places_U, 0] != 0) | (self._squares_R1[places_U, 0] != 0.0)
 
     def grow(self, rows: int) -> None:
         """See Table."""

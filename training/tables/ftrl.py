@@ -9,7 +9,7 @@ from numba import njit
 
 from features.layout import BIAS
 from training.config import WideConfig
-from training.tables.table import Shard, grown
+from training.tables.table import Shard, differs, grown
 
 
 class FtrlTable:
@@ -61,7 +61,7 @@ class FtrlTable:
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return self._state_R2[places_U].any(axis=1)
+        return differs(self._state_R2[places_U], np.zeros(2))
 
     def grow(self, rows: int) -> None:
         """See Table."""

@@ -82,3 +82,11 @@ def grown(shard: Shard, rows: int) -> tuple[Shard, int]:
         raise ValueError(f"a table of {shard.rows} rows cannot shrink to {rows}")
     larger = replace(shard, rows=rows)
     return larger, larger.size - shard.size
+
+
+def differs(rows_UK: np.ndarray, fresh_K: np.ndarray) -> np.ndarray:
+    """Whether a row is another than `fresh_K`, bool[U]. By column: NumPy reduces short rows slowly."""
+    differs_U = np.zeros(len(rows_UK), dtype=bool)
+    for k, fresh in enumerate(fresh_K):
+        differs_U |= rows_UK[:, k] != fresh
+    return differs_U

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from training import kernels
-from training.tables.table import Shard, grown
+from training.tables.table import Shard, differs, grown
 
 
 class Rule(Protocol):
@@ -94,10 +94,8 @@ class ValueTable:
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table. Of a table whose values start at zero; any other's rows differ from the start."""
-        differs_U = self._state["values"][places_U].any(axis=1)
-        for name, fresh_1K in self._rule.fresh(1, self.width).items():
-            differs_U |= (self._state[name][places_U] != fresh_1K).any(axis=1)
-        return differs_U
+        fresh = {"values": np.zeros((1, self.width)), **self._rule.fresh(1, self.width)}
+        return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
 
     def grow(self, rows: int) -> None:
         """See Table."""
