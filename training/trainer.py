@@ -51,6 +51,8 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     if job.metrics and collective.rank == 0:
         storage.write_bytes(job.metrics, b"")
     learner = Learner(job.config, dataset.layout, collective)
+    for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
+        ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
     began = time.perf_counter()
     scores = [train_epoch(job, dataset, plan, learner, epoch, collective) for epoch in range(job.config.epochs)]
@@ -73,7 +75,7 @@ def train_epoch(
     """One epoch, each row once. Returns its progressive score. Raises DataError if rows were lost on the way."""
     batches = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size)
     with batches, Progress(epoch, job.config.epochs, plan.steps, collective, job.metrics) as progress:
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(learner.ahead(batches)):
             score = learner.step(batch)
             if not math.isfinite(score.loss):
                 raise UsageError(

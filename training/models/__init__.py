@@ -28,26 +28,19 @@ from training.models.wide_deep import WideDeep
 class Architecture:
     """wide, embeddings: the tables that the model uses; build: its head, initialised from the generator.
 
-    two_fields: it sees nothing but the two fields of `mf.fields`; nonnegative: so are its embeddings.
+    two_fields: it sees nothing but the two fields of `mf.fields`.
     """
 
     wide: bool
     embeddings: bool
     build: Callable[[TableLayout, DeepConfig, torch.Generator], nn.Module]
     two_fields: bool = False
-    nonnegative: bool = False
 
 
 MODELS: dict[str, Architecture] = {
     "lr": Architecture(True, False, lambda layout, config, generator: LogisticRegression()),
     "mf": Architecture(True, True, lambda layout, config, generator: MatrixFactorization(layout), two_fields=True),
-    "nmf": Architecture(
-        True,
-        True,
-        lambda layout, config, generator: MatrixFactorization(layout),
-        two_fields=True,
-        nonnegative=True,
-    ),
+    "nmf": Architecture(True, True, lambda layout, config, generator: MatrixFactorization(layout), two_fields=True),
     "fm": Architecture(True, True, lambda layout, config, generator: Fm(layout)),
     "deep": Architecture(False, True, Deep),
     "wide_deep": Architecture(True, True, WideDeep),
