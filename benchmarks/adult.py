@@ -63,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = plan_build(config.features, logs, work, train_from=first, train_to=last, history_from=first, holdout=scored)
     with spark_session("adult") as spark:
         built = build(spark, plan)
-    print(
-        f"\n| model, {args.seeds} seeds, {args.split} split | {' | '.join(FIGURES)} |\n| --- | --- | --- | --- |{REFERENCES}"
-    )
+    print(f"\n| model, {args.seeds} seeds, {args.split} split | {' | '.join(FIGURES)} |")
+    print(f"| --- | --- | --- | --- |{REFERENCES}")
     holdout = str(built.holdout_dir)
     for model in args.models.split(","):
         found = []

@@ -10,12 +10,11 @@ from features.spec import Strict
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
 Section = TypeVar("Section", bound=Strict)
 
-# Rules of the wide table, the embedding tables and the head that the papers of the models name. Lazy Adam stands for
-# Adam, which would move the whole of a table in every step.
+# Rules of the wide table, of the embedding tables and of the head.
 DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
 MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
 LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
@@ -43,8 +42,8 @@ class TableConfig(Strict):
     placement: Literal["sharded", "replicated"] = "sharded"
     learning_rate: Positive | None = None
     initial_accumulator: NotNegative = 0.1
-    beta1: Share = 0.9
-    beta2: Share = 0.999
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
     l2: NotNegative = 0.0
     dense_rows_limit: int = Field(default=1_000_000, ge=1)
@@ -98,7 +97,7 @@ class DeepConfig(Strict):
     layers: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256), min_length=1)
     activation: Activation = "relu"
     batch_norm: bool = False
-    dropout: Share | tuple[Share, ...] = 0.0
+    dropout: Fraction | tuple[Fraction, ...] = 0.0
     optimizer: Literal["adagrad", "adam", "sgd"] | None = None
     learning_rate: Positive | None = None
     initial_accumulator: NotNegative = 0.1
@@ -161,8 +160,9 @@ class TrainingConfig(Strict):
 
     @property
     def resolved(self) -> TrainingConfig:
-        """With everything that is left to the model: its rules by DEFAULT_RULES and MODEL_RULES, their learning rates;
-        nmf's embeddings are not negative.
+        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
+        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
+        nmf has no negative embeddings.
         """
         wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
         nonnegative = self.embeddings.nonnegative or self.model == "nmf"

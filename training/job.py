@@ -41,11 +41,9 @@ class TrainingJob:
         dataset = Dataset.of(self.dataset, self.used(manifest))
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
-        model = architecture(self.config.model)
-        config = self.config.resolved
-        check_tables(
-            dataset.layout, config.wide if model.wide else None, config.embeddings if model.embeddings else None
-        )
+        config, model = self.config.resolved, architecture(self.config.model)
+        wide = config.wide if model.wide else None
+        check_tables(dataset.layout, wide, config.embeddings if model.embeddings else None)
         if self.holdout:
             later = read_manifest(self.holdout, DatasetManifest)
             if later.columns != manifest.columns or later.state != manifest.state:

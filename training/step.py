@@ -61,10 +61,9 @@ class Learner:
         if model.wide:
             self.wide = wide_table(place(config.wide, layout.wide_rows, *world), config.wide, config.seed)
         self.embeddings: dict[int, Table] = {}
-        if model.embeddings:
-            for width in layout.embeddings:
-                shard = place(config.embeddings, layout.embedding_rows(width), *world)
-                self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
+        for width in layout.embeddings:
+            shard = place(config.embeddings, layout.embedding_rows(width), *world)
+            self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
         self.parameters = list(self.head.parameters())
         self.optimizer = head_optimizer(self.head, config.deep)
         self._bf16 = config.precision == "bf16"
@@ -93,8 +92,8 @@ class Learner:
         this.
         """
         lookups = self._look_up(batch)
-        training = GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
         first_order_B, embeddings_BE = (pooled.requires_grad_() for pooled in self._pool(batch, lookups))
+        training = GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
         logit_B = self._logits(batch, first_order_B, embeddings_BE, training)
         label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
@@ -116,7 +115,7 @@ class Learner:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, *self._pool(batch, self._look_up(batch)))
+        return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
 
     @property
     def tables(self) -> list[Table]:
@@ -155,7 +154,7 @@ class Learner:
         return gradients
 
     def _logits(
-        self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor, training: GlobalBatch | None = None
+        self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor, training: GlobalBatch | None
     ) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN), training)
