@@ -18,7 +18,7 @@ from tests.small_night import CONFIG, write_day
 from tests.submit import REPOSITORY
 
 KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions", "nights")
-MOMENTS = ("started", "half written", "committing", "committed")
+MOMENTS = ("started", "half written", "committing")
 
 
 @pytest.fixture
