@@ -25,7 +25,7 @@ class Fate:
     """Where the runs so far have died; the next point that is not among them is the end of this one."""
 
     def __init__(self, visited: Path, output: str) -> None:
-        self.visited, self.output = visited, output
+        self.visited, self.output, self.open = visited, output, "nothing"
         visited.touch()
         self.known = set(visited.read_text().splitlines())
 
@@ -42,12 +42,13 @@ class Fate:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def patch(self) -> None:
-        """Put a point at every start, middle, commit and end of a directory, and around every other write."""
+        """Put a point at every start, middle and commit of a directory, and around every write that is in none."""
         begin, describe_files, commit = manifest.begin, manifest.describe_files, manifest.commit
         write_bytes, create_bytes, remove = storage.write_bytes, storage.create_bytes, storage.remove
 
         def mortal_begin(directory: str) -> None:
             begin(directory)
+            self.open = f"{directory}/"
             self.strikes("started", directory)
 
         def mortal_describe(directory: str, known: Sequence[FileEntry] = ()) -> tuple[FileEntry, ...]:
@@ -58,6 +59,7 @@ class Fate:
             torn = storage.join(directory, ".manifest.json.torn.tmp")
             self.strikes("committing", directory, lambda: Path(torn).write_text('{"kind": '))
             commit(directory, content)
+            self.open = "nothing"
 
         def mortal_unpublish(directory: str) -> None:
             remove(storage.join(directory, manifest.MANIFEST))
@@ -66,7 +68,7 @@ class Fate:
             self.strikes("removed", directory)
 
         def mortal_write(url: str, content: bytes) -> None:
-            if url.endswith((f"/{manifest.MANIFEST}", ".jsonl")) or "/lock/" in url:
+            if url.startswith((self.open, f"{self.output}/lock/")) or url.endswith(".jsonl"):
                 return write_bytes(url, content)
             self.strikes("before writing", url)
             write_bytes(url, content)

@@ -17,7 +17,7 @@ from features.manifest import MANIFEST
 from tests.small_night import CONFIG, write_day
 from tests.submit import REPOSITORY
 
-KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions", "nights")
+KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions")
 MOMENTS = ("started", "half written", "committing")
 
 
@@ -65,6 +65,7 @@ def test_a_night_killed_at_every_point_ends_as_the_undisturbed_one(place: Path) 
     for kind in KINDS:
         for moment in MOMENTS:
             assert [point for point in points if point.startswith(f"{moment} {kind}/")], (kind, moment)
+    assert [point.split(" nights/")[0] for point in points if " nights/" in point] == ["started", "committing"]
     for written in ("models/history/000002.json", "models/champion.json", "metrics/latest.prom"):
         assert {f"before writing {written}", f"after writing {written}"} <= set(points)
     assert [point for point in points if point.startswith("half removed datasets/")]
