@@ -10,6 +10,7 @@ optimizer/
   wide_ids.npy, wide_ftrl.npy         coordinates ever touched, and their (z, n), float32 [touched, 2]
   embedding_<width>_accumulators.npy  AdaGrad's sums of squares, float32 [rows, width]
   head.npz                            parameters and AdaGrad's accumulators of the head, by name
+warm_start.json                       after a warm start: what came from the parent (training.warm_start.report)
 
 Everything is in the order of the global row ids, whatever the number of workers was, and the same inputs give
 the same bytes.
@@ -41,6 +42,7 @@ from training.job import TrainingJob
 from training.onnx_export import export_head
 from training.step import Learner
 from training.tables import EmbeddingTable, Shard, WideTable
+from training.warm_start.report import FILE as WARM_START
 
 _BLOCK_ROWS = 1 << 18
 
@@ -62,6 +64,9 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
     if writer:
         storage.write_bytes(storage.join(job.output, "scoring/head.onnx"), export_head(learner.head, dataset.layout))
         storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
+        if transfer := job.transfer(manifest):
+            report = transfer.report().model_dump_json(indent=1) + "\n"
+            storage.write_bytes(storage.join(job.output, WARM_START), report.encode())
     collective.barrier()
     if writer:
         candidate = CandidateManifest(
@@ -70,6 +75,7 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
             state=manifest.state,
             columns=manifest.columns,
             settings=job.config.settings,
+            parent=job.warm_start and job.warm_start.parent,
             statistics=statistics,
             inputs=job.inputs,
             files=describe_files(job.output),
@@ -132,13 +138,8 @@ def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective:
 
 
 def _head_state(learner: Learner) -> bytes:
-    arrays = {}
-    for name, parameter in learner.head.named_parameters():
-        arrays[f"values/{name}"] = parameter.detach().numpy()
-        if learner.optimizer:
-            arrays[f"accumulators/{name}"] = learner.optimizer.state[parameter]["sum"].numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **{name: tensor.detach().numpy() for name, tensor in learner.head_tensors().items()})
     return buffer.getvalue()
 
 

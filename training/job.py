@@ -20,12 +20,13 @@ from training.config import TrainingConfig
 from training.dataset import Dataset
 from training.models import build_head
 from training.plan import Plan
+from training.warm_start import Transfer, WarmStart
 
 
 @dataclass(frozen=True)
 class TrainingJob:
     """One run. dataset, holdout, output: directories; holdout gives the golden rows; metrics: a local
-    JSON-lines file.
+    JSON-lines file; warm_start: what to begin with, nothing if None.
     """
 
     config: TrainingConfig
@@ -33,6 +34,7 @@ class TrainingJob:
     output: str
     holdout: str | None = None
     metrics: str | None = None
+    warm_start: WarmStart | None = None
 
     def open(self) -> Dataset:
         """The data set. Raises a NightjarError if this job cannot be carried out."""
@@ -51,14 +53,26 @@ class TrainingJob:
                 raise DataError(
                     f"hold-out {self.holdout} has no golden rows ({GOLDEN_ENCODED}). Build it as a later day."
                 )
+        self.transfer(manifest)
         return dataset
 
+    def transfer(self, dataset: DatasetManifest) -> Transfer | None:
+        """The warm start, checked. Raises a NightjarError if it cannot be carried out."""
+        return self.warm_start.open(self.config, dataset) if self.warm_start else None
+
     @classmethod
-    def of(cls, config: TrainingConfig, dataset: str, output: str, holdout: str | None = None) -> TrainingJob:
+    def of(
+        cls,
+        config: TrainingConfig,
+        dataset: str,
+        output: str,
+        holdout: str | None = None,
+        warm_start: WarmStart | None = None,
+    ) -> TrainingJob:
         """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
         dataset, output = storage.absolute(dataset), storage.absolute(output)
         metrics = None if "://" in output else f"{output}.jsonl"
-        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics)
+        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics, warm_start)
 
     def plan(self, dataset: Dataset) -> Plan:
         """The order of the rows of all epochs."""
@@ -71,7 +85,8 @@ class TrainingJob:
             "dataset": manifest_digest(self.dataset),
             "config": digest(self.config.settings),
         }
-        return inputs | ({"holdout": manifest_digest(self.holdout)} if self.holdout else {})
+        inputs |= {"holdout": manifest_digest(self.holdout)} if self.holdout else {}
+        return {**inputs, **(self.warm_start.inputs if self.warm_start else {})}
 
     def is_done(self) -> bool:
         """True if `output` holds the candidate of just these inputs. Raises DataError if it holds another."""

@@ -94,6 +94,15 @@ class Learner:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
         return self._logits(batch, self._look_up(batch))
 
+    def head_tensors(self) -> dict[str, Tensor]:
+        """The head's tensors and its optimizer's, live, by `<state>/<name of the parameter>`."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.head.named_parameters():
+            tensors[f"values/{name}"] = parameter
+            if self.optimizer:
+                tensors[f"accumulators/{name}"] = self.optimizer.state[parameter]["sum"]
+        return tensors
+
     def _entries(self, batch: Batch) -> list[Entries]:
         """The entries of each table in use: the wide one, then the embeddings."""
         return [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]

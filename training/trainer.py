@@ -10,6 +10,7 @@ from functools import partial
 
 from features import storage
 from features.errors import DataError, UsageError
+from features.manifest import DatasetManifest, read_manifest
 from training import candidate
 from training.collective import Collective
 from training.data import epoch_batches
@@ -32,6 +33,8 @@ def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     if job.is_done():
         log.info("published already: %s", job.output)
         return
+    if job.warm_start:
+        job.warm_start.verify()
     config = job.config
     run(
         partial(train, job),
@@ -51,6 +54,10 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     if job.metrics and collective.rank == 0:
         storage.write_bytes(job.metrics, b"")
     learner = Learner(job.config, dataset.layout, collective)
+    transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
+    if transfer:
+        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
+        ranked.info("%s", transfer.report().summary())
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
     began = time.perf_counter()
     scores = [train_epoch(job, dataset, plan, learner, epoch, collective) for epoch in range(job.config.epochs)]
