@@ -161,6 +161,12 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
         return _build(spark, plan)
 
 
+def aggregate(spark: SparkSession, plan: BuildPlan) -> None:
+    """The first half of `build`: check the values of the days that are new, and publish their counts."""
+    with _damage_reported():
+        _aggregate(spark, plan)
+
+
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 
