@@ -1,4 +1,4 @@
-"""Nights with drift, begun three ways: from the night before, from nothing on the same new day, from nothing on a window.
+"""Nights with drift, begun three ways: from the night before, from nothing on its new day, from nothing on a window.
 
     python -m benchmarks.warm_start --work FOLDER [--nights 7] [--rows-per-day 30000] [--train-days 7]
 
@@ -72,12 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
     work = os.path.abspath(args.work)
-    begun = generate_logs.main(
-        ["--output", f"{work}/logs", "--days", str(args.train_days + args.nights + 1)]
-        + ["--rows-per-day", str(args.rows_per_day)]
-    )
-    if begun:
-        return begun
+    days = str(args.train_days + args.nights + 1)
+    status = generate_logs.main(["--output", f"{work}/logs", "--days", days, "--rows-per-day", str(args.rows_per_day)])
+    if status:
+        return status
     with spark_session("warm_start") as spark:
         nights(args, work, spark)
     return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Any
 
 from pydantic import Field
 
@@ -141,8 +142,8 @@ class Night:
 
     def _directory(self, kind: str, model: str) -> str:
         built = self.features.built
-        settings = self._training(model).settings
-        made_from = {"train": _name(built.train_dir), "holdout": _name(built.holdout_dir), "training": settings}
+        made_from: dict[str, Any] = {"train": _name(built.train_dir), "holdout": _name(built.holdout_dir)}
+        made_from["training"] = self._training(model).settings
         if self.start.parent:
             decay = self.config.nightly.warm_start.decay
             made_from |= {"parent": self.start.parent.version, "decay": decay}

@@ -144,9 +144,7 @@ def _print_plan(console: Console, request: Request, run: Run) -> None:
         over, made_from = is_published(night.record), night.made_from
         console.print(f"{night.date}  {'start':9}         {night.start.reason}")
         if undecided and not night.config.nightly.warm_start.cold_reason(night.date):
-            console.print(
-                f"{'':30}unless the night {undecided.date} or a later one publishes its model: the parent then"
-            )
+            console.print(f"{'':30}unless {undecided.date} or a later night publishes: its model is the parent then")
         undecided = undecided if over else undecided or night
         for step in steps_of(night, run):
             if step.name in request.only:

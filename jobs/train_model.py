@@ -69,7 +69,8 @@ def _warm_start(args: argparse.Namespace) -> WarmStart | None:
         return None
     if not all(directories):
         raise UsageError("--parent, --parent-state and --state belong together. Give all three, or none.")
-    return WarmStart(*(storage.absolute(directory) for directory in directories), decay=args.decay)
+    candidate, parent_state, state = (storage.absolute(directory) for directory in directories)
+    return WarmStart(candidate, parent_state, state, args.decay)
 
 
 def _session(launcher: str):  # type: ignore[no-untyped-def]

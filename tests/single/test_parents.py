@@ -1,4 +1,4 @@
-"""Which model a night begins with: the same whenever it is asked, whatever the night and its followers have published."""
+"""Which model a night begins with: the same whenever it is asked, whatever it and its followers have published."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_damaged_parent_is_an_error_unless_a_cold_start_is_allowed(output: Pat
 def test_a_candidate_that_the_parent_was_not_packed_from_is_refused(output: Path) -> None:
     manifest = output / "candidates" / "2026-01-05-lr-0000" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"model": "lr"', '"model": "fm"'))
-    with pytest.raises(DataError, match="is not what .* was packed from"):
+    with pytest.raises(DataError, match=r"is not what .* was packed from"):
         warm_start(str(output), "models", "2026-01-05-lr-0000", state="", decay=1.0)
 
 
