@@ -66,7 +66,8 @@ class BuiltFeatures:
 class BuildPlan:
     """What to build from which logs, and where.
 
-    history: the training days and the days before them. aggregate_dirs: by date, of every day.
+    history: the training days and the days before them. fit: the days that quantiles are of. aggregate_dirs: by date,
+    of every day.
     """
 
     spec: FeatureSpec
@@ -74,6 +75,7 @@ class BuildPlan:
     settings: BuildSettings
     history: tuple[LogPartition, ...]
     train: tuple[LogPartition, ...]
+    fit: tuple[LogPartition, ...]
     holdout: LogPartition | None
     aggregate_dirs: dict[str, str]
     built: BuiltFeatures
@@ -96,12 +98,14 @@ def plan_build(
     train_from: str,
     train_to: str,
     history_from: str | None = None,
+    fit_from: str | None = None,
     holdout: str | None = None,
     settings: BuildSettings | None = None,
 ) -> BuildPlan:
     """Check dates and logs, and name the directories. Reads Parquet footers only.
 
-    history_from: first day of vocabularies and counts (train_from if None). holdout: the day after train_to.
+    history_from: first day of vocabularies and counts (train_from if None). fit_from: first day of
+    quantiles (train_from if None). holdout: the day after train_to.
     Raises UsageError and DataError.
     """
     logs, output = storage.absolute(logs), storage.absolute(output)
@@ -109,8 +113,9 @@ def plan_build(
     if settings.min_files < 1 or settings.rows_per_file < 1:
         raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
     train_dates = dates_between(train_from, train_to)
+    fit_dates = dates_between(fit_from or train_from, train_to)
     history_dates = dates_between(history_from or train_from, train_to)
-    if history_dates[0] > train_dates[0]:
+    if history_dates[0] > min(train_dates[0], fit_dates[0]):
         raise UsageError(f"--history-from {history_from} is later than --train-from {train_from}. Give an earlier day.")
     next_day = day_after(train_to)
     if holdout not in (None, next_day):
@@ -125,7 +130,7 @@ def plan_build(
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     state_key = key_of(
-        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=train_from
+        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=fit_dates[0]
     )
 
     def dataset(name: str, days: Sequence[LogPartition]) -> str:
@@ -139,6 +144,7 @@ def plan_build(
         settings=settings,
         history=history,
         train=train,
+        fit=history[-len(fit_dates) :],
         holdout=last,
         aggregate_dirs={
             day: storage.join(output, "aggregates", f"date={day}-{key}") for day, key in aggregate_keys.items()
@@ -218,7 +224,7 @@ def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     of_history = dict(list(aggregates.items())[: len(plan.history)])
 
     if _is_missing(built.state_dir):
-        publish_state(spark, plan.spec, built.state_dir, of_history, plan.train)
+        publish_state(spark, plan.spec, built.state_dir, of_history, plan.fit)
     if _is_missing(built.train_dir):
         _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):

@@ -93,8 +93,22 @@ class DatasetManifest(Manifest):
         return tuple(entry for entry in self.files if entry.path.startswith("data/"))
 
 
+class Parent(Strict):
+    """The candidate that a warm start began with.
+
+    candidate, digest: name of its directory and digest of its manifest; through_date: the last day that it has seen;
+    decay: what its sums of squared gradients were multiplied by.
+    """
+
+    candidate: str
+    digest: str
+    through_date: str
+    decay: float
+
+
 class CandidateManifest(Manifest):
-    """A trained model, not packed yet. model: name of the architecture; settings: its training config.
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config; parent: None
+    after a cold start, which began with nothing.
 
     columns: those of the data set that the model uses, with `wide` and `embedding` for the tables that it has.
     """
@@ -105,6 +119,7 @@ class CandidateManifest(Manifest):
     state: str
     columns: tuple[Column, ...]
     settings: Mapping[str, Any]
+    parent: Parent | None = None
     statistics: Mapping[str, float]
 
 

@@ -16,7 +16,8 @@ from features.spec import digest
 from jobs import hook, lineage, retention
 from jobs.chain import GetSpark, Step
 from jobs.mlflow_mirror import try_to_follow
-from jobs.night import MODELS, Night
+from jobs.night import Night
+from jobs.parents import BESIDE, MODELS
 from jobs.telemetry import Run, open_metrics
 from serving.evaluation import evaluate, read_evaluation
 from serving.gate import Decision
@@ -24,8 +25,8 @@ from serving.pack import pack
 from training.trainer import run_job
 
 _FEATURES = ("log of ", "features.")
-_DATASETS = (*_FEATURES, "nightly.train_days", "nightly.history_from")
-_MODELS = (*_DATASETS, "training.", "nightly.baselines")
+_DATASETS = (*_FEATURES, "nightly.train_days", "nightly.history_from", "start.reason")
+_MODELS = (*_DATASETS, "start.", "training.", "nightly.baselines")
 _ALL = (*_MODELS, "gate.")
 
 
@@ -67,6 +68,8 @@ def _lineage(night: Night) -> dict[str, Any]:
     features = night.features
     return {
         "date": night.date.isoformat(),
+        "start": night.start.reason,
+        BESIDE: night.promotion.version,
         "logs": {day.date: day.fingerprint for day in features.days},
         "spec": features.spec.fingerprint,
         "config": digest(night.config.training.settings),

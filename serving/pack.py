@@ -100,6 +100,7 @@ def pack(
         columns=candidate.columns,
         lineage={
             "settings": candidate.settings,
+            "parent": candidate.parent and candidate.parent.model_dump(),
             "state_first_date": state.first_date,
             "state_through_date": state.through_date,
             **lineage,

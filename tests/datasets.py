@@ -42,6 +42,7 @@ def make_dataset(
     spec: FeatureSpec = SPEC,
     sizes: dict[str, int] | None = None,
     seed: int = 0,
+    state: str = "0" * 64,
     golden: int = 0,
 ) -> DatasetManifest:
     """Publish a data set with files of these many rows.
@@ -68,7 +69,7 @@ def make_dataset(
         counts["golden/encoded.parquet"] = golden
     manifest = DatasetManifest(
         spec_fingerprint=spec.fingerprint,
-        state="0" * 64,
+        state=state,
         first_date="2025-01-01",
         last_date="2025-01-01",
         rows=first,

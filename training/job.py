@@ -22,12 +22,13 @@ from training.dataset import Dataset, hold_back
 from training.models import architecture, build_head, model_columns
 from training.plan import Plan
 from training.tables import check_tables
+from training.warm_start import Transfer, WarmStart
 
 
 @dataclass(frozen=True)
 class TrainingJob:
     """One run. dataset, holdout, output: directories; holdout gives the golden rows, and the rows to validate on
-    unless the config names others; metrics: a local JSON-lines file.
+    unless the config names others; metrics: a local JSON-lines file; warm_start: what to begin with, nothing if None.
     """
 
     config: TrainingConfig
@@ -35,6 +36,7 @@ class TrainingJob:
     output: str
     holdout: str | None = None
     metrics: str | None = None
+    warm_start: WarmStart | None = None
 
     def open(self) -> Dataset:
         """The rows to train on. Raises a NightjarError if this job cannot be carried out."""
@@ -56,6 +58,7 @@ class TrainingJob:
                     f"hold-out {self.holdout} has no golden rows ({GOLDEN_ENCODED}). Build it as a later day."
                 )
         self.open_validation()
+        self.transfer(manifest)
         return dataset
 
     def used(self, manifest: DatasetManifest) -> DatasetManifest:
@@ -92,8 +95,19 @@ class TrainingJob:
             )
         return later
 
+    def transfer(self, dataset: DatasetManifest) -> Transfer | None:
+        """The warm start, checked. Raises a NightjarError if it cannot be carried out."""
+        return self.warm_start.open(self.config.resolved, self.used(dataset)) if self.warm_start else None
+
     @classmethod
-    def of(cls, config: TrainingConfig, dataset: str, output: str, holdout: str | None = None) -> TrainingJob:
+    def of(
+        cls,
+        config: TrainingConfig,
+        dataset: str,
+        output: str,
+        holdout: str | None = None,
+        warm_start: WarmStart | None = None,
+    ) -> TrainingJob:
         """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
         dataset, output = storage.absolute(dataset), storage.absolute(output)
         validation = config.validation
@@ -101,7 +115,7 @@ class TrainingJob:
             absolute = validation.model_copy(update={"dataset": storage.absolute(validation.dataset)})
             config = config.model_copy(update={"validation": absolute})
         metrics = None if "://" in output else f"{output}.jsonl"
-        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics)
+        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics, warm_start)
 
     def plan(self, dataset: Dataset) -> Plan:
         """The order of the rows of all epochs."""
@@ -116,7 +130,8 @@ class TrainingJob:
         }
         validation = self.config.validation and self.config.validation.dataset
         others = {"holdout": self.holdout, "validation": validation}
-        return inputs | {name: manifest_digest(directory) for name, directory in others.items() if directory}
+        inputs |= {name: manifest_digest(directory) for name, directory in others.items() if directory}
+        return {**inputs, **(self.warm_start.inputs if self.warm_start else {})}
 
     def is_done(self) -> bool:
         """True if `output` holds the candidate of just these inputs. Raises DataError if it holds another."""

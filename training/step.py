@@ -25,7 +25,7 @@ from training.collective import Collective, Pending
 from training.config import TrainingConfig
 from training.models import architecture, build_head
 from training.models.global_batch import GlobalBatch
-from training.optimizers import head_optimizer
+from training.optimizers import head_optimizer, head_tensors
 from training.pooling import gradient_of_rows, pool
 from training.tables import Table, embedding_table, place, wide_table
 
@@ -120,6 +120,10 @@ class Learner:
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
         return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
+
+    def head_tensors(self) -> dict[str, Tensor]:
+        """All that the head and its optimizer remember, live; see training.optimizers.head_tensors."""
+        return head_tensors(self.head, self.optimizer)
 
     @property
     def tables(self) -> list[Table]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from features.errors import DataError, UsageError
+from features.manifest import DatasetManifest, read_manifest
 from training import candidate
 from training.collective import Collective
 from training.data import epoch_batches
@@ -34,6 +35,8 @@ def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     if job.is_done():
         log.info("published already: %s", job.output)
         return
+    if job.warm_start:
+        job.warm_start.verify()
     config = job.config
     run(
         partial(train, job),
@@ -51,6 +54,10 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     dataset = job.open()
     plan = job.plan(dataset)
     learner = Learner(job.config, dataset.layout, collective)
+    transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
+    if transfer:
+        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
+        ranked.info("%s", transfer.report().summary())
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
