@@ -129,7 +129,7 @@ def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(
         kill(process)
     assert process.returncode == 0, err[-4000:]
     executors = [path.read_text() for path in cluster[1].glob("worker?/app-*/*/stderr")]
-    assert sum("[rank 0/2] trained on 600 rows" in text for text in executors) == 1
+    assert sum("[rank 0/2] trained on 1800 rows" in text for text in executors) == 1
     models = str(place / "out" / "models")
     champion = registry.load_champion(models)
     assert f"champion: {champion.rpartition('/')[2]}" in out
