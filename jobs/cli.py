@@ -7,15 +7,25 @@ import inspect
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from functools import wraps
 from pathlib import Path
 from types import FunctionType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from features.errors import NightjarError
 
 EXIT_ERROR = 2
+
+
+def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
+    """The Spark session that a launcher's workers run in; nothing for the local launcher."""
+    if launcher == "local":
+        return nullcontext()
+    from jobs.spark_session import spark_session
+
+    return spark_session(name)
 
 
 class Main(Protocol):
