@@ -143,6 +143,16 @@ class EvaluationManifest(Manifest):
     rows: int
 
 
+class ComparisonManifest(Manifest):
+    """Models compared over several seeds: `comparison.json` (serving.seeds.Comparison), `table.md`, `report.html`."""
+
+    kind: Literal["comparison"] = "comparison"
+    first_date: str
+    last_date: str
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
 class DecisionManifest(Manifest):
     """What the gate said of a night's model: `decision.json` (serving.gate.Decision)."""
 

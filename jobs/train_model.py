@@ -13,14 +13,13 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from pydantic import ValidationError
 
 from features import storage
 from features.errors import UsageError
 from features.spec import explain, load_yaml
-from jobs.cli import entry_point
+from jobs.cli import entry_point, session_for
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.trainer import run_job
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(explain(error, "the command line")) from error
     job = TrainingJob.of(config, args.dataset, args.output, args.holdout, _warm_start(args))
     job.open()
-    with _session(args.launcher):
+    with session_for(args.launcher, "train_model"):
         run_job(job, args.launcher)
     return 0
 
@@ -71,14 +70,6 @@ def _warm_start(args: argparse.Namespace) -> WarmStart | None:
         raise UsageError("--parent, --parent-state and --state belong together. Give all three, or none.")
     candidate, parent_state, state = (storage.absolute(directory) for directory in directories)
     return WarmStart(candidate, parent_state, state, args.decay)
-
-
-def _session(launcher: str):  # type: ignore[no-untyped-def]
-    if launcher == "local":
-        return nullcontext()
-    from jobs.spark_session import spark_session
-
-    return spark_session("train_model")
 
 
 if __name__ == "__main__":

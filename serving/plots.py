@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,15 @@ from matplotlib.figure import Figure
 
 from serving.comparison import CALIBRATION_BINS, LOGIT_EDGES, Evaluation, ModelEvaluation
 
-SERIES = 6
-MARKERS = "osD^vP"
-DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (8, 3)))
+SERIES = 7
+MARKERS = "osD^vPX"
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (8, 3)), (0, (2, 1)))
 LOGIT_TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 FINE_LOGIT_TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
 FINE_SPAN = 7.0  # logits that the finer ticks still fit on
+
+Curve = Sequence[tuple[int, float]]
+"""(step, value), ascending."""
 
 _INK, _MUTED, _GRID, _PANEL = "#010101", "#020202", "#030303", "#040404"
 _SERIES = [f"#0a0a{n + 10:02x}" for n in range(SERIES)]
@@ -146,6 +149,33 @@ def losses(evaluation: Evaluation) -> str:
         axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
         axes.set(xlabel="log loss (nats)", ylim=(len(names) - 0.5, -0.5))
         axes.margins(x=0.16)
+        axes.locator_params(axis="x", nbins=5)
+    return drawing.svg
+
+
+def learning_curves(curves: Mapping[str, Sequence[Curve]], what: str) -> str:
+    """Held-out log loss by step: one thin line a run, the same colour for all runs of a model."""
+    with _drawing("curves", f"Learning curves: {what} by step for every model") as drawing:
+        axes = drawing.axes
+        for n, of_model in enumerate(curves.values()):
+            for curve in of_model:
+                steps, losses = zip(*curve, strict=True) if curve else ((), ())
+                axes.plot(steps, losses, **_line(n) | {"linewidth": 1.1, "markersize": 3})
+        axes.set(xlabel="step (global batches)", ylabel=what)
+    return drawing.svg
+
+
+def spread(values: Mapping[str, Sequence[float]], what: str) -> str:
+    """A value of every run, one row a model, and the model's mean as a bar."""
+    with _drawing("spread", f"{what} of every run, by model") as drawing:
+        axes = drawing.axes
+        for n, of_model in enumerate(values.values()):
+            axes.plot(of_model, [n] * len(of_model), **_line(n) | {"linestyle": "none", "markersize": 6, "alpha": 0.75})
+            if of_model:
+                axes.plot([np.mean(of_model)] * 2, [n - 0.28, n + 0.28], color=_INK, linewidth=1.4)
+        axes.set_yticks(range(len(values)), [_shortened(name) for name in values])
+        axes.set(xlabel=what, ylim=(len(values) - 0.5, -0.5))
+        axes.margins(x=0.1)
         axes.locator_params(axis="x", nbins=5)
     return drawing.svg
 
