@@ -1,6 +1,6 @@
 """The night: a chain of published steps from logs to an evaluated artifact, for one date.
 
-    features -> train (the model and its baselines) -> pack -> evaluate -> gate -> champion
+    validate -> features -> train (the model and its baselines) -> pack -> evaluate -> gate -> champion
 
 Every step's directory is named by what it is made from, so that the whole chain is known before it runs, what is
 published is skipped, and a night that was killed anywhere goes on where it stopped.
@@ -19,12 +19,14 @@ from pyspark.sql import SparkSession
 
 from features import storage
 from features.build import BuildPlan, build, plan_build
+from features.checks import ValidationConfig
 from features.encoder import FIRST_ID
 from features.errors import UsageError
 from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
 from features.manifest import is_published, key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from features.validation import Validation
 from jobs.promotion import Promotion
 from serving.comparison import Evaluation
 from serving.evaluation import REPORT, evaluate
@@ -59,6 +61,7 @@ class NightConfig(Strict):
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
+    validation: ValidationConfig = ValidationConfig()
     gate: GateConfig = GateConfig(
         rules=(GateRule(metric="log_loss", tolerance=0.002), GateRule(metric="auc", tolerance=0.005))
     )
@@ -83,6 +86,7 @@ class Night:
     output: str
     date: date
     launcher: Launcher = "local"
+    allow: tuple[str, ...] = ()
 
     @cached_property
     def features(self) -> BuildPlan:
@@ -109,6 +113,11 @@ class Night:
             history_from=first_logged.isoformat(),
             holdout=self.date.isoformat(),
         )
+
+    @property
+    def validation(self) -> Validation:
+        """The first step: is the day's log like those before it?"""
+        return Validation(self.config.validation, self.features, self.allow)
 
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})
@@ -169,11 +178,12 @@ class Night:
             raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
         if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
             raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        self.validation.check()
         self.plan()
 
     def plan(self) -> dict[str, bool]:
         """Every directory of the chain, and whether it is published already."""
-        directories = self.features.built.directories()
+        directories = [self.validation.directory, *self.features.built.directories()]
         directories += [place(model) for model in self.config.models for place in (self.candidate, self.artifact)]
         return {
             directory: is_published(directory) for directory in [*directories, self.evaluation, self.promotion.output]
@@ -181,6 +191,7 @@ class Night:
 
     def run(self, spark: SparkSession) -> tuple[Evaluation, Decision]:
         """Carry the chain out, skipping what is published."""
+        self.validation.run(spark)
         built = build(spark, self.features)
         for model in self.config.models:
             run_job(self.job(model), self.launcher)

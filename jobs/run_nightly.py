@@ -39,6 +39,13 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
     parser.add_argument("--from", type=day, dest="first", metavar="DATE", help="first of several nights")
     parser.add_argument("--to", type=day, dest="last", metavar="DATE", help="last of several nights")
     parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="CHECK[:FEATURE]",
+        help="let a check of the log's validation fail; repeat for several",
+    )
     parser.add_argument("--plan", action="store_true", help="print what would run, and run nothing")
     args = parser.parse_args(argv)
     first, last = args.date or args.first, args.date or args.last
@@ -48,7 +55,7 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
         raise UsageError(f"--to {last} is earlier than --from {first}. Exchange them.")
     config = NightConfig.read(args.config)
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
-    wanted = [Night(config, args.logs, args.output, newest, args.launcher) for newest in dates]
+    wanted = [Night(config, args.logs, args.output, newest, args.launcher, tuple(args.allow)) for newest in dates]
     for night in wanted:
         night.check()
     return wanted, args.plan
