@@ -154,6 +154,7 @@ class Night:
             date=self.date.isoformat(),
             features_under=self.features_under,
             holdout_dir=str(self.features.built.holdout_dir),
+            evaluation=self.evaluation,
             output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
         )
 
@@ -173,11 +174,7 @@ class Night:
         for model in self.config.models:
             layout = table_layout(dataset_columns(spec, {field.name: FIRST_ID for field in spec.fields}))
             build_head(model, layout, self.config.training.deep, self.config.training.seed)
-        sliced = [rule.metric for rule in gate.rules if rule.slice]
-        if sliced:
-            raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
-        if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
-            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        gate.require_features(spec)
         self.validation.check()
         self.plan()
 

@@ -113,26 +113,36 @@ def gauc(label: np.ndarray, score: np.ndarray, group: np.ndarray, weight: np.nda
     label, score, group, weight = label[known], score[known], group[known], weight[known]
     if not len(label):
         return None
-    order = np.lexsort((score, group))
-    label, score, group, weight = label[order], score[order], group[order], weight[order]
-    group_starts = _starts(group)
-    tie_starts = np.flatnonzero(_changes(group) | _changes(score))
-    positive, negative = weight * label, weight * (1.0 - label)
-    tied_positive, tied_negative = (
-        np.add.reduceat(positive, tie_starts),
-        np.add.reduceat(negative, tie_starts),
-    )
-    group_of_tie = np.searchsorted(group_starts, tie_starts, side="right") - 1
-    before = np.cumsum(tied_negative) - tied_negative
-    below = before - before[np.searchsorted(tie_starts, group_starts)][group_of_tie]
-    wins = np.bincount(group_of_tie, tied_positive * (below + 0.5 * tied_negative))
-    positives, negatives = np.add.reduceat(positive, group_starts), np.add.reduceat(negative, group_starts)
-    both = (positives > 0) & (negatives > 0)
+    unit = np.unique(group, return_inverse=True)[1]
+    auc = group_auc(label, score, unit, weight)
+    both = ~np.isnan(auc)
     if not both.any():
         return None
-    auc = wins[both] / (positives[both] * negatives[both])
-    impressions = (positives + negatives)[both]
-    return float(np.average(auc, weights=impressions)), float(impressions.sum() / total)
+    impressions = np.bincount(unit, weight)[both]
+    return float(np.average(auc[both], weights=impressions)), float(impressions.sum() / total)
+
+
+def group_auc(label: np.ndarray, score: np.ndarray, unit: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """AUC within each group, float64[groups]; NaN for a group of one class. unit: int64[n] in [0, groups)."""
+    order = np.lexsort((score, unit))
+    score, unit = score[order], unit[order]
+    positive, negative = (weight * label)[order], (weight * (1.0 - label))[order]
+    ties = run_starts(unit, score)
+    unit_of_tie = unit[ties]
+    tied_positive, tied_negative = np.add.reduceat(positive, ties), np.add.reduceat(negative, ties)
+    before = np.cumsum(tied_negative) - tied_negative
+    below = before - before[run_starts(unit_of_tie)][unit_of_tie] + 0.5 * tied_negative
+    wins, positives, negatives = (
+        np.bincount(unit_of_tie, values) for values in (tied_positive * below, tied_positive, tied_negative)
+    )
+    pairs = positives * negatives
+    return np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def run_starts(*sorted_together: np.ndarray) -> np.ndarray:
+    """Where a run of rows begins that are equal in all of these columns."""
+    changes = [column[1:] != column[:-1] for column in sorted_together]
+    return np.flatnonzero(np.r_[True, np.logical_or.reduce(changes)])
 
 
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:
@@ -153,13 +163,3 @@ def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -
 
 def _clip(probability: np.ndarray | float) -> np.ndarray:
     return np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1.0 - CLIP)
-
-
-def _changes(ascending: np.ndarray) -> np.ndarray:
-    changed = np.ones(len(ascending), dtype=bool)
-    changed[1:] = ascending[1:] != ascending[:-1]
-    return changed
-
-
-def _starts(ascending: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(_changes(ascending))
