@@ -161,6 +161,20 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
         return _build(spark, plan)
 
 
+def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
+    """The first half of `build`: check the values of the days that are new, and publish their counts.
+
+    Returns the counts of every day of the plan, by directory.
+    """
+    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
+    log.info("checking and counting %d of %d days", len(new), len(plan.days))
+    with damage_reported():
+        totals = check_values(spark, plan.spec, new)
+        of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new}
+        publish_aggregates(spark, plan.spec, of_day)
+    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
+
+
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 
@@ -193,15 +207,6 @@ def damage_reported() -> Iterator[None]:
         raise DataError(
             f"{unreadable[1]} is damaged: Spark cannot read its rows, although its footer is whole. Restore it."
         ) from error
-
-
-def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
-    """The counts of every day of the plan, by directory, after those that are missing were published."""
-    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
-    log.info("checking and counting %d of %d days", len(new), len(plan.days))
-    totals = check_values(spark, plan.spec, new)
-    publish_aggregates(spark, plan.spec, {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new})
-    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
 
 
 def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:

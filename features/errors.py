@@ -1,8 +1,12 @@
-"""Errors meant for people: what is wrong, the values, what to do. Jobs turn them into one line and exit status 2."""
+"""Errors meant for people: what is wrong, the values, what to do. Jobs turn them into one line and an exit status."""
+
+from typing import ClassVar
 
 
 class NightjarError(Exception):
     """Base of every error that Nightjar raises on purpose; its message is complete without a traceback."""
+
+    exit_status: ClassVar[int] = 2
 
 
 class SpecError(NightjarError):
@@ -19,3 +23,9 @@ class UsageError(NightjarError):
 
 class ValidationFailed(NightjarError):
     """A day's logs that differ from the days before by more than the config allows; the message is the table."""
+
+
+class LockedError(NightjarError):
+    """Another run is at work where this one would write."""
+
+    exit_status = 5

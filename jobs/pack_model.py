@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from features.errors import DataError
 from jobs.cli import entry_point
+from jobs.lineage import code
 from serving import dry_run
 from serving.pack import pack
 
@@ -21,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
     parser.add_argument("--output", required=True, help="directory to publish")
     args = parser.parse_args(argv)
-    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={})
+    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={"code": code()})
     found = dry_run.run(args.output)
     if found.problems:
         raise DataError(f"{args.output} is published, but is not fit to be promoted: {' '.join(found.problems)}")

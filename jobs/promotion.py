@@ -65,28 +65,32 @@ class Promotion:
     evaluation: str
     output: str
 
-    def run(self, spark: SparkSession) -> Decision:
-        """Judge, publish the decision, move the pointer if the verdict allows it."""
-        if not is_published(self.output):
-            champion = registry.champion(self.models)
-            dry = dry_run.run(storage.join(self.models, self.version))
-            decision, of_champion = self._decide(spark, champion.version if champion else None, dry)
-            begin(self.output)
-            _write(storage.join(self.output, DECISION), decision)
-            _write(storage.join(self.output, DRY_RUN), dry)
-            if of_champion:
-                _write(storage.join(self.output, CHAMPION), of_champion)
-            inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
-            commit(
-                self.output,
-                DecisionManifest(
-                    inputs=inputs | ({"champion": champion.digest} if champion else {}),
-                    files=describe_files(self.output),
-                    version=self.version,
-                    champion=champion.version if champion else None,
-                    verdict=decision.verdict,
-                ),
-            )
+    def judge(self, spark: Callable[[], SparkSession]) -> None:
+        """Judge and publish the decision, unless it is."""
+        if is_published(self.output):
+            return
+        champion = registry.champion(self.models)
+        dry = dry_run.run(storage.join(self.models, self.version))
+        decision, of_champion = self._decide(spark, champion.version if champion else None, dry)
+        begin(self.output)
+        _write(storage.join(self.output, DECISION), decision)
+        _write(storage.join(self.output, DRY_RUN), dry)
+        if of_champion:
+            _write(storage.join(self.output, CHAMPION), of_champion)
+        inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
+        commit(
+            self.output,
+            DecisionManifest(
+                inputs=inputs | ({"champion": champion.digest} if champion else {}),
+                files=describe_files(self.output),
+                version=self.version,
+                champion=champion.version if champion else None,
+                verdict=decision.verdict,
+            ),
+        )
+
+    def move(self) -> Decision:
+        """Move the pointer if the published decision allows it and the pointer never stood there."""
         decision, against = read_decision(self.output)
         if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
             pointer = registry.champion(self.models)
@@ -106,7 +110,7 @@ class Promotion:
         return pointer.version if pointer else "none yet"
 
     def _decide(
-        self, spark: SparkSession, champion: str | None, dry: DryRun
+        self, spark: Callable[[], SparkSession], champion: str | None, dry: DryRun
     ) -> tuple[Decision, ModelEvaluation | None]:
         """The verdict, and the champion's own figures on the same day, if there is one that can be judged."""
         artifact = storage.join(self.models, self.version)
@@ -122,7 +126,7 @@ class Promotion:
             return Decision(verdict="rejected", rows=len(candidate_scores), checks=(check,)), None
         state = storage.join(directory, ENCODER)
         features = self.features_under(read_manifest(state, StateManifest).spec)
-        dataset = encode_days(spark, features, state, [self.date])
+        dataset = encode_days(spark(), features, state, [self.date])
         model = load(directory, threads=os.cpu_count() or 1)
         champion_observed, scores = predict({champion: model}, dataset, read_manifest(dataset, DatasetManifest))
         _require_same_rows(observed, champion_observed, champion)
