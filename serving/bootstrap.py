@@ -18,8 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from features.hashing import MISSING
+from features.metrics import cross_entropy, ordered_pairs
 from features.spec import Strict
-from serving.metrics import Observations, cross_entropy, group_auc, run_starts
+from serving.metrics import Observations
 
 Metric = Literal["log_loss", "normalized_entropy", "auc", "gauc", "calibration"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -235,7 +236,7 @@ def _calibration(part: Part, score_P: np.ndarray) -> Estimate:
 def _auc(part: Part, score_P: np.ndarray) -> Estimate:
     """P(positive's score > negative's) + P(equal) / 2, by weight. Sorted once for all resamples."""
     order_P = np.argsort(score_P, kind="stable")
-    starts_T = run_starts(score_P[order_P])
+    starts_T = np.flatnonzero(np.diff(score_P[order_P], prepend=np.nan))
     unit_P = part.unit_P[order_P]
     positive_P = (part.weight_P * part.label_P)[order_P]
     negative_P = (part.weight_P * (1.0 - part.label_P))[order_P]
@@ -255,9 +256,11 @@ def _gauc(part: Part, score_P: np.ndarray) -> Estimate:
 
     No resample changes a group's own AUC. Impressions without a group have one class each and are left out so.
     """
-    auc_S = group_auc(part.label_P, score_P, part.unit_P, part.weight_P)
-    weight_S = np.where(np.isnan(auc_S), 0.0, part.weight_S)
-    weighted_S = weight_S * np.nan_to_num(auc_S)
+    positive_P, negative_P = part.weight_P * part.label_P, part.weight_P * (1.0 - part.label_P)
+    won_S, positive_S, negative_S = ordered_pairs(part.unit_P, score_P, positive_P, negative_P).T
+    pairs_S = positive_S * negative_S
+    weight_S = np.where(pairs_S > 0, part.weight_S, 0.0)
+    weighted_S = weight_S * np.divide(won_S, pairs_S, out=np.zeros_like(won_S), where=pairs_S > 0)
     return lambda drawn_S: _ratio(np.sum(drawn_S * weighted_S), np.sum(drawn_S * weight_S))
 
 

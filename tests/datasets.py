@@ -46,7 +46,8 @@ def make_dataset(
     """Publish a data set with files of these many rows.
 
     Every row's weight is 1 + i / 2^20 with i its number in the data set, exact in float32: it tells rows
-    apart. Labels depend on the first field, so that there is something to learn.
+    apart. Labels depend on the first field, so that there is something to learn; its value is the row's group, where
+    the spec has one.
     """
     rng = np.random.default_rng(seed)
     columns = dataset_columns(spec, sizes or SIZES)
@@ -95,6 +96,7 @@ def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.
         elif column.role == "weight":
             arrays[column.name] = pa.array((1 + (first + np.arange(rows)) / 2**20).astype(np.float32))
     assert leading is not None
+    arrays["group"] = pa.array(leading.astype(np.int64) * 10**15 - 10**16)
     label = rng.random(rows) < 0.1 + 0.6 * (leading % 3 == 0)
     arrays["label"] = pa.array(label.astype(np.float32))
     return pa.table({column.name: arrays[column.name] for column in columns if column.name in arrays})

@@ -32,13 +32,16 @@ class Entries:
 
 @dataclass(frozen=True)
 class Batch:
-    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending."""
+    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending; group_B: only of a
+    data set that is read with its groups.
+    """
 
     label_B: np.ndarray
     weight_B: np.ndarray
     dense_BN: np.ndarray
     wide: Entries
     embeddings: Mapping[int, Entries]
+    group_B: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -50,7 +53,7 @@ def empty_columns(columns: Sequence[Column]) -> Columns:
     """No rows of these columns."""
     nothing: dict[str, np.ndarray | Ragged] = {}
     for column in columns:
-        values = np.empty(0, dtype=np.int32 if column.size else np.float32)
+        values = np.empty(0, dtype=column.dtype)
         nothing[column.name] = Ragged(values, offsets_of(np.empty(0, np.int64))) if column.multi_valued else values
     return nothing
 
@@ -89,7 +92,8 @@ def make_batch(columns: Columns, layout: TableLayout) -> Batch:
     for n, slot in enumerate(dense):
         dense_BN[:, n] = _scalars(columns[slot.column.name])
     embeddings = {width: _fields(columns, slots, len(label_B)) for width, slots in layout.embeddings.items()}
-    return Batch(label_B, weight_B, dense_BN, _wide(columns, layout.wide, dense_BN), embeddings)
+    group_B = _scalars(columns["group"]) if "group" in columns else None
+    return Batch(label_B, weight_B, dense_BN, _wide(columns, layout.wide, dense_BN), embeddings, group_B)
 
 
 def _wide(columns: Columns, slots: Sequence[Slot], dense_BN: np.ndarray) -> Entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from features.spec import Strict
 
@@ -41,6 +41,55 @@ class DeepConfig(Strict):
     initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
 
 
+class EarlyStopping(Strict):
+    """Training ends at the `patience`-th validation in a row that is no improvement."""
+
+    patience: int = Field(default=3, ge=1)
+
+
+class Plateau(Strict):
+    """All learning rates are multiplied by `factor` at the `patience`-th validation in a row without improvement, and
+    again after as many more, until their scale would fall below `min_scale`.
+    """
+
+    factor: float = Field(default=0.1, gt=0.0, lt=1.0)
+    patience: int = Field(default=2, ge=1)
+    min_scale: float = Field(default=1e-3, gt=0.0, le=1.0)
+
+
+class ValidationConfig(Strict):
+    """Held-out evaluation during training.
+
+    share: of the training rows, held back in whole files, the same ones for every seed. dataset: another published
+    data set of the same encoder state. Neither: the job's hold-out. every_steps: None evaluates at the end of every
+    epoch. metric: what the rest goes by; an improvement is better than the best so far by more than `min_delta`.
+    publish: the last state, or the best one. Without early_stopping, plateau and publish: best, validation changes
+    nothing of the model.
+    """
+
+    share: float | None = Field(default=None, gt=0.0, lt=1.0)
+    dataset: str | None = None
+    every_steps: int | None = Field(default=None, ge=1)
+    metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
+    min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    early_stopping: EarlyStopping | None = None
+    plateau: Plateau | None = None
+    publish: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _check(self) -> ValidationConfig:
+        if self.share is not None and self.dataset is not None:
+            raise ValueError("give share or dataset, not both")
+        return self
+
+
+class MlflowConfig(Strict):
+    """An MLflow server or store that runs are recorded in; needs the extra `mlflow`."""
+
+    tracking_uri: str
+    experiment: str = "nightjar"
+
+
 class TrainingConfig(Strict):
     """How a model is trained.
 
@@ -63,8 +112,12 @@ class TrainingConfig(Strict):
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
+    validation: ValidationConfig | None = None
+    tensorboard: bool = False
+    mlflow: MlflowConfig | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the model depends on, as JSON values: everything but the time limits."""
-        return self.model_dump(mode="json", exclude={"stall_seconds", "timeout_seconds"})
+        """All that the model depends on, as JSON values: everything but time limits, observers and places."""
+        elsewhere = {"stall_seconds": True, "timeout_seconds": True, "tensorboard": True, "mlflow": True}
+        return self.model_dump(mode="json", exclude={**elsewhere, "validation": {"dataset"}})

@@ -45,12 +45,16 @@ class Score:
         return self.loss / self.weight if self.weight else math.nan
 
 
+NOTHING = Score(0.0, 0.0, 0)
+
+
 class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
         model = architecture(config.model)
         self._collective = collective
+        self.learning_rate_scale = 1.0
         self.head = build_head(config.model, layout, config.deep, config.seed)
         self.wide: WideTable | None = None
         if model.wide:
@@ -94,13 +98,27 @@ class Learner:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
         return self._logits(batch, self._look_up(batch))
 
+    @property
+    def tables(self) -> list[Table]:
+        """The tables in use: the wide one, then the embeddings."""
+        return [*([self.wide] if self.wide else []), *self.embeddings.values()]
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the tables and of the head."""
+        if factor == 1.0:
+            return
+        self.learning_rate_scale *= factor
+        for table in self.tables:
+            table.scale_learning_rate(factor)
+        for group in self.optimizer.param_groups if self.optimizer else ():
+            group["lr"] *= factor
+
     def _entries(self, batch: Batch) -> list[Entries]:
         """The entries of each table in use: the wide one, then the embeddings."""
         return [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]
 
     def _look_up(self, batch: Batch) -> list[exchange.Rows]:
-        tables: list[Table] = [*([self.wide] if self.wide else []), *self.embeddings.values()]
-        return exchange.look_up(tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
+        return exchange.look_up(self.tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
 
     def _logits(self, batch: Batch, lookups: list[exchange.Rows]) -> Tensor:
         pooled = [pool(*pair) for pair in zip(lookups, self._entries(batch), strict=True)]

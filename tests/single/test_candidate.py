@@ -223,6 +223,6 @@ def test_a_lost_row_is_an_error_even_if_no_file_is_short(workplace: Path, monkey
 def test_metrics_are_json_lines_of_progressive_validation(workplace: Path) -> None:
     assert main(job(workplace, "measured", "--model", "lr")) == 0
     lines = [yaml.safe_load(line) for line in (workplace / "measured.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["step"], line["rows"]) for line in lines] == [(0, 10, 610), (1, 10, 610)]
+    assert [(line["epoch"], line["step"], line["rows"]) for line in lines] == [(0, 10, 610), (1, 20, 610)]
     statistics = read_manifest(str(workplace / "measured"), CandidateManifest).statistics
     assert lines[1]["log_loss"] == pytest.approx(statistics["last_epoch_log_loss"])

@@ -40,6 +40,10 @@ class EmbeddingTable:
         """See Table."""
         adagrad_update(self._values_RD, self._accumulators_RD, places_U, gradients_UD, self._learning_rate)
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table."""
+        self._learning_rate *= factor
+
     def state(self) -> Mapping[str, np.ndarray]:
         """{"values", "accumulators"}, each float32[R, D]."""
         return {"values": self._values_RD, "accumulators": self._accumulators_RD}

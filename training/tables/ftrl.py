@@ -43,6 +43,14 @@ class WideTable:
         """See Table."""
         ftrl_update(self._state_R2, places_U, gradients_UD, *self._parameters)
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table. The weights are functions of z, so that z moves by what sigma is of a round in which nothing but
+        alpha changes: z -= (1/eta' - 1/eta) w, where 1/eta = (beta + sqrt(n)) / alpha.
+        """
+        unshrunk, alpha, beta, lambda1, lambda2 = self._parameters
+        ftrl_change_alpha(self._state_R2, unshrunk, alpha, alpha * factor, beta, lambda1, lambda2)
+        self._parameters = (unshrunk, alpha * factor, beta, lambda1, lambda2)
+
     def state(self) -> Mapping[str, np.ndarray]:
         """{"ftrl": (z, n) by row, float32[R, 2]}."""
         return {"ftrl": self._state_R2}
@@ -80,3 +88,13 @@ def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, 
         sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / alpha
         state_R2[row, 0] = z + g - sigma * w
         state_R2[row, 1] = n + g * g
+
+
+@njit(cache=True)
+def ftrl_change_alpha(state_R2, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """Move every z so that its weight is under new_alpha what it was under alpha."""
+    for row in range(len(state_R2)):
+        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
+        if z != 0.0:
+            w = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+            state_R2[row, 0] = z - (beta + np.sqrt(n)) * (1.0 / new_alpha - 1.0 / alpha) * w

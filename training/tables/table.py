@@ -38,5 +38,8 @@ class Table(Protocol):
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """Apply the rule to rows at distinct places."""
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rule's learning rate from the next update on; no weight changes by it."""
+
     def state(self) -> Mapping[str, np.ndarray]:
         """Everything that the rule remembers, by name: float32 arrays of R rows, live."""
