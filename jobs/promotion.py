@@ -32,17 +32,13 @@ from features.manifest import (
 from features.spec import FeatureSpec, Strict
 from serving import dry_run, registry
 from serving.comparison import ModelEvaluation, evaluate_scores, predict
+from serving.decision import CHAMPION, DECISION, DRY_RUN, Check, Decision, GateConfig
 from serving.dry_run import DryRun
 from serving.evaluation import read_scores
-from serving.gate import Check, Decision, GateConfig, decide
+from serving.gate import decide
 from serving.metrics import Observations
 from serving.model import ENCODER, load
 from serving.slices import observe_slices
-
-DECISION = "decision.json"
-CHAMPION = "champion.json"
-# Hidden, so that no manifest lists it: what was measured differs from run to run.
-DRY_RUN = "_dry_run.json"
 
 log = logging.getLogger(__name__)
 

@@ -36,6 +36,7 @@ from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from jobs.steps import notify, steps_of
 from jobs.telemetry import Run, structured_log
+from serving import night_report
 from serving.comparison import Evaluation
 from serving.evaluation import read_evaluation
 
@@ -111,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with leaving_in_order(), ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
         stack.enter_context(structured_log(first.output, run))
+        # However the run ends, so that a night that the validation stopped has its page, too.
+        stack.callback(night_report.publish, first.output, [night.date.isoformat() for night in request.nights])
         spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
         for number, night in enumerate(request.nights, 1):
             if is_published(night.record):
@@ -163,6 +166,7 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
     for night, record in over.items():
         console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {record.verdict}")
         console.print(f"{night.date}  report  {night.report}")
+    console.print(f"every night: {storage.join(nights[-1].output, night_report.REPORTS, night_report.INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
     return any(record.verdict == "rejected" for record in over.values())
 

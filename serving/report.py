@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -106,24 +107,40 @@ FIGURES = (
 
 def render(evaluation: Evaluation) -> str:
     """The page, a pure function of the evaluation."""
-    metrics = {name: model.metrics for name, model in evaluation.models.items()}
-    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
-    environment = jinja2.Environment(
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            evaluation=evaluation,
+            common=next(iter(evaluation.models.values())).metrics,
+            comparison=comparison(evaluation),
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("serving"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        evaluation=evaluation,
-        common=next(iter(metrics.values())),
-        floor=_floor(next(iter(metrics.values())), shown),
-        measures=shown,
-        cells={name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()},
-        swatches=[Markup(plots.swatch(n)) for n in range(len(metrics))],
-        figures=[(Markup(draw(evaluation)), caption) for draw, caption in FIGURES],
-    )
+
+
+def comparison(evaluation: Evaluation) -> dict[str, Any]:
+    """What the template comparison.html shows: the models' table, plots, and what the columns mean."""
+    metrics = {name: model.metrics for name, model in evaluation.models.items()}
+    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
+    return {
+        "evaluation": evaluation,
+        "floor": _floor(next(iter(metrics.values())), shown),
+        "measures": shown,
+        "cells": {name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()},
+        "swatches": [Markup(plots.swatch(n)) for n in range(len(metrics))],
+        "figures": [(Markup(draw(evaluation)), caption) for draw, caption in FIGURES],
+    }
 
 
 def _cell(one: Metrics, measure: Measure, everyone: Iterable[Metrics]) -> tuple[str, bool]:

@@ -9,9 +9,9 @@ import pytest
 
 from features import storage
 from features.manifest import ArtifactManifest, DecisionManifest, begin, commit, describe_files
-from jobs.promotion import DECISION, Promotion
+from jobs.promotion import Promotion
 from serving import registry
-from serving.gate import Decision, GateConfig, GateRule
+from serving.decision import DECISION, Decision, GateConfig, GateRule
 
 CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
 NOTHING: Any = None
