@@ -5,6 +5,7 @@ histogram/<dense feature>/*.parquet: bin int64, impressions int64; missing value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
@@ -58,11 +59,10 @@ def bin_of(value: Column) -> Column:
     Values below 2^-20 share bin 0. Edges are odd multiples of 1/64 of an octave, which no integer meets, so that
     the last digit of a logarithm never decides.
     """
-    size = F.least(F.abs(value), F.lit(_LARGEST))
-    steps = F.floor(F.log2(size / _SMALLEST) * _BINS_PER_OCTAVE + 0.5) + 1
-    return F.when(
-        value.isNotNull() & ~F.isnan(value), F.when(size < _SMALLEST, 0).otherwise(F.signum(value) * steps)
-    ).cast("bigint")
+    known = F.when(value.isNotNull() & ~F.isnan(value), F.greatest(F.least(value, F.lit(_LARGEST)), F.lit(-_LARGEST)))
+    octaves = F.log2(F.abs(known)) - math.log2(_SMALLEST)
+    steps = F.floor(octaves * _BINS_PER_OCTAVE + 0.5) + 1
+    return F.when(F.abs(known) < _SMALLEST, 0).otherwise(F.signum(known) * steps).cast("bigint")
 
 
 def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogPartition]) -> None:

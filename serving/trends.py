@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 import matplotlib.dates as mdates
+from matplotlib.ticker import MaxNLocator
 
 from features.manifest import ValidationCheck
 from serving.decision import PartFigures
@@ -74,8 +75,7 @@ def trend(name: str, label: str, nights: Sequence[Night], value: Callable[[Night
         for day, (_, found, night) in zip(days, points, strict=True):
             if night.is_champion:
                 plot.axes.plot([day], [found], "o", color=INK, markersize=11, fillstyle="none")
-        locator = mdates.AutoDateLocator(minticks=2, maxticks=5)
-        plot.axes.xaxis.set_major_locator(locator)
+        plot.axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
         plot.axes.xaxis.set_major_formatter(mdates.DateFormatter("%d %b"))
         plot.axes.set(ylabel=label)
         plot.axes.margins(x=0.08, y=0.15)
