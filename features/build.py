@@ -163,14 +163,22 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     Raises DataError: before anything is published if the logs hold values that cannot be used, and whenever Spark
     cannot read a file.
     """
-    with _damage_reported():
+    with damage_reported():
         return _build(spark, plan)
 
 
-def aggregate(spark: SparkSession, plan: BuildPlan) -> None:
-    """The first half of `build`: check the values of the days that are new, and publish their counts."""
-    with _damage_reported():
-        _aggregate(spark, plan)
+def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
+    """The first half of `build`: check the values of the days that are new, and publish their counts.
+
+    Returns the counts of every day of the plan, by directory.
+    """
+    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
+    log.info("checking and counting %d of %d days", len(new), len(plan.days))
+    with damage_reported():
+        totals = check_values(spark, plan.spec, new)
+        of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new}
+        publish_aggregates(spark, plan.spec, of_day)
+    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
 
 
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
@@ -188,13 +196,14 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     )
     directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")
     if _is_missing(directory):
-        with _damage_reported():
-            _dataset(spark, plan, directory, days, _aggregate(spark, plan), state_dir)
+        with damage_reported():
+            _dataset(spark, plan, directory, days, aggregate(spark, plan), state_dir)
     return directory
 
 
 @contextmanager
-def _damage_reported() -> Iterator[None]:
+def damage_reported() -> Iterator[None]:
+    """Turn Spark's error about a file that it cannot read into a DataError that names the file."""
     try:
         yield
     except (PySparkException, Py4JError) as error:
@@ -206,21 +215,12 @@ def _damage_reported() -> Iterator[None]:
         ) from error
 
 
-def _aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
-    """The counts of every day of the plan, by directory, after those that are missing were published."""
-    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
-    log.info("checking and counting %d of %d days", len(new), len(plan.days))
-    totals = check_values(spark, plan.spec, new)
-    publish_aggregates(spark, plan.spec, {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new})
-    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
-
-
 def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     built = plan.built
     if plan.is_built():
         log.info("nothing to do: everything is published already")
         return built
-    aggregates = _aggregate(spark, plan)
+    aggregates = aggregate(spark, plan)
     of_history = dict(list(aggregates.items())[: len(plan.history)])
 
     if _is_missing(built.state_dir):

@@ -63,6 +63,12 @@ def load_vocabulary(directory: str, manifest: StateManifest, field: str) -> Voca
     return Vocabulary(hashes[order], _numpy(table, "id", np.int32)[order])
 
 
+def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:
+    """The value behind every id of a field's vocabulary, the two reserved ids apart."""
+    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["id", "value"])
+    return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
+
+
 def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:
     paths = [entry.path for entry in manifest.files if entry.path.startswith(folder + "/")]
     tables = []

@@ -15,12 +15,14 @@ from pydantic import Field
 
 from features import storage
 from features.build import BuildPlan, plan_build
+from features.checks import ValidationConfig
 from features.encoder import FIRST_ID
 from features.errors import UsageError
 from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
 from features.manifest import key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from features.validation import Validation
 from jobs.chain import NIGHTS, ingredients
 from jobs.hook import HookConfig
 from jobs.mlflow_mirror import MlflowConfig, require_mlflow
@@ -72,6 +74,7 @@ class NightConfig(Strict):
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
+    validation: ValidationConfig = ValidationConfig()
     gate: GateConfig = GateConfig(
         rules=(GateRule(metric="log_loss", tolerance=0.002), GateRule(metric="auc", tolerance=0.005))
     )
@@ -101,6 +104,7 @@ class Night:
     output: str
     date: date
     launcher: Launcher = "local"
+    allow: tuple[str, ...] = ()
 
     @cached_property
     def start(self) -> Start:
@@ -136,6 +140,11 @@ class Night:
             history_from=first_logged.isoformat(),
             holdout=self.date.isoformat(),
         )
+
+    @property
+    def validation(self) -> Validation:
+        """The first step: is the day's log like those before it?"""
+        return Validation(self.config.validation, self.features, self.allow)
 
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})
@@ -176,6 +185,7 @@ class Night:
             date=self.date.isoformat(),
             features_under=self.features_under,
             holdout_dir=str(self.features.built.holdout_dir),
+            evaluation=self.evaluation,
             output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
         )
 
@@ -211,11 +221,8 @@ class Night:
         for model in self.config.models:
             columns = model_columns(self._training(model), dataset_columns(spec, smallest))
             build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
-        sliced = [rule.metric for rule in gate.rules if rule.slice]
-        if sliced:
-            raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
-        if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
-            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        gate.require_features(spec)
+        self.validation.check()
         if self.config.nightly.mlflow:
             require_mlflow()
         self.directories()

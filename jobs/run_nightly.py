@@ -36,6 +36,7 @@ from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from jobs.steps import notify, steps_of
 from jobs.telemetry import Run, structured_log
+from serving import night_report
 from serving.comparison import Evaluation
 from serving.evaluation import read_evaluation
 
@@ -69,6 +70,13 @@ def parse(argv: Sequence[str] | None) -> Request:
         "--only", nargs="+", choices=STEPS, default=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}"
     )
     parser.add_argument("--cold", action="store_true", help="begin with nothing, whatever nightly.warm_start says")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="CHECK[:FEATURE]",
+        help="let a check of the log's validation fail; repeat for several",
+    )
     parser.add_argument("--plan", action="store_true", help="print what would run, and why, and run nothing")
     args = parser.parse_args(argv)
     first, last = args.date or args.first, args.date or args.last
@@ -81,8 +89,11 @@ def parse(argv: Sequence[str] | None) -> Request:
         config = config.without_parents()
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
     logs, output = storage.absolute(args.logs), storage.absolute(args.output)
+    allow = tuple(args.allow)
     return Request(
-        tuple(Night(config, logs, output, newest, args.launcher) for newest in dates), tuple(args.only), args.plan
+        tuple(Night(config, logs, output, newest, args.launcher, allow) for newest in dates),
+        tuple(args.only),
+        args.plan,
     )
 
 
@@ -105,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with leaving_in_order(), ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
         stack.enter_context(structured_log(first.output, run))
+        # However the run ends, so that a night that the validation stopped has its page, too.
+        stack.callback(night_report.publish, first.output, [night.date.isoformat() for night in request.nights])
         spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
@@ -164,6 +177,7 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
     for night, record in over.items():
         console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {record.verdict}")
         console.print(f"{night.date}  report  {night.report}")
+    console.print(f"every night: {storage.join(nights[-1].output, night_report.REPORTS, night_report.INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
     return any(record.verdict == "rejected" for record in over.values())
 

@@ -39,7 +39,7 @@ def steps_of(night: Night, run: Run) -> list[Step]:
         return Step(name, made.get(name, ()), needs, made_from, do)
 
     return [
-        step("validate", _FEATURES, lambda spark: night.check()),
+        step("validate", _FEATURES, lambda spark: _validate(night, spark)),
         step("aggregate", _FEATURES, lambda spark: aggregate(spark(), night.features)),
         step("encode", _DATASETS, lambda spark: build(spark(), night.features), *made["aggregate"]),
         step("train", _MODELS, lambda spark: _train(night, spark), *made["encode"]),
@@ -48,6 +48,11 @@ def steps_of(night: Night, run: Run) -> list[Step]:
         step("gate", _ALL, night.promotion.judge, *artifact),
         Step("publish", (night.record,), made["evaluate"] + made["gate"], _ALL, lambda spark: _publish(night, run)),
     ]
+
+
+def _validate(night: Night, spark: GetSpark) -> None:
+    night.check()
+    night.validation.run(spark)
 
 
 def _train(night: Night, spark: GetSpark) -> None:
@@ -108,6 +113,10 @@ def notify(night: Night, run: Run, event: str, message: str) -> None:
     hook.call(night.config.nightly.hook, told)
 
 
+def _found(directory: str | None) -> tuple[str, ...]:
+    return (directory,) if directory else ()
+
+
 def _record(night: Night, decision: Decision) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
@@ -121,7 +130,7 @@ def _record(night: Night, decision: Decision) -> None:
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)
-                for step, made in night.directories().items()
+                for step, made in {"validate": _found(night.validation.accepted), **night.directories()}.items()
             },
         ),
     )

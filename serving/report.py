@@ -116,39 +116,58 @@ FIGURES = (
 
 def render(evaluation: Evaluation) -> str:
     """The page, a pure function of the evaluation."""
-    metrics = {name: model.metrics for name, model in evaluation.models.items()}
-    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
-    cells = {name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()}
-    return fill("report.html", evaluation, shown, cells, [(draw(evaluation), caption) for draw, caption in FIGURES])
+    return fill("report.html", evaluation, comparison(evaluation))
 
 
-def fill(
-    template: str,
-    evaluation: Evaluation,
-    measures: Sequence[Measure],
-    cells: Mapping[str, Sequence[tuple[str, bool]]],
-    figures: Iterable[tuple[str, str]],
-    **more: Any,
-) -> str:
-    """A page of the report's kind. cells: a model's figures, and whether they are the best; figures: SVG, caption."""
-    environment = jinja2.Environment(
+def fill(template: str, evaluation: Evaluation, shown: Mapping[str, Any], **more: Any) -> str:
+    """A page of the report's kind. shown: what its side by side and its plots show, from `side_by_side`."""
+    common = next(iter(evaluation.models.values())).metrics
+    return environment().get_template(template).render(evaluation=evaluation, common=common, comparison=shown, **more)
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("serving"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    common = next(iter(evaluation.models.values())).metrics
-    return environment.get_template(template).render(
-        evaluation=evaluation,
-        common=common,
-        floor=_floor(common, measures),
-        measures=measures,
-        cells=cells,
-        swatches=[Markup(plots.swatch(n)) for n in range(len(evaluation.models))],
-        figures=[(Markup(svg), caption) for svg, caption in figures],
-        **more,
-    )
+
+
+def comparison(evaluation: Evaluation) -> dict[str, Any]:
+    """What the template comparison.html shows of an evaluation."""
+    metrics = {name: model.metrics for name, model in evaluation.models.items()}
+    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
+    cells = {name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()}
+    notes = {
+        name: ("" if model.model == name else f"{model.model}, ") + f"artifact {model.artifact[:12]}"
+        for name, model in evaluation.models.items()
+    }
+    return side_by_side(evaluation, shown, cells, notes, [(draw(evaluation), caption) for draw, caption in FIGURES])
+
+
+def side_by_side(
+    evaluation: Evaluation,
+    measures: Sequence[Measure],
+    cells: Mapping[str, Sequence[tuple[str, bool]]],
+    notes: Mapping[str, str],
+    figures: Iterable[tuple[str, str]],
+) -> dict[str, Any]:
+    """What the template comparison.html shows: the models' table, plots, and what the columns mean.
+
+    cells: a model's figures, and whether they are the best; notes: below its name; figures: SVG, caption.
+    """
+    return {
+        "evaluation": evaluation,
+        "floor": _floor(next(iter(evaluation.models.values())).metrics, measures),
+        "measures": measures,
+        "cells": cells,
+        "notes": notes,
+        "swatches": [Markup(plots.swatch(n)) for n in range(len(evaluation.models))],
+        "figures": [(Markup(svg), caption) for svg, caption in figures],
+    }
 
 
 def _cell(one: Metrics, measure: Measure, everyone: Iterable[Metrics]) -> tuple[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup, escape
 
 from serving import plots
-from serving.report import FIGURES, MEASURES, fill
+from serving.report import FIGURES, MEASURES, fill, side_by_side
 from serving.seeds import Comparison, best_models, cell
 
 _LOG_LOSS = MEASURES[0]
@@ -42,16 +42,14 @@ def render(comparison: Comparison) -> str:
         if draw is not plots.losses
     ]
     runs = len(comparison.seeds)
+    notes = dict.fromkeys(comparison.models, f"{runs} run{'s' * (runs > 1)}")
     return fill(
-        "comparison.html",
+        "seeds.html",
         evaluation,
-        measures,
-        cells,
-        figures,
+        side_by_side(evaluation, measures, cells, notes, figures),
         seeds=comparison.seeds,
         trained_rows=comparison.trained_rows,
         epochs=comparison.epochs,
-        notes=dict.fromkeys(comparison.models, f"{runs} run{'s' * (runs > 1)}"),
     )
 
 

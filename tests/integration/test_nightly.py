@@ -179,7 +179,11 @@ def test_dates_that_cannot_be_run_end_before_spark_starts(
     [
         ("training", {"model": "wide_dee"}, "there is no model 'wide_dee'"),
         ("training", {"deep": {"layers": [-5]}}, "training.deep.layers.0"),
-        ("gate", {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "country"}]}, "name a slice"),
+        (
+            "gate",
+            {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "installed"}]},
+            "neither single-valued fields nor dense",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_carried_out_ends_before_spark_starts(
