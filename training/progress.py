@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from features import storage
 from training.collective import Collective
-from training.step import Score
+from training.step import NOTHING, Score
 
 _REPORT_SECONDS = 10.0
 
@@ -41,17 +42,27 @@ class Progress:
     """Progressive validation of one epoch (McMahan et al. 2013, section 5): the loss of rows the model has
     not learned from yet.
 
-    metrics: a file to which rank 0 appends a JSON line for every report; None for none.
+    metrics: a file to which rank 0 appends a JSON line for every report; None for none. done, total: global
+    batches of this epoch that the run has behind it, and their score.
     """
 
-    def __init__(self, epoch: int, epochs: int, steps: int, collective: Collective, metrics: str | None) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        collective: Collective,
+        metrics: str | None,
+        done: int = 0,
+        total: Score = NOTHING,
+    ) -> None:
         self._title = f"epoch {epoch + 1}/{epochs}"
         self._epoch, self._steps = epoch, steps
         self._log = RankLog(collective)
         self._metrics = metrics if collective.rank == 0 else None
-        self._bar = _bar(self._title, steps) if collective.rank == 0 and sys.stderr.isatty() else None
-        self._step = 0
-        self.total = self._recent = Score(0.0, 0.0, 0)
+        self._bar = _bar(self._title, steps, done) if collective.rank == 0 and sys.stderr.isatty() else None
+        self._step = done
+        self.total, self._recent = total, NOTHING
         self._since = time.perf_counter()
 
     def __enter__(self) -> Progress:
@@ -75,7 +86,7 @@ class Progress:
         seconds = time.perf_counter() - self._since
         if seconds >= _REPORT_SECONDS or self._step == self._steps:
             self._report(seconds)
-            self._recent, self._since = Score(0.0, 0.0, 0), time.perf_counter()
+            self._recent, self._since = NOTHING, time.perf_counter()
 
     def _report(self, seconds: float) -> None:
         speed = self._recent.rows / seconds
@@ -96,7 +107,14 @@ class Progress:
                 stream.write(json.dumps(line) + "\n")
 
 
-def _bar(title: str, steps: int) -> Any:
+def begin_metrics(metrics: str, epoch: int, step: int) -> None:
+    """Keep the lines up to this position, which a run goes on from; begin the file if there is none."""
+    lines = storage.read_bytes(metrics).splitlines(keepends=True) if storage.exists(metrics) else []
+    kept = [line for line in lines if (at := json.loads(line)) and (at["epoch"], at["step"]) <= (epoch, step)]
+    storage.write_bytes(metrics, b"".join(kept))
+
+
+def _bar(title: str, steps: int, done: int) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -111,5 +129,5 @@ def _bar(title: str, steps: int) -> Any:
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(title, total=steps, loss=float("nan"))
+    bar.add_task(title, total=steps, completed=done, loss=float("nan"))
     return bar

@@ -45,6 +45,9 @@ class Score:
         return self.loss / self.weight if self.weight else math.nan
 
 
+NOTHING = Score(0.0, 0.0, 0)
+
+
 class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
