@@ -2,7 +2,7 @@
 
 <output>.checkpoints/<key>-<step>/
   shard-<rank>.zip   the tables' rows that worker <rank> holds, with the state of their rules (training.shards)
-  head.pt            the head's state and its optimizer's, by torch.save
+  head.pt            the head's state, its optimizer's, and the tables' scalars, by torch.save
   manifest.json      the position in the data and the scores so far; written last
 
 The key is that of the job's inputs: a checkpoint continues a job of just these, and others stay unseen. There is
@@ -228,7 +228,8 @@ def _tables(learner: Learner) -> dict[str, Table]:
 def _dense_state(learner: Learner) -> bytes:
     optimizer = learner.optimizer.state_dict() if learner.optimizer else None
     buffer = io.BytesIO()
-    torch.save({"head": learner.head.state_dict(), "optimizer": optimizer}, buffer)
+    scalars = {name: {k: torch.as_tensor(v) for k, v in t.scalars().items()} for name, t in _tables(learner).items()}
+    torch.save({"head": learner.head.state_dict(), "optimizer": optimizer, "tables": scalars}, buffer)
     return buffer.getvalue()
 
 
@@ -237,6 +238,9 @@ def _load_dense_state(learner: Learner, content: bytes) -> None:
     learner.head.load_state_dict(state["head"])
     if learner.optimizer:
         learner.optimizer.load_state_dict(state["optimizer"])
+    for name, table in _tables(learner).items():
+        for part, live in table.scalars().items():
+            live[...] = state["tables"][name][part].numpy()
 
 
 def _told_by_first(number: int, collective: Collective) -> int:

@@ -18,8 +18,9 @@ from features.manifest import (
 from features.spec import digest
 from training.config import TrainingConfig
 from training.dataset import Dataset
-from training.models import build_head
+from training.models import architecture, build_head
 from training.plan import Plan
+from training.tables import check_tables
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class TrainingJob:
         dataset = Dataset.of(self.dataset, manifest)
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
+        model = architecture(self.config.model)
+        wide = self.config.wide if model.wide else None
+        check_tables(dataset.layout, wide, self.config.embeddings if model.embeddings else None)
         if self.holdout:
             later = read_manifest(self.holdout, DatasetManifest)
             if later.columns != manifest.columns or later.state != manifest.state:

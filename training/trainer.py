@@ -60,6 +60,8 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     dataset = job.open()
     plan = job.plan(dataset)
     learner = Learner(job.config, dataset.layout, collective)
+    for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
+        ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
     checkpoints = Checkpoints(job, plan.steps, learner, collective)
     at = checkpoints.resume()
@@ -101,7 +103,7 @@ def train_epoch(
     batches = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
     progress = Progress(epoch, job.config.epochs, plan.steps, collective, job.metrics, at.step, at.scores[epoch])
     with batches, progress:
-        for batch in batches:
+        for batch in learner.ahead(batches):
             score = learner.step(batch)
             if not math.isfinite(score.loss):
                 raise UsageError(

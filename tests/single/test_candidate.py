@@ -16,17 +16,14 @@ from features.layout import BIAS
 from features.manifest import GOLDEN_ENCODED, CandidateManifest, DatasetManifest, read_manifest, verify
 from features.spec import CategoricalField, FeatureSpec
 from jobs.train_model import main
-from tests.cluster import ThreadCollective, run_cluster
-from tests.datasets import SPEC, make_dataset
+from tests.datasets import SPEC, make_dataset, matrix_of
 from training.batch import Entries, make_batch
-from training.candidate import global_blocks
 from training.collective import Solo
 from training.config import TrainingConfig
 from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.launch import run
 from training.step import Learner, Score
-from training.tables import Shard
 from training.trainer import train
 
 SETTINGS = {
@@ -64,9 +61,7 @@ def job(place: Path, output: str, *more: str) -> list[str]:
 
 
 def pooled(entries: Entries, table: np.ndarray) -> np.ndarray:
-    cells = np.zeros((entries.rows * entries.fields, table.shape[1]))
-    np.add.at(cells, entries.cells_M, table[entries.ids_M] * entries.coefficients_M[:, None])
-    return cells.reshape(entries.rows, -1).astype(np.float32)
+    return (matrix_of(entries, len(table)) @ table).reshape(entries.rows, -1).astype(np.float32)
 
 
 @pytest.mark.parametrize("model", ["lr", "deep", "wide_deep", "fm", "deepfm"])
@@ -140,21 +135,6 @@ def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> 
     head = np.load(workplace / "state/optimizer/head.npz")
     assert {name.partition("/")[0] for name in head} == {"values", "accumulators"}
     assert all(head[name].dtype == np.float32 for name in head)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_shards_are_gathered_in_global_order(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.candidate._BLOCK_ROWS", 4)
-    whole = np.arange(62, dtype=np.float32).reshape(31, 2)
-
-    def work(collective: ThreadCollective) -> list[tuple[int, np.ndarray]]:
-        shard = Shard(31, collective.rank, world)
-        return list(global_blocks(np.ascontiguousarray(whole[collective.rank :: world]), shard, collective))
-
-    blocks, *others = run_cluster(world, work)
-    assert all(other == [] for other in others)
-    assert np.array_equal(np.concatenate([block for _, block in blocks]), whole)
-    assert [first for first, _ in blocks] == list(range(0, 31, 4 * world))
 
 
 def test_more_workers_than_files_ends_the_job(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from training.dataset import Dataset
 from training.job import TrainingJob
 from training.shards import read_shards, write_shards
 from training.step import Learner, Score
-from training.tables import Shard, WideTable
+from training.tables import Shard, Table, wide_table
 from training.trainer import train
 
 FILES, BATCH, EPOCHS = (60, 31, 0, 90, 7, 40), 16, 2
@@ -147,6 +147,24 @@ def test_resumed_by_another_number_of_workers_it_differs_by_rounding(
         np.testing.assert_allclose(resumed[name], expected[name], rtol=5e-5, atol=2e-6)
     statistics = read_manifest(job.output, CandidateManifest).statistics
     assert statistics == pytest.approx(read_manifest(str(alone), CandidateManifest).statistics, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wide", "embeddings"),
+    [
+        ({"precision": "q2.13", "alpha": 0.1}, {"rule": "adam", "placement": "replicated"}),
+        ({"rule": "lazy_adam"}, {"rule": "row_adagrad"}),
+    ],
+)
+def test_rules_with_counters_and_replicated_tables_come_back_too(
+    place: Path, tmp_path: Path, wide: dict[str, object], embeddings: dict[str, object]
+) -> None:
+    whole, parts = (make_job(place, tmp_path / name, wide=wide, embeddings=embeddings) for name in ("whole", "parts"))
+    by(2, whole)
+    with interrupted_after(STEPS + 6):
+        by(2, parts)
+    by(2, parts)
+    assert files(parts.output) == files(whole.output)
 
 
 def test_a_checkpoint_at_the_end_of_an_epoch_goes_on_with_the_next(
@@ -300,8 +318,8 @@ def test_shards_come_back_bit_for_bit_in_any_world(tmp_path: Path, before: int, 
         assert table.state()["ftrl"].tobytes() == whole[rank::after].tobytes()
 
 
-def table_of(whole: np.ndarray, rank: int, world: int) -> WideTable:
-    table = WideTable(Shard(len(whole), rank, world), WideConfig())
+def table_of(whole: np.ndarray, rank: int, world: int) -> Table:
+    table = wide_table(Shard(len(whole), rank, world), WideConfig(), 0)
     table.state()["ftrl"][:] = whole[rank::world]
     return table
 
