@@ -108,6 +108,8 @@ def test_a_hung_worker_is_ended_and_when_lost_again_the_rest_goes_on(
         )
 
 
+# Horovod's thread that waits for the Spark job dies of the job's end with a traceback; nothing can catch it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_lost_workers_and_lost_tasks_of_spark_are_made_up_for(
     place: Path, tmp_path: Path, undisturbed: dict[str, bytes], spark: SparkSession
 ) -> None:
