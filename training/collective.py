@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ class Solo(AtOnce):
 
 
 class HorovodCollective(AtOnce):
-    """Collective over Horovod, in a process that Horovod's launcher started. Use `horovod_collective()`."""
+    """Collective over Horovod, in a process that Horovod's launcher started.
+
+    Leaving without `close` is for those that fail: the others' next operation then ends in LostPeer.
+    """
 
     def __init__(self) -> None:
         import horovod.torch as hvd
@@ -112,7 +116,7 @@ class HorovodCollective(AtOnce):
             self._hvd.barrier()
 
     def close(self) -> None:
-        """Leave the run; whatever the others wait for then ends in LostPeer."""
+        """Leave the run in order, which waits for the others to do so."""
         self._hvd.shutdown()
 
     def _finish(self, handle: int) -> Any:
@@ -129,21 +133,6 @@ class HorovodCollective(AtOnce):
             raise LostPeer(str(error)) from error
 
 
-@contextmanager
-def horovod_collective() -> Iterator[Collective]:
-    """Join the run that this process was started for.
-
-    A worker that ends well waits for the others, whose last operations need it; one that fails leaves at
-    once.
-    """
-    collective = HorovodCollective()
-    try:
-        yield collective
-        collective.barrier()
-    finally:
-        collective.close()
-
-
 def environment(stall_seconds: int) -> Mapping[str, str]:
     """Horovod's settings for a worker: an end to waiting for a silent one.
 
@@ -157,8 +146,59 @@ def environment(stall_seconds: int) -> Mapping[str, str]:
     }
 
 
-def run_on_spark(function: Callable[[], Any], workers: int, env: Mapping[str, str]) -> list[Any]:
-    """Run `function` in `workers` Spark tasks of the active session; what each returned, by rank."""
-    import horovod.spark
+class SparkTasks:
+    """`function` in as many Spark tasks of the active session at once, by horovod.spark, in a thread."""
 
-    return horovod.spark.run(function, num_proc=workers, use_gloo=True, verbose=0, env=dict(env))
+    def __init__(self, function: Callable[[], Any], workers: int, env: Mapping[str, str], start_seconds: int) -> None:
+        import horovod.spark
+        from horovod.runner import gloo_run
+        from horovod.spark.driver import job_id
+        from horovod.spark.runner import pyspark
+
+        self._context = pyspark.SparkContext._active_spark_context
+        self.error: Exception | None = None
+        # It would take over the driver's signals, which only the main thread may; nothing else sets this event.
+        gloo_run.register_shutdown_event = threading.Event
+        # Horovod numbers its jobs and has no other way to say which is which.
+        self._group = f"horovod.spark.run.{job_id.next_job_id() + 1}"
+
+        def work() -> None:
+            try:
+                horovod.spark.run(
+                    function, num_proc=workers, use_gloo=True, verbose=0, env=dict(env), start_timeout=start_seconds
+                )
+            except Exception as error:
+                self.error = error
+
+        self._thread = threading.Thread(target=work, name="horovod.spark", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def driver_host() -> tuple[str, str]:
+        """Under which name tasks reach this process, and the address to listen at for them."""
+        from horovod.spark.runner import pyspark
+
+        conf = pyspark.SparkContext._active_spark_context.getConf()
+        host = conf.get("spark.driver.host")
+        return host, conf.get("spark.driver.bindAddress", "0.0.0.0")
+
+    @property
+    def ended(self) -> bool:
+        """True once no task runs any more."""
+        return not self._thread.is_alive()
+
+    @property
+    def running(self) -> int:
+        """Tasks that Spark has found a slot for."""
+        status = self._context.statusTracker()
+        jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(self._group)]
+        stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        return sum(stage.numActiveTasks for stage in stages if stage)
+
+    def cancel(self) -> None:
+        """End the tasks and what they started."""
+        self._context.cancelJobGroup(self._group)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, so long at most."""
+        self._thread.join(seconds)

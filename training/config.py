@@ -180,16 +180,27 @@ class MlflowConfig(Strict):
     experiment: str = "nightjar"
 
 
+class CheckpointConfig(Strict):
+    """When a run saves itself, and how many of its checkpoints stay. Both intervals may be set, or none."""
+
+    every_steps: int | None = Field(default=None, ge=1)
+    every_minutes: float | None = Field(default=10.0, gt=0.0, allow_inf_nan=False)
+    keep: int = Field(default=2, ge=1)
+
+
 class TrainingConfig(Strict):
     """How a model is trained.
 
     batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
-    workers. threads_per_worker: torch threads; None shares the machine's cores among its workers.
-    precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in float32, and pays
-    where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
-    stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit
-    under the local launcher.
+    workers. precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in
+    float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
+
+    workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
+    some are lost (training.attempts). threads_per_worker: torch threads; None shares the machine's cores
+    among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
+    may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
+    max_restarts: restarts in a row without a new checkpoint in between.
     """
 
     model: str = "wide_deep"
@@ -198,9 +209,13 @@ class TrainingConfig(Strict):
     lanes: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     workers: int = Field(default=1, ge=1)
+    min_workers: int = Field(default=1, ge=1)
     threads_per_worker: int | None = Field(default=None, ge=1)
     stall_seconds: int = Field(default=300, ge=1)
+    start_seconds: int = Field(default=600, ge=1)
     timeout_seconds: int = Field(default=24 * 3600, ge=1)
+    max_restarts: int = Field(default=3, ge=0)
+    checkpoint: CheckpointConfig = CheckpointConfig()
     precision: Literal["float32", "bf16"] = "float32"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
@@ -225,8 +240,35 @@ class TrainingConfig(Strict):
         }
         return self.model_copy(update=sections)
 
+    @model_validator(mode="after")
+    def _fewest_and_most(self) -> TrainingConfig:
+        if self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers is {self.min_workers}, but workers is only {self.workers}. Lower min_workers."
+            )
+        return self
+
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the model depends on, resolved, as JSON values: everything but time limits, observers, places."""
-        elsewhere = {"stall_seconds": True, "timeout_seconds": True, "tensorboard": True, "mlflow": True}
-        return self.resolved.model_dump(mode="json", exclude={**elsewhere, "validation": {"dataset"}})
+        """All that the model depends on, resolved, as JSON values. Observers and places are not among it, nor is how
+        the run is carried out: any number of workers, interrupted or not, computes the same model up to the rounding
+        of float32 sums.
+        """
+        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, "validation": {"dataset"}})
+
+
+_EXECUTION = dict.fromkeys(
+    (
+        "workers",
+        "min_workers",
+        "threads_per_worker",
+        "stall_seconds",
+        "start_seconds",
+        "timeout_seconds",
+        "max_restarts",
+        "checkpoint",
+        "tensorboard",
+        "mlflow",
+    ),
+    True,
+)

@@ -1,4 +1,7 @@
-"""Run a function on the workers of a run: here, on this machine through horovodrun, or in Spark tasks."""
+"""Run a function once on the workers of a run: here, on this machine through horovodrun, or in Spark tasks.
+
+However it ends, it ends in bounded time, and nothing of it is left running.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,56 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, Protocol, TypeVar
 
 import psutil
 
 from features.errors import NightjarError
-from training.collective import Collective, Solo, environment, run_on_spark
-from training.worker import LAUNCHER_PID, Outcome, outcome_path, run_here, set_threads
+from training.collective import Collective, Solo, SparkTasks, environment
+from training.reports import Reports
+from training.worker import TASK, run_here, set_threads
 
 Launcher = Literal["local", "spark"]
 T = TypeVar("T")
 _OUTPUT = re.compile(r"^\[\d+\]<std(?:out|err)>:")
-_GRACE_SECONDS = 15.0
 _POLL_SECONDS = 0.1
+# Once a worker has ended, the others have so long to end too; only so long, if one has failed for certain.
+_GRACE_SECONDS = 15.0
+_SHORT_GRACE_SECONDS = 2.0
 
 
 class WorkerError(NightjarError):
-    """A run that lost a worker, or its time."""
+    """A run that failed in a worker, or ran out of time."""
+
+
+class LostWorkers(WorkerError):
+    """A run that lost workers. left: how many there were still."""
+
+    def __init__(self, message: str, left: int) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+class TooFewWorkers(LostWorkers):
+    """A run that was not given all of its workers in time."""
+
+
+class _Crew(Protocol):
+    """The processes of a run."""
+
+    @property
+    def ended(self) -> bool:
+        """True once none is left."""
+
+    @property
+    def started(self) -> int:
+        """How many workers have been given a place to run."""
+
+    def last_words(self) -> str:
+        """What there is to read about a failure."""
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        """Return when none is left. orderly: they are about to end by themselves."""
 
 
 def run(
@@ -40,91 +76,171 @@ def run(
     launcher: Launcher = "local",
     threads: int | None = None,
     stall_seconds: int = 300,
+    start_seconds: int = 600,
     timeout_seconds: float = 24 * 3600,
 ) -> list[T]:
     """Call `function` in every worker at once; what each returned, by rank.
 
     function: picklable, by reference. One local worker runs in this process, without Horovod. A NightjarError
-    of a worker is raised here as it is; anything else that ends the run raises WorkerError. threads: of
-    torch, a worker.
+    of a worker is raised here as it is, a loss of workers as LostWorkers, anything else that ends the run as
+    WorkerError. threads: of torch, a worker.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
         set_threads(threads)
         return [function(Solo())]
-    task = partial(run_here, function, threads)
-    settings = environment(stall_seconds)
-    if launcher == "spark":
-        outcomes = _on_spark(task, workers, settings)
-    else:
-        outcomes = _on_this_machine(task, workers, settings, timeout_seconds)
-    return _values(outcomes)
-
-
-def _on_spark(task: Callable[[], Outcome], workers: int, settings: Mapping[str, str]) -> list[Outcome]:
+    host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
     # Archives of --py-files lie in the executors' working directory, and on another machine only there.
-    archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")]
-    try:
-        return run_on_spark(task, workers, {**settings, **os.environ, **_import_path(*archives)})
-    except Exception as error:
-        raise WorkerError(
-            f"a worker of {workers} in Spark ended without a report: {error}. See Spark's log."
-        ) from error
+    archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")] if launcher == "spark" else []
+    env = {**environment(stall_seconds), **os.environ, **_import_path(*archives)}
+    with Reports(host, bind) as reports:
+        task = partial(run_here, function, threads, reports.address)
+        crew: _Crew
+        crew = _SparkCrew(task, workers, env, start_seconds) if launcher == "spark" else _LocalCrew(task, workers, env)
+        reported = False
+        try:
+            failure = _watch(reports, crew, workers, stall_seconds, start_seconds, timeout_seconds)
+            reported = failure is None
+        finally:
+            crew.end(reports, orderly=reported)
+        return _values(reports, workers, failure)
 
 
-def _on_this_machine(
-    task: Callable[[], Outcome], workers: int, settings: Mapping[str, str], timeout_seconds: float
-) -> list[Outcome]:
-    with tempfile.TemporaryDirectory(prefix="nightjar-run-") as scratch:
-        (Path(scratch) / "task.pickle").write_bytes(pickle.dumps(task))
+def _watch(
+    reports: Reports, crew: _Crew, workers: int, stall_seconds: float, start_seconds: float, timeout_seconds: float
+) -> WorkerError | None:
+    """Wait until every worker has reported (None), or until no more reports are to be expected, and say why."""
+    began = time.monotonic()
+    deadline = began + timeout_seconds
+    while True:
+        ended = crew.ended
+        heard = dict(reports.heard)
+        outcomes = [worker.outcome for worker in heard.values() if worker.outcome]
+        if len(outcomes) == workers:
+            return None
+        now = time.monotonic()
+        lost = [rank for rank, worker in heard.items() if worker.broken] + reports.silent(stall_seconds)
+        if ended or lost or any(outcome.error and not outcome.lost_peer for outcome in outcomes):
+            deadline = min(deadline, now + _SHORT_GRACE_SECONDS)
+        elif outcomes:
+            deadline = min(deadline, now + _GRACE_SECONDS)
+        late = len(heard) < workers and now - began > start_seconds
+        if late or now > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    if not heard and not late and ended:
+        started = crew.started
+        text = f"none of {workers} workers has started. {crew.last_words()}"
+        return TooFewWorkers(text, started) if started < workers else WorkerError(text)
+    if late:
+        text = f"only {crew.started} of {workers} workers have started within {start_seconds:g} seconds"
+        return TooFewWorkers(f"{text} (training.start_seconds)", crew.started)
+    if not (lost or outcomes or ended):
+        return WorkerError(
+            f"{workers} workers did not finish in {timeout_seconds:g} seconds and were stopped. "
+            f"Raise training.timeout_seconds, or find out what holds them up."
+        )
+    silent = [rank for rank in range(workers) if rank not in heard or heard[rank].outcome is None]
+    return LostWorkers(
+        f"of {workers} workers, {silent} ended without a report; one was killed, perhaps for lack of memory, "
+        f"or hung. {crew.last_words()}",
+        workers - len(silent),
+    )
+
+
+def _values(reports: Reports, workers: int, failure: WorkerError | None) -> list[Any]:
+    """What the workers returned; or the error that came first in the chain of causes, as the one error of the
+    run.
+    """
+    outcomes = [worker.outcome for _, worker in sorted(reports.heard.items()) if worker.outcome]
+    errors = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in errors:
+        if isinstance(outcome.error, NightjarError):
+            raise outcome.error
+    for outcome in errors:
+        if not outcome.lost_peer:
+            raise WorkerError(f"worker {outcome.rank} failed:\n{outcome.traceback}") from outcome.error
+    if failure:
+        raise failure
+    if errors:
+        raise LostWorkers(f"{workers} workers lost each other:\n{errors[0].traceback}", workers)
+    return [outcome.value for outcome in outcomes]
+
+
+class _LocalCrew:
+    """horovodrun and its workers on this machine."""
+
+    def __init__(self, task: Callable[[], None], workers: int, env: Mapping[str, str]) -> None:
+        self.started = workers
+        self._scratch = tempfile.TemporaryDirectory(prefix="nightjar-run-")
+        (Path(self._scratch.name) / TASK).write_bytes(pickle.dumps(task))
         command = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
-        command += ["--network-interfaces", "lo", sys.executable, "-m", "training.worker", scratch]
-        process = subprocess.Popen(
+        command += ["--network-interfaces", "lo", sys.executable, "-m", "training.worker", self._scratch.name]
+        self._process = subprocess.Popen(
             command,
-            env={**settings, **os.environ, **_import_path(), LAUNCHER_PID: str(os.getpid())},
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
         )
-        assert process.stdout is not None
-        said: deque[str] = deque(maxlen=15)
-        reader = threading.Thread(target=_forward, args=(process.stdout, said), daemon=True)
-        reader.start()
-        paths = [outcome_path(scratch, rank) for rank in range(workers)]
+        assert self._process.stdout is not None
+        self._said: deque[str] = deque(maxlen=15)
+        self._reader = threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True)
+        self._reader.start()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def last_words(self) -> str:
+        return "Last words:\n" + "".join(self._said)
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        """The workers at once and by force: nothing less ends one that is stopped. horovodrun is asked first."""
+        family = psutil.Process(self._process.pid).children(recursive=True) if not self.ended else []
+        if orderly:
+            psutil.wait_procs(family, timeout=_GRACE_SECONDS)
+        for worker in reports.heard.values():
+            if self._scratch.name in _command_line(worker.pid):
+                psutil.Process(worker.pid).kill()
+        if not self.ended and not orderly:
+            self._process.terminate()
         try:
-            in_time = _wait(process, paths, timeout_seconds)
-        finally:
-            _stop(process)
-            reader.join(_GRACE_SECONDS)
-        silent = [rank for rank, path in enumerate(paths) if not path.exists()]
-        found = [pickle.loads(path.read_bytes()) for path in paths if path.exists()]
-    if any(outcome.error and not outcome.lost_peer for outcome in found):
-        return found
-    if not in_time:
-        raise WorkerError(
-            f"{workers} workers did not finish in {timeout_seconds:g} seconds and were stopped. "
-            f"Raise training.timeout_seconds, or find out what holds them up."
-        )
-    if silent:
-        raise WorkerError(
-            f"of {workers} workers, {silent} ended without a report (horovodrun's "
-            f"exit status: {process.returncode}); one was killed, perhaps for lack of memory. Last words:\n"
-            + "".join(said)
-        )
-    return found
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for member in psutil.wait_procs(family, timeout=_SHORT_GRACE_SECONDS)[1]:
+            member.kill()
+        self._reader.join(_GRACE_SECONDS)
+        self._scratch.cleanup()
 
 
-def _wait(process: subprocess.Popen[str], reports: list[Path], timeout_seconds: float) -> bool:
-    """Wait for horovodrun. True if it ended, or a worker has reported: then the others have a little time left."""
-    deadline = time.monotonic() + timeout_seconds
-    reported = False
-    while process.poll() is None and time.monotonic() < deadline:
-        if not reported and any(path.exists() for path in reports):
-            reported, deadline = True, time.monotonic() + _GRACE_SECONDS
-        time.sleep(_POLL_SECONDS)
-    return reported or process.poll() is not None
+class _SparkCrew:
+    """Workers in Spark tasks."""
+
+    def __init__(self, task: Callable[[], None], workers: int, env: Mapping[str, str], start_seconds: int) -> None:
+        self._tasks = SparkTasks(task, workers, env, start_seconds)
+        self.started = 0
+
+    @property
+    def ended(self) -> bool:
+        if self._tasks.ended:
+            return True
+        self.started = max(self.started, self._tasks.running)
+        return False
+
+    def last_words(self) -> str:
+        return f"Spark: {self._tasks.error}. See its log." if self._tasks.error else "See Spark's log."
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        if orderly:
+            self._tasks.wait(_GRACE_SECONDS)
+        if not self._tasks.ended:
+            self._tasks.cancel()
+            self._tasks.wait(2 * _GRACE_SECONDS)
 
 
 def _forward(stream: IO[str], said: deque[str]) -> None:
@@ -137,30 +253,11 @@ def _forward(stream: IO[str], said: deque[str]) -> None:
             sys.stderr.flush()
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End horovodrun and every process below it, by force if asking does not help."""
-    if process.poll() is not None:
-        return
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.terminate()
-    _, alive = psutil.wait_procs([psutil.Process(process.pid), *family], timeout=_GRACE_SECONDS)
-    for member in alive:
-        member.kill()
-    process.wait()
-
-
-def _values(outcomes: list[Outcome]) -> list[Any]:
-    """What the workers returned; or the error that came first in the chain of causes, as the one error of the
-    run.
-    """
-    errors = [outcome for outcome in outcomes if outcome.error is not None]
-    for outcome in errors:
-        if isinstance(outcome.error, NightjarError):
-            raise outcome.error
-    if errors:
-        first = min(errors, key=lambda outcome: outcome.lost_peer)
-        raise WorkerError(f"worker {first.rank} failed:\n{first.traceback}") from first.error
-    return [outcome.value for outcome in sorted(outcomes, key=lambda outcome: outcome.rank)]
+def _command_line(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _import_path(*more: str) -> Mapping[str, str]:

@@ -1,53 +1,52 @@
-"""The best state so far, each worker's part in a local file: memory may have no room for a second model."""
+"""The best state of a run so far, kept beside its checkpoints: memory may have no room for a second model."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from types import TracebackType
-
-import torch
-
+from features import storage
+from features.errors import DataError
+from features.manifest import MANIFEST, Manifest, commit, key_of, read_manifest
+from training.collective import Collective
+from training.job import TrainingJob
+from training.saved_state import load_state, save_state
 from training.step import Learner
+
+# A run that goes on from a checkpoint may need a state that was the best at that time, and is not any more.
+_KEPT = 3
+
+
+class SnapshotManifest(Manifest):
+    """A state of a run."""
+
+    kind: str = "snapshot"
 
 
 class Snapshot:
-    """Keeps one state of a learner; a context manager, after which the state is gone."""
+    """Keeps states of a learner by step, <output>.checkpoints/best-<key>-<step>. Every worker calls its methods, in the
+    same order.
+    """
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nightjar-best-")
-        self._path = Path(self._folder.name) / "state.pt"
+    def __init__(self, job: TrainingJob, collective: Collective) -> None:
+        self._collective, self._inputs = collective, job.inputs
+        self._folder, self._prefix = f"{job.output}.checkpoints", f"best-{key_of(**job.inputs)}-"
 
-    def __enter__(self) -> Snapshot:
-        return self
+    def keep(self, learner: Learner, step: int) -> None:
+        """Keep the state as it is now. Raises DataError if it cannot be written."""
+        directory = self._directory(step)
+        files = save_state(directory, learner, self._collective)
+        if self._collective.rank == 0:
+            if files is None:
+                raise DataError(f"the best state cannot be kept in {directory}. Is there room?")
+            commit(directory, SnapshotManifest(inputs=self._inputs, files=files))
+            names = [name for name in storage.list_folders(self._folder) if name.startswith(self._prefix)]
+            for name in sorted(names)[:-_KEPT]:
+                storage.remove(storage.join(self._folder, name, MANIFEST))
+                storage.remove(storage.join(self._folder, name))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._folder.cleanup()
+    def restore(self, learner: Learner, step: int) -> None:
+        """Put the learner back into the state kept at this step. Raises DataError if it is damaged or gone."""
+        self._collective.barrier()
+        directory = self._directory(step)
+        load_state(read_manifest(directory, SnapshotManifest).file_urls(directory), learner)
 
-    def keep(self, learner: Learner) -> None:
-        """Keep the state as it is now, instead of any kept before."""
-        tables = [{name: torch.from_numpy(array) for name, array in t.state().items()} for t in learner.tables]
-        state = {
-            "tables": tables,
-            "head": learner.head.state_dict(),
-            "optimizer": learner.optimizer.state_dict() if learner.optimizer else None,
-            "learning_rate_scale": learner.learning_rate_scale,
-        }
-        unfinished = self._path.with_suffix(".part")
-        torch.save(state, unfinished)
-        unfinished.replace(self._path)
-
-    def restore(self, learner: Learner) -> None:
-        """Put the learner back into the state kept, if there is one."""
-        if not self._path.exists():
-            return
-        state = torch.load(self._path, mmap=True, weights_only=True)
-        learner.scale_learning_rates(state["learning_rate_scale"] / learner.learning_rate_scale)
-        for table, kept in zip(learner.tables, state["tables"], strict=True):
-            for name, array in table.state().items():
-                torch.from_numpy(array).copy_(kept[name])
-        learner.head.load_state_dict(state["head"])
-        if learner.optimizer:
-            learner.optimizer.load_state_dict(state["optimizer"])
+    def _directory(self, step: int) -> str:
+        return storage.join(self._folder, f"{self._prefix}{step:010d}")

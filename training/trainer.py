@@ -10,7 +10,9 @@ from functools import partial
 
 from features.errors import DataError, UsageError
 from features.manifest import DatasetManifest, read_manifest
-from training import candidate
+from training import candidate, checkpoint
+from training.attempts import carry_out
+from training.checkpoint import Checkpoints, Position
 from training.collective import Collective
 from training.data import epoch_batches
 from training.dataset import REBUILD, Dataset
@@ -18,9 +20,8 @@ from training.job import TrainingJob
 from training.launch import Launcher, run
 from training.plan import Plan
 from training.progress import Progress, RankLog
-from training.snapshot import Snapshot
-from training.step import Learner
-from training.trackers import tracking
+from training.step import NOTHING, Learner
+from training.trackers import Tracker, tracking
 from training.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -29,89 +30,117 @@ log = logging.getLogger(__name__)
 def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     """Carry a job out on its workers, unless its candidate is published already.
 
-    launcher: where the workers run; `spark` needs an active session. Raises a NightjarError.
+    A run that lost workers goes on from its last checkpoint (training.attempts), and so does one that is started
+    again after its driver was killed. launcher: where the workers run; `spark` needs an active session. Raises a
+    NightjarError.
     """
     job.open()
     if job.is_done():
         log.info("published already: %s", job.output)
+        checkpoint.discard(job)
         return
     if job.warm_start:
         job.warm_start.verify()
     config = job.config
-    run(
-        partial(train, job),
-        config.workers,
-        launcher=launcher,
-        threads=config.threads_per_worker,
-        stall_seconds=config.stall_seconds,
-        timeout_seconds=config.timeout_seconds,
-    )
+
+    def attempt(workers: int, seconds: float) -> None:
+        run(
+            partial(train, job),
+            workers,
+            launcher=launcher,
+            threads=config.threads_per_worker,
+            stall_seconds=config.stall_seconds,
+            start_seconds=config.start_seconds,
+            timeout_seconds=seconds,
+        )
+
+    carry_out(attempt, config, partial(checkpoint.newest_step, job), job.is_done)
 
 
 def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
-    """Train and publish the candidate; every worker of the run calls this. Returns its statistics."""
+    """Train and publish the candidate, going on from the newest checkpoint if there is one; every worker of the
+    run calls this. Returns its statistics.
+    """
     ranked = RankLog(collective)
     dataset = job.open()
     plan = job.plan(dataset)
     learner = Learner(job.config, dataset.layout, collective)
-    transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
-    if transfer:
-        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
-        ranked.info("%s", transfer.report().summary())
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
-    began = time.perf_counter()
-    tracked = tracking(job.config, job.output, job.metrics, collective.rank)
-    with tracked as trackers, Snapshot() as snapshot:
-        validation = Validation(job, plan.steps, learner, collective, trackers, ranked, snapshot)
-        epochs: list[Progress] = []
-        while len(epochs) < job.config.epochs and not validation.stopped:
-            progress = Progress(len(epochs), job.config.epochs, plan.steps, collective, trackers)
-            train_epoch(dataset, plan, learner, progress, validation, collective)
-            epochs.append(progress)
-        steps = sum(progress.step for progress in epochs)
-        measured = validation.finish(steps)
-    seconds = time.perf_counter() - began
-    rows = sum(progress.total.rows for progress in epochs)
-    ranked.info("trained on %d rows in %.1f s", rows, seconds)
+    validation = Validation(job, plan.steps, learner, collective, ranked)
+    checkpoints = Checkpoints(job, plan.steps, learner, validation.state, collective)
+    at = checkpoints.resume()
+    if at.extra is None:
+        _begin(job, learner, collective, ranked)
+    else:
+        validation.restore(at.extra)
+    began, before = time.perf_counter(), sum(score.rows for score in at.scores)
+    with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan.steps)) as tracker:
+        while at.epoch < job.config.epochs and not validation.stopped:
+            train_epoch(job, dataset, plan, learner, at, validation, checkpoints, tracker, collective)
+        measured = validation.finish(at.done(plan.steps), tracker)
+    seconds, rows = time.perf_counter() - began, sum(score.rows for score in at.scores)
+    ranked.info("trained on %d rows in %.1f s", rows - before, seconds)
     statistics = {
-        "steps": float(steps),
+        "steps": float(at.done(plan.steps)),
         "rows": float(rows),
-        "first_epoch_log_loss": epochs[0].total.mean,
-        "last_epoch_log_loss": epochs[-1].total.mean,
+        "first_epoch_log_loss": at.scores[0].mean,
+        "last_epoch_log_loss": at.scores[-1].mean,
         **measured,
     }
     candidate.publish(job, learner, statistics, collective)
     ranked.info("published %s", job.output)
+    if collective.rank == 0:
+        checkpoint.discard(job)
     return statistics
 
 
+def _begin(job: TrainingJob, learner: Learner, collective: Collective, ranked: RankLog) -> None:
+    """With what the parent of a warm start has learned, or with nothing."""
+    transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
+    if transfer:
+        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
+        ranked.info("%s", transfer.report().summary())
+
+
 def train_epoch(
+    job: TrainingJob,
     dataset: Dataset,
     plan: Plan,
     learner: Learner,
-    progress: Progress,
+    at: Position,
     validation: Validation,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
     collective: Collective,
 ) -> None:
-    """One epoch, each row once, or less of it if validation stops it. Raises DataError if rows were lost on the way."""
-    epoch = progress.epoch
-    with epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size) as batches, progress:
-        for step, batch in enumerate(learner.ahead(batches)):
+    """The rest of an epoch, each row once, and on to the next one's beginning, unless validation stops it. Raises
+    DataError if rows were lost on the way, before an interruption or after.
+    """
+    epoch = at.epoch
+    if len(at.scores) == epoch:
+        at.scores.append(NOTHING)
+    batches = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
+    progress = Progress(epoch, job.config.epochs, plan.steps, collective, tracker, at.step, at.scores[epoch])
+    with batches, progress:
+        for batch in learner.ahead(batches):
             score = learner.step(batch)
             if not math.isfinite(score.loss):
                 raise UsageError(
-                    f"the loss is {score.loss} in epoch {epoch}, step {step}: training diverged. Lower the "
+                    f"the loss is {score.loss} in epoch {epoch}, step {at.step}: training diverged. Lower the "
                     f"learning rates (training: deep.learning_rate, embeddings.learning_rate, wide.alpha)."
                 )
             progress.add(score, learner.learning_rate_scale)
+            at.step, at.scores[epoch] = at.step + 1, progress.total
             with progress.paused():
-                validation.after(epoch * plan.steps + step + 1)
-            if validation.stopped:
-                return
+                validation.after(at.done(plan.steps), tracker)
+                if validation.stopped:
+                    return
+                checkpoints.save_if_due(at)
     if progress.total.rows != plan.rows:
         raise DataError(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "
             f"{plan.rows}. {REBUILD}"
         )
+    at.epoch, at.step = epoch + 1, 0

@@ -35,36 +35,34 @@ class Validation:
         steps: int,
         learner: Learner,
         collective: Collective,
-        tracker: Tracker,
         log: logging.LoggerAdapter[logging.Logger],
-        snapshot: Snapshot,
     ) -> None:
         self._config = job.config.validation or ValidationConfig()
         self._job, self._dataset = job, job.open_validation()
         self._steps = steps
-        self._learner, self._collective, self._tracker = learner, collective, tracker
-        self._log, self._snapshot = log, snapshot
+        self._learner, self._collective = learner, collective
+        self._log, self._snapshot = log, Snapshot(job, collective)
         self._best: ValidationRecord | None = None
         self._last: ValidationRecord | None = None
         self.schedule = Schedule(self._config)
         self.stopped = False
 
-    def after(self, step: int) -> None:
+    def after(self, step: int, tracker: Tracker) -> None:
         """Evaluate if it is due after `step` global batches of the run; every worker calls this after every step."""
         every = self._config.every_steps or self._steps
         if step % every == 0:
-            self._evaluate(step)
+            self._evaluate(step, tracker)
 
-    def finish(self, step: int) -> Mapping[str, float]:
+    def finish(self, step: int, tracker: Tracker) -> Mapping[str, float]:
         """End the run after `step` global batches with the state that is to be published; its statistics.
 
         Learning rates are at their full scale again: what goes on from the published state starts with those of the
         config, and FTRL's sums mean other weights under another rate.
         """
         if (self._last is None or self._last.step != step) and not self.stopped:
-            self._evaluate(step)
-        if self._config.publish == "best":
-            self._snapshot.restore(self._learner)
+            self._evaluate(step, tracker)
+        if self._config.publish == "best" and self._best:
+            self._snapshot.restore(self._learner, self._best.step)
         self._learner.scale_learning_rates(1.0 / self._learner.learning_rate_scale)
         published = self._best if self._config.publish == "best" else self._last
         figures = published.model_dump(include={"step", *_FIGURES}) if published else {}
@@ -85,7 +83,7 @@ class Validation:
             ValidationRecord.model_validate(state[name]) if state[name] else None for name in ("best", "last")
         )
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int, tracker: Tracker) -> None:
         if self._dataset is None:
             return
         began, plan = time.perf_counter(), self._job.plan(self._dataset)
@@ -107,7 +105,7 @@ class Validation:
             **{name: figure for name, figure in asdict(found).items() if name in _FIGURES},
         )
         self._last = record
-        self._tracker.log(record)
+        tracker.log(record)
         self._log.info(
             "validation after step %d: log loss %.5f, AUC %.5f%s",
             *(step, found.log_loss, math.nan if found.auc is None else found.auc, ", the best" * verdict.improved),
@@ -116,7 +114,7 @@ class Validation:
         if verdict.improved:
             self._best = record
             if self._config.publish == "best":
-                self._snapshot.keep(self._learner)
+                self._snapshot.keep(self._learner, step)
         if verdict.factor != 1.0:
             self._learner.scale_learning_rates(verdict.factor)
             self._log.info("no better: learning rates times %g", verdict.factor)

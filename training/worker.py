@@ -8,51 +8,46 @@ import logging
 import os
 import pickle
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from features.errors import NightjarError
-from training.collective import Collective, LostPeer, horovod_collective
+from training.collective import Collective, HorovodCollective, LostPeer
+from training.reports import Address, Outcome, line_to
 
-LAUNCHER_PID = "NIGHTJAR_LAUNCHER_PID"
+TASK = "task.pickle"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a worker ended. lost_peer: because another had; error: as an exception only if it is a
-    NightjarError.
+def run_here(function: Callable[[Collective], Any], threads: int, launcher: Address) -> None:
+    """Call `function` as one worker of the run that this process was started for, and report to the launcher.
+
+    One that fails ends the process once it has said so: leaving Horovod in order takes the others, which may wait
+    for this one.
     """
-
-    rank: int
-    value: Any = None
-    error: Exception | None = None
-    traceback: str = ""
-    lost_peer: bool = False
-
-
-def run_here(function: Callable[[Collective], Any], threads: int) -> Outcome:
-    """Call `function` as one worker of the run that this process was started for; never raises an Exception."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     set_threads(threads)
-    rank = int(os.environ.get("HOROVOD_RANK", "0"))
-    try:
-        with horovod_collective() as collective:
-            rank = collective.rank
+    rank = int(os.environ["HOROVOD_RANK"])
+    with line_to(launcher, rank) as line:
+        try:
+            collective = HorovodCollective()
             value = function(collective)
-        return Outcome(rank, value)
-    except NightjarError as error:
+            collective.barrier()
+        except Exception as error:
+            line.report(_failure(rank, error))
+            _leave()
+        line.report(Outcome(rank, value))
+        collective.close()
+
+
+def _failure(rank: int, error: Exception) -> Outcome:
+    if isinstance(error, NightjarError):
         return Outcome(rank, error=type(error)(str(error)))
-    except Exception as error:
-        text = traceback.format_exc()
-        return Outcome(rank, error=RuntimeError(repr(error)), traceback=text, lost_peer=isinstance(error, LostPeer))
+    text = "".join(traceback.format_exception(error))
+    return Outcome(rank, error=RuntimeError(repr(error)), traceback=text, lost_peer=isinstance(error, LostPeer))
 
 
 def set_threads(threads: int) -> None:
@@ -60,33 +55,18 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def outcome_path(scratch: str, rank: int) -> Path:
-    """Where a worker on the launcher's machine leaves its outcome."""
-    return Path(scratch) / f"outcome_{rank}.pickle"
-
-
-def _follow(launcher: int) -> None:
-    """End this process soon after the launcher's: nobody else would stop it, and a new attempt may write to
-    the same place.
-    """
-    while psutil.pid_exists(launcher):
-        time.sleep(1.0)
-    os._exit(1)
+def _leave() -> None:
+    """Everything is said: no library's thread or exit handler may hold up the end of the run."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def main() -> None:
-    """Run the task that the launcher left in SCRATCH, and leave its outcome there."""
-    threading.Thread(target=_follow, args=(int(os.environ[LAUNCHER_PID]),), daemon=True).start()
+    """Run the task that the launcher left in SCRATCH."""
     [scratch] = sys.argv[1:]
-    task: Callable[[], Outcome] = pickle.loads((Path(scratch) / "task.pickle").read_bytes())
-    outcome = task()
-    target = outcome_path(scratch, outcome.rank)
-    partial = target.with_suffix(".part")
-    partial.write_bytes(pickle.dumps(outcome))
-    partial.replace(target)
-    logging.shutdown()
-    # Everything is said: no library's thread or exit handler may hold up the end of the run.
-    os._exit(0)
+    task: Callable[[], None] = pickle.loads((Path(scratch) / TASK).read_bytes())
+    task()
+    _leave()
 
 
 if __name__ == "__main__":

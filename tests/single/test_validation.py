@@ -144,19 +144,20 @@ def test_a_snapshot_is_the_learner_as_it_was(place: Path) -> None:
         arrays += [learner.optimizer.state[parameter]["sum"].numpy() for parameter in learner.parameters]
         return [array.tobytes() for array in arrays]
 
-    with Snapshot() as snapshot:
+    snapshot = Snapshot(work, Solo())
+    disturb()
+    learner.scale_learning_rates(0.5)
+    expected = state()
+    for step in (7, 8):
+        snapshot.keep(learner, step)
         disturb()
         learner.scale_learning_rates(0.5)
-        expected = state()
-        snapshot.keep(learner)
-        disturb()
-        learner.scale_learning_rates(0.5)
-        assert state() != expected
-        snapshot.restore(learner)
-        assert state() == expected
-        assert learner.learning_rate_scale == 0.5
-        assert learner.optimizer
-        assert learner.optimizer.param_groups[0]["lr"] == 0.05
+    assert state() != expected
+    snapshot.restore(learner, 7)
+    assert state() == expected
+    assert learner.learning_rate_scale == 0.5
+    assert learner.optimizer
+    assert learner.optimizer.param_groups[0]["lr"] == 0.05
 
 
 def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
@@ -164,16 +165,16 @@ def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
     learner = Learner(work.config, work.open().layout, Solo())
 
     def begin() -> Validation:
-        return Validation(work, STEPS, learner, Solo(), Trackers(), RankLog(Solo()), Snapshot())
+        return Validation(work, STEPS, learner, Solo(), RankLog(Solo()))
 
     first, second = begin(), begin()
-    first.after(1)
-    first.after(2)
+    first.after(1, Trackers())
+    first.after(2, Trackers())
     second.restore(json.loads(json.dumps(first.state())))
     assert not second.stopped
-    second.after(3)
+    second.after(3, Trackers())
     assert second.stopped
-    assert second.finish(3)["validation_step"] == 3
+    assert second.finish(3, Trackers())["validation_step"] == 3
 
 
 @pytest.mark.parametrize("seed", [0, 7])
