@@ -67,7 +67,10 @@ def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
                     rows = _read_block(block, min(_BLOCK_ROWS, len(range(rank, shard.rows, world)) - first))
                 ids_R = (first + np.arange(len(rows))) * world + rank
                 [mine] = (ids_R % shard.world == shard.rank).nonzero()
-                target[ids_R[mine] // shard.world] = rows[mine].reshape(len(mine), *target.shape[1:])
+                places, theirs = ids_R[mine] // shard.world, rows[mine]
+                # Rows that are right already are not written: the pages of a fresh table of zeros take no memory.
+                differs = (_words(target[places]) != _words(theirs)).any(axis=1)
+                target[places[differs]] = theirs[differs].reshape(-1, *target.shape[1:])
                 restored[name, part] += len(mine)
     for name, table in tables.items():
         for part in table.state():
@@ -80,8 +83,7 @@ def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
 
 def _write_block(stream: IO[bytes], block: np.ndarray) -> None:
     rows = np.ascontiguousarray(block).reshape(len(block), -1)
-    size = rows.itemsize * rows.shape[1]
-    words_RW = rows.view(next(f"u{n}" for n in (8, 4, 2, 1) if size % n == 0))
+    words_RW = _words(block)
     _, firsts, counts = np.unique(
         words_RW[:: max(1, len(rows) // _SAMPLED_ROWS)], axis=0, return_index=True, return_counts=True
     )
@@ -99,6 +101,13 @@ def _read_block(stream: IO[bytes], count: int) -> np.ndarray:
     rows = np.repeat(blank, count, axis=0)
     rows[places_K] = rows_K
     return rows
+
+
+def _words(rows: np.ndarray) -> np.ndarray:
+    """The bits of these rows, [R, W] unsigned integers as long as fit: -0 differs from 0, and NaN equals itself."""
+    flat = np.ascontiguousarray(rows).reshape(len(rows), math.prod(rows.shape[1:]))
+    size = flat.itemsize * flat.shape[1]
+    return flat.view(next(f"u{n}" for n in (8, 4, 2, 1) if size % n == 0))
 
 
 class _Hashed:
