@@ -161,6 +161,12 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
         return _build(spark, plan)
 
 
+def aggregate(spark: SparkSession, plan: BuildPlan) -> None:
+    """The first half of `build`: check the values of the days that are new, and publish their counts."""
+    with _damage_reported():
+        _aggregate(spark, plan)
+
+
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 
@@ -177,7 +183,7 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")
     if _is_missing(directory):
         with _damage_reported():
-            _dataset(spark, plan, directory, days, _aggregate(spark, plan), state_dir, golden=False)
+            _dataset(spark, plan, directory, days, _aggregate(spark, plan), state_dir)
     return directory
 
 
@@ -214,7 +220,7 @@ def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     if _is_missing(built.state_dir):
         publish_state(spark, plan.spec, built.state_dir, of_history, plan.train)
     if _is_missing(built.train_dir):
-        _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, golden=False)
+        _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):
         _dataset(spark, plan, built.holdout_dir, [plan.holdout], aggregates, built.state_dir, golden=True)
     return built
@@ -245,8 +251,9 @@ def _dataset(
     aggregates: dict[str, AggregateManifest],
     state_dir: str,
     *,
-    golden: bool,
+    golden: bool = False,
+    sampled: bool = False,
 ) -> None:
     rows = sum(day.rows for day in days)
     files = max(plan.settings.min_files, -(-rows // plan.settings.rows_per_file))
-    publish_dataset(spark, directory, state_dir, days, aggregates, files=files, golden=golden)
+    publish_dataset(spark, directory, state_dir, days, aggregates, files=files, golden=golden, sampled=sampled)

@@ -32,6 +32,7 @@ from features.manifest import (
 from features.point_in_time import count_column, counts_by_day, with_counts, with_so_far
 from features.ragged import Ragged, from_arrow
 from features.rows import so_far_columns
+from features.sampling import sample_negatives
 from features.spark_rows import ROW_HASH, hashed
 from features.spec import FeatureSpec
 from features.state import FREQUENCY, load_encoder_state
@@ -53,11 +54,13 @@ def publish_dataset(
     *,
     files: int,
     golden: bool,
+    sampled: bool,
 ) -> None:
     """Encode and publish the rows of `days`.
 
     aggregates: by directory, of the days themselves and of every day that their counts look back to.
-    files: how many to spread the rows over. golden: write golden rows too, of the last day.
+    files: how many to spread the rows over. golden: write golden rows too, of the last day. sampled: leave negatives
+    out, if the spec says so.
     """
     state = read_manifest(state_directory, StateManifest)
     spec = state.spec
@@ -68,7 +71,9 @@ def publish_dataset(
     }
     begin(directory)
     tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
-    rows = add_counts(add_so_far(reduce(DataFrame.unionAll, tables), spec), spec, counts)
+    sampled = sampled and spec.sampling is not None
+    rows = add_so_far(reduce(DataFrame.unionAll, tables), spec)
+    rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
     schema = arrow_schema(columns)
     encode_batches = _encode_with(state_directory, schema)
     written = write_table(shuffle(rows, files), directory, DATA, through=encode_batches, schema=schema)
@@ -86,7 +91,7 @@ def publish_dataset(
         state=manifest_digest(state_directory),
         first_date=days[0].date,
         last_date=days[-1].date,
-        rows=sum(by_date[day.date].rows for day in days),
+        rows=sum(entry.rows or 0 for entry in written) if sampled else sum(by_date[day.date].rows for day in days),
         positives=sum(by_date[day.date].positives for day in days),
         columns=columns,
     )

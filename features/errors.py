@@ -1,8 +1,12 @@
-"""Errors meant for people: what is wrong, the values, what to do. Jobs turn them into one line and exit status 2."""
+"""Errors meant for people: what is wrong, the values, what to do. Jobs turn them into one line and an exit status."""
+
+from typing import ClassVar
 
 
 class NightjarError(Exception):
     """Base of every error that Nightjar raises on purpose; its message is complete without a traceback."""
+
+    exit_status: ClassVar[int] = 2
 
 
 class SpecError(NightjarError):
@@ -15,3 +19,9 @@ class DataError(NightjarError):
 
 class UsageError(NightjarError):
     """A command line or a combination of settings that cannot be carried out."""
+
+
+class LockedError(NightjarError):
+    """Another run is at work where this one would write."""
+
+    exit_status = 5

@@ -44,8 +44,8 @@ def dataset_columns(spec: FeatureSpec, vocabulary_sizes: Mapping[str, int]) -> t
     columns = [Column(name="label", feature=spec.label, role="label")]
     for role in ("weight", "group", "truth"):
         source = getattr(spec, role)
-        if source:
-            columns.append(Column(name=role, feature=source, role=role))
+        if source or (role == "weight" and spec.is_weighted):
+            columns.append(Column(name=role, feature=source or role, role=role))
     columns += [
         Column(
             name=f"f_{field.name}",

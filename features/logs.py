@@ -181,8 +181,9 @@ def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.Da
         f"{number} or boolean",
     )
     yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
-    if spec.group:
-        yield "group", spec.group, _is_categorical, categorical
+    for role in ("group", "request"):
+        if column := getattr(spec, role):
+            yield role, column, _is_categorical, categorical
     for role in ("weight", "truth"):
         if column := getattr(spec, role):
             yield role, column, lambda t: _is_integer(t) or _is_float(t), number

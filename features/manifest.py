@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 GOLDEN_RAW = "golden/raw.parquet"
 GOLDEN_ENCODED = "golden/encoded.parquet"
 _REMEDY = "Restore it, or remove the directory and run its step again."
+# Raise it, here and in Manifest, when the same inputs give other bytes than before: everything is then made again.
 FORMAT: Final = 1
 
 
@@ -93,7 +94,10 @@ class DatasetManifest(Manifest):
 
 
 class CandidateManifest(Manifest):
-    """A trained model, not packed yet. model: name of the architecture; settings: its training config."""
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config.
+
+    columns: those of the data set that the model uses, with `wide` and `embedding` for the tables that it has.
+    """
 
     kind: Literal["candidate"] = "candidate"
     model: str
@@ -143,12 +147,23 @@ class DecisionManifest(Manifest):
     verdict: Literal["published", "rejected"]
 
 
+class NightManifest(Manifest):
+    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step."""
+
+    kind: Literal["night"] = "night"
+    date: str
+    version: str
+    verdict: Literal["published", "rejected"]
+    ingredients: Mapping[str, str]
+    directories: Mapping[str, tuple[str, ...]]
+
+
 M = TypeVar("M", bound=Manifest)
 
 
 def key_of(**inputs: Any) -> str:
-    """Twelve hexadecimal digits for a directory's name, from JSON values that say what it is made from."""
-    return digest(inputs)[:12]
+    """Twelve hexadecimal digits for a directory's name, from JSON values that say what it is made from, and FORMAT."""
+    return digest({"format": FORMAT, "inputs": inputs})[:12]
 
 
 def is_published(directory: str) -> bool:
@@ -174,6 +189,12 @@ def read_manifest(directory: str, model: type[M]) -> M:
 def manifest_digest(directory: str) -> str:
     """sha256 of the manifest: it stands for everything in the directory."""
     return storage.sha256(storage.join(directory, MANIFEST))
+
+
+def unpublish(directory: str) -> None:
+    """Remove a directory, its manifest first, so that a kill in between leaves none that seems whole."""
+    storage.remove(storage.join(directory, MANIFEST))
+    storage.remove(directory)
 
 
 def begin(directory: str) -> None:

@@ -5,7 +5,7 @@ Columns of a hashed table (prefixes keep them apart from raw columns that travel
     row:hash   bigint    hash of every column that the spec reads and of the date: shuffles, breaks ties
     row:day    int       days since 1970-01-01
     row:micros bigint    microseconds since 1970-01-01 UTC
-    row:label  float     0 or 1; row:weight float, row:truth double, row:group bigint hash, if any
+    row:label  float     0 or 1; row:weight float, row:truth double, row:group and row:request bigint hashes, if any
     h:<field>  bigint    hash, 42 if missing; array<bigint> without missing values if multi-valued
     n:<dense>  double    NaN if missing
 
@@ -25,7 +25,10 @@ from features.spec import CategoricalField, FeatureSpec, Frequency
 ROW_HASH = "row:hash"
 MICROS = "row:micros"
 LABEL = "row:label"
-ROLES = {"label": "float", "weight": "float", "group": "bigint", "truth": "double"}
+WEIGHT = "row:weight"
+REQUEST = "row:request"
+ROLES = {"label": "float", "weight": "float", "truth": "double"}
+HASHED_ROLES = ("group", "request")
 
 
 def hashed(log: DataFrame, spec: FeatureSpec, keep: Sequence[str] = ()) -> DataFrame:
@@ -41,8 +44,12 @@ def hashed(log: DataFrame, spec: FeatureSpec, keep: Sequence[str] = ()) -> DataF
     ]
     for role, kind in ROLES.items():
         if column := getattr(spec, role):
-            value = hash_value(source(column)) if role == "group" else source(column).cast(kind)
-            columns.append(value.alias(f"row:{role}"))
+            columns.append(source(column).cast(kind).alias(f"row:{role}"))
+    for role in HASHED_ROLES:
+        if column := getattr(spec, role):
+            columns.append(hash_value(source(column)).alias(f"row:{role}"))
+    if spec.is_weighted and not spec.weight:
+        columns.append(F.lit(1.0).cast("float").alias(WEIGHT))
     columns += [hash_field(field).alias(f"h:{field.name}") for field in spec.fields]
     columns += [
         F.coalesce(source(feature.source).cast("double"), F.lit(float("nan"))).alias(f"n:{feature.name}")

@@ -122,6 +122,17 @@ class Frequency(Strict):
         return self
 
 
+class Sampling(Strict):
+    """Negatives of the training days are kept with probability `negatives`, and then weigh 1 / negatives.
+
+    request: a column that names the request a row was shown in; requests without a positive are then kept or left out
+    as a whole. Counts, vocabularies and quantiles see every row, and so do evaluations.
+    """
+
+    negatives: float = Field(gt=0.0, lt=1.0)
+    request: str | None = Field(None, min_length=1)
+
+
 def window_days(window: str) -> int | None:
     """Length of a window in days; None for `all`."""
     return None if window == "all" else int(window[:-1])
@@ -140,6 +151,7 @@ class FeatureSpec(Strict):
     dense: tuple[DenseFeature, ...] = ()
     crosses: tuple[Cross, ...] = ()
     frequencies: tuple[Frequency, ...] = ()
+    sampling: Sampling | None = None
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSpec:
@@ -179,6 +191,16 @@ class FeatureSpec(Strict):
                         f"{forbidden[feature.source]}; no feature may read it"
                     )
 
+    @property
+    def request(self) -> str | None:
+        """The column that names a row's request, if sampling asks for it."""
+        return self.sampling.request if self.sampling else None
+
+    @property
+    def is_weighted(self) -> bool:
+        """True if rows have weights: their own, or those of sampling."""
+        return bool(self.weight or self.sampling)
+
     def field(self, name: str) -> CategoricalField:
         """The field called `name`."""
         return next(field for field in self.fields if field.name == name)
@@ -201,7 +223,7 @@ class FeatureSpec(Strict):
 
     def source_columns(self) -> list[str]:
         """The log columns that the spec reads, without repeats, in order of first use."""
-        columns = [self.label, self.timestamp, self.group, self.weight, self.truth]
+        columns = [self.label, self.timestamp, self.group, self.weight, self.truth, self.request]
         columns += [field.source for field in self.fields] + [feature.source for feature in self.dense]
         return list(dict.fromkeys(column for column in columns if column))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from contextlib import contextmanager
+from typing import BinaryIO, TextIO
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -19,6 +20,14 @@ _CHUNK = 1 << 20
 def join(root: str, *parts: str) -> str:
     """`root` and `parts` as one path or URL."""
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def open_text_writer(url: str) -> TextIO:
+    """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
+    fs, path = _file_system(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    stream: TextIO = fs.open(path, "w", encoding="utf-8")
+    return stream
 
 
 def open_binary(url: str) -> BinaryIO:
@@ -50,6 +59,32 @@ def write_bytes(url: str, content: bytes) -> None:
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, content)
         return
+    with _written_beside(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+def create_bytes(url: str, content: bytes) -> None:
+    """Write a file that is not there yet; of several writers at once, one wins. Raises FileExistsError.
+
+    A local file appears by a hard link; elsewhere by fsspec's mode `create`, on S3 a conditional put. Where the driver
+    has no such mode (HDFS through Arrow) it is a look before the write, and writers in the same instant may both win.
+    """
+    fs, path = _file_system(url)
+    if not isinstance(fs, LocalFileSystem):
+        try:
+            fs.pipe_file(path, content, mode="create")
+        except (NotImplementedError, TypeError, ValueError):
+            if fs.exists(path):
+                raise FileExistsError(url) from None
+            fs.pipe_file(path, content)
+        return
+    with _written_beside(path, content) as temporary:
+        os.link(temporary, path)
+
+
+@contextmanager
+def _written_beside(path: str, content: bytes) -> Iterator[str]:
+    """A complete temporary file in the folder of `path`, for one atomic step into its place."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
@@ -58,7 +93,7 @@ def write_bytes(url: str, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        yield temporary
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -1,13 +1,19 @@
-"""What every entry point shares: errors for people, exit codes, arguments that are dates."""
+"""What every entry point shares: errors for people, exit codes, arguments that are dates.
+
+Exit status: 0 done, 1 unexpected (with a traceback), 2 something about the input, the settings or the storage is wrong,
+3 the gate rejected a model, 4 there was nothing to do, 5 another run is at work, 143 ended by SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 import logging
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import wraps
 from pathlib import Path
@@ -16,7 +22,7 @@ from typing import Any, Protocol, cast
 
 from features.errors import NightjarError
 
-EXIT_ERROR = 2
+EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_TERMINATED = 2, 3, 4, 143
 
 
 def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
@@ -35,7 +41,7 @@ class Main(Protocol):
 
 
 def entry_point(main: Main) -> Main:
-    """Make `main(argv)` report a NightjarError as one message on standard error and exit status 2."""
+    """Make `main(argv)` report a NightjarError as one message on standard error and its exit status."""
 
     name = Path(inspect.getfile(cast(FunctionType, main))).stem
 
@@ -46,13 +52,31 @@ def entry_point(main: Main) -> Main:
         try:
             return main(argv)
         except NightjarError as error:
-            message = str(error)
+            message, status = str(error), error.exit_status
         except OSError as error:
             message = f"{error}. Is there room, and may this user read and write there?"
+            status = EXIT_ERROR
         print(f"{name}: error: {message}", file=sys.stderr)
-        return EXIT_ERROR
+        return status
 
     return guarded
+
+
+@contextmanager
+def leaving_in_order() -> Iterator[None]:
+    """Turn SIGTERM, by which schedulers end a job, into an exit that releases what is held. For the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise SystemExit(EXIT_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def day(text: str) -> date:

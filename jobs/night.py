@@ -1,56 +1,56 @@
-"""The night: a chain of published steps from logs to an evaluated artifact, for one date.
-
-    features -> train (the model and its baselines) -> pack -> evaluate -> gate -> champion
+"""The night: what is made for one date, from what, and where.
 
 Every step's directory is named by what it is made from, so that the whole chain is known before it runs, what is
-published is skipped, and a night that was killed anywhere goes on where it stopped.
+published is skipped, and a night that was killed anywhere goes on where it stopped. jobs/steps.py carries it out.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 
 from pydantic import Field
-from pyspark.sql import SparkSession
 
 from features import storage
-from features.build import BuildPlan, build, plan_build
+from features.build import BuildPlan, plan_build
 from features.encoder import FIRST_ID
 from features.errors import UsageError
 from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
-from features.manifest import is_published, key_of
+from features.manifest import key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from jobs.chain import NIGHTS, ingredients
+from jobs.hook import HookConfig
+from jobs.mlflow_mirror import MlflowConfig, require_mlflow
 from jobs.promotion import Promotion
-from serving.comparison import Evaluation
-from serving.evaluation import REPORT, evaluate
-from serving.gate import Decision, GateConfig, GateRule
-from serving.pack import pack
+from jobs.retention import KeepConfig
+from serving.evaluation import REPORT
+from serving.gate import GateConfig, GateRule
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import Launcher
-from training.models import build_head
-from training.trainer import run_job
+from training.models import build_head, model_columns
 
 MODELS = "models"
-
-log = logging.getLogger(__name__)
+_SHAPING = ("train_days", "history_from", "baselines")
 
 
 class NightlyConfig(Strict):
     """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
 
     history_from: first day of vocabularies and counts; the first day in the logs if absent. Keep it the same from night
-    to night: ids are given in the order in which values appear from that day on.
+    to night: ids are given in the order in which values appear from that day on. lease_minutes: without a heartbeat for
+    so long, a run on another machine counts as dead.
     """
 
     train_days: int = Field(7, ge=1)
     history_from: date | None = None
     baselines: tuple[str, ...] = ()
+    keep: KeepConfig = KeepConfig()
+    hook: HookConfig | None = None
+    mlflow: MlflowConfig | None = None
+    lease_minutes: float = Field(default=10.0, ge=1.0)
 
 
 class NightConfig(Strict):
@@ -161,34 +161,48 @@ class Night:
     def check(self) -> None:
         """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
         spec, gate = self.config.features, self.config.gate
+        smallest = {field.name: FIRST_ID for field in spec.fields}
         for model in self.config.models:
-            layout = table_layout(dataset_columns(spec, {field.name: FIRST_ID for field in spec.fields}))
-            build_head(model, layout, self.config.training.deep, self.config.training.seed)
+            columns = model_columns(self._training(model), dataset_columns(spec, smallest))
+            build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
         sliced = [rule.metric for rule in gate.rules if rule.slice]
         if sliced:
             raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
         if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
             raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
-        self.plan()
+        if self.config.nightly.mlflow:
+            require_mlflow()
+        self.directories()
 
-    def plan(self) -> dict[str, bool]:
-        """Every directory of the chain, and whether it is published already."""
-        directories = self.features.built.directories()
-        directories += [place(model) for model in self.config.models for place in (self.candidate, self.artifact)]
+    @property
+    def made_from(self) -> dict[str, str]:
+        """Everything that the night depends on, by name: logs by day and settings by section."""
+        config = self.config
         return {
-            directory: is_published(directory) for directory in [*directories, self.evaluation, self.promotion.output]
+            **ingredients("log of ", {day.date: day.fingerprint for day in self.features.days}),
+            **ingredients("features.", config.features.model_dump(mode="json")),
+            **ingredients("nightly.", config.nightly.model_dump(mode="json", include=set(_SHAPING))),
+            **ingredients("training.", config.training.settings),
+            **ingredients("gate.", config.gate.model_dump(mode="json")),
         }
 
-    def run(self, spark: SparkSession) -> tuple[Evaluation, Decision]:
-        """Carry the chain out, skipping what is published."""
-        built = build(spark, self.features)
-        for model in self.config.models:
-            run_job(self.job(model), self.launcher)
-            lineage = {"date": self.date.isoformat(), "logs": {day.date: day.fingerprint for day in self.features.days}}
-            pack(self.candidate(model), built.state_dir, str(built.holdout_dir), self.artifact(model), lineage)
-        artifacts: Mapping[str, str] = {model: self.artifact(model) for model in self.config.models}
-        evaluation = evaluate(artifacts, [str(built.holdout_dir)], self.evaluation)
-        return evaluation, self.promotion.run(spark)
+    def directories(self) -> dict[str, tuple[str, ...]]:
+        """Every directory of the chain but the night's own record, by step."""
+        plan, models = self.features, self.config.models
+        return {
+            "aggregate": tuple(plan.aggregate_dirs.values()),
+            "encode": tuple(plan.built.directories()),
+            "train": tuple(self.candidate(model) for model in models),
+            "pack": tuple(self.artifact(model) for model in models),
+            "evaluate": (self.evaluation,),
+            "gate": (self.promotion.output,),
+        }
+
+    @property
+    def record(self) -> str:
+        """Where it is recorded that the night is over."""
+        key = key_of(**{step: [_name(directory) for directory in made] for step, made in self.directories().items()})
+        return storage.join(self.output, NIGHTS, f"{self.date}-{key}")
 
 
 def _name(directory: str | None) -> str:

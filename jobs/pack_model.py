@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import entry_point
+from jobs.lineage import code
 from serving.pack import pack
 
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
     parser.add_argument("--output", required=True, help="directory to publish")
     args = parser.parse_args(argv)
-    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={})
+    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={"code": code()})
     print(f"{args.output}: {artifact.model}, {sum(entry.bytes for entry in artifact.files):,} bytes")
     return 0
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import entry_point
+from jobs.mlflow_mirror import follow
+from jobs.night import NightConfig
 from serving import registry
 
 
@@ -15,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Look at or change the registry under `--models`; its champion is marked by a star."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", required=True, help="folder or URL that holds the published models")
+    parser.add_argument("--config", help="YAML file whose nightly.mlflow, if there is one, follows the champion")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="published versions, the latest first")
     promote = commands.add_parser("promote", help="make a version the champion, without asking the gate")
@@ -25,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prune = commands.add_parser("prune", help="remove old versions, but never the last two champions")
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="how many of the latest stay")
     args = parser.parse_args(argv)
+    mlflow = NightConfig.read(args.config).nightly.mlflow if args.config else None
 
     if args.command == "promote":
         _report(registry.promote(args.models, args.version, args.reason))
@@ -39,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("*" if champion and version == champion.version else " ", version)
         if champion:
             _report(champion)
+    if mlflow and args.command in ("promote", "rollback"):
+        print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, args.models)}")
     return 0
 
 

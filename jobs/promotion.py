@@ -57,26 +57,28 @@ class Promotion:
     holdout_dir: str
     output: str
 
-    def run(self, spark: SparkSession) -> Decision:
-        """Judge, publish the decision, move the pointer if the verdict allows it."""
-        if not is_published(self.output):
-            champion = registry.champion(self.models)
-            decision = self._decide(spark, champion.version if champion else None)
-            begin(self.output)
-            storage.write_bytes(
-                storage.join(self.output, DECISION), (decision.model_dump_json(indent=1) + "\n").encode()
-            )
-            inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
-            commit(
-                self.output,
-                DecisionManifest(
-                    inputs=inputs | ({"champion": champion.digest} if champion else {}),
-                    files=describe_files(self.output),
-                    version=self.version,
-                    champion=champion.version if champion else None,
-                    verdict=decision.verdict,
-                ),
-            )
+    def judge(self, spark: Callable[[], SparkSession]) -> None:
+        """Judge and publish the decision, unless it is."""
+        if is_published(self.output):
+            return
+        champion = registry.champion(self.models)
+        decision = self._decide(spark, champion.version if champion else None)
+        begin(self.output)
+        storage.write_bytes(storage.join(self.output, DECISION), (decision.model_dump_json(indent=1) + "\n").encode())
+        inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
+        commit(
+            self.output,
+            DecisionManifest(
+                inputs=inputs | ({"champion": champion.digest} if champion else {}),
+                files=describe_files(self.output),
+                version=self.version,
+                champion=champion.version if champion else None,
+                verdict=decision.verdict,
+            ),
+        )
+
+    def move(self) -> Decision:
+        """Move the pointer if the published decision allows it and the pointer never stood there."""
         decision, against = read_decision(self.output)
         if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
             pointer = registry.champion(self.models)
@@ -95,7 +97,7 @@ class Promotion:
         pointer = registry.champion(self.models)
         return pointer.version if pointer else "none yet"
 
-    def _decide(self, spark: SparkSession, champion: str | None) -> Decision:
+    def _decide(self, spark: Callable[[], SparkSession], champion: str | None) -> Decision:
         observed, candidate_scores = _scores(storage.join(self.models, self.version), self.holdout_dir)
         if champion is None:
             return decide(self.config, observed, candidate_scores)
@@ -110,7 +112,7 @@ class Promotion:
             )
         state = storage.join(directory, ENCODER)
         features = self.features_under(read_manifest(state, StateManifest).spec)
-        champion_observed, champion_scores = _scores(directory, encode_days(spark, features, state, [self.date]))
+        champion_observed, champion_scores = _scores(directory, encode_days(spark(), features, state, [self.date]))
         _require_same_rows(observed, champion_observed, champion)
         return decide(self.config, observed, candidate_scores, champion_scores)
 

@@ -1,37 +1,63 @@
-"""The nightly job, for one date or a range: features, training, packing and evaluation beside the baselines.
+"""The nightly job, for one date or a range: features, training, packing, evaluation, gate and champion.
 
     run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --date 2026-01-05
     run_nightly --config conf/app_store.yaml --logs LOGS --output ROOT --from 2026-01-05 --to 2026-01-07
 
-A date is the newest day in the logs: the night trains on the days before it and evaluates on it. Exit status: 0 if
-every night's model is published, 3 if the gate rejected one, 2 if something is wrong.
+A date is the newest day in the logs: the night trains on the days before it and evaluates on it. The nights of a range
+run in order: a rejected one does not stop it, a failed one does. What is published already is not done again.
+
+Exit status: 0 published; 1 failed unexpectedly, with a traceback; 2 failed, with a message; 3 the gate rejected a
+model; 4 nothing to do; 5 another run is at work in the output.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import date
+from functools import cache
 
 from rich.console import Console
 from rich.table import Table
 
-from features.errors import UsageError
+from features import storage
+from features.errors import NightjarError, UsageError
 from features.logs import dates_between
-from jobs.cli import day, entry_point
+from features.manifest import NightManifest, is_published, read_manifest
+from jobs.chain import STEPS, carry_out, records, why
+from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, day, entry_point, leaving_in_order
+from jobs.lease import lease
 from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
+from jobs.steps import notify, steps_of
+from jobs.telemetry import Run, structured_log
 from serving.comparison import Evaluation
-from serving.gate import Decision
+from serving.evaluation import read_evaluation
 
-EXIT_REJECTED = 3
+LOCK = "lock"
+
+log = logging.getLogger(__name__)
 
 
-def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
-    """The nights that the command line asks for, checked, and whether only their plan is wanted."""
-    parser = argparse.ArgumentParser(prog="run_nightly", description=(__doc__ or "").partition("\n")[0])
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. only: names of steps."""
+
+    nights: tuple[Night, ...]
+    only: tuple[str, ...]
+    plan: bool
+
+
+def parse(argv: Sequence[str] | None) -> Request:
+    """The command line and the config file; the logs are not looked at yet."""
+    parser = argparse.ArgumentParser(
+        prog="run_nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", required=True, help="YAML file with the sections features, training, nightly")
     parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
     parser.add_argument("--output", required=True, help="folder that everything is published in")
@@ -39,7 +65,10 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
     parser.add_argument("--from", type=day, dest="first", metavar="DATE", help="first of several nights")
     parser.add_argument("--to", type=day, dest="last", metavar="DATE", help="last of several nights")
     parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
-    parser.add_argument("--plan", action="store_true", help="print what would run, and run nothing")
+    parser.add_argument(
+        "--only", nargs="+", choices=STEPS, default=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what would run, and why, and run nothing")
     args = parser.parse_args(argv)
     first, last = args.date or args.first, args.date or args.last
     if not (first and last) or (args.date and (args.first or args.last)):
@@ -48,36 +77,84 @@ def nights(argv: Sequence[str] | None) -> tuple[list[Night], bool]:
         raise UsageError(f"--to {last} is earlier than --from {first}. Exchange them.")
     config = NightConfig.read(args.config)
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
-    wanted = [Night(config, args.logs, args.output, newest, args.launcher) for newest in dates]
-    for night in wanted:
-        night.check()
-    return wanted, args.plan
+    logs, output = storage.absolute(args.logs), storage.absolute(args.output)
+    return Request(
+        tuple(Night(config, logs, output, newest, args.launcher) for newest in dates), tuple(args.only), args.plan
+    )
 
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the nights in order; print where their models and reports are, and how good they are."""
+    request, run = parse(argv), Run()
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
-    wanted, only_plan = nights(argv)
-    if only_plan:
-        for night in wanted:
-            for directory, published in night.plan().items():
-                console.print(f"{night.date}  {'published' if published else 'to do    '}  {directory}")
+    for night in request.nights:
+        with _told(night, run):
+            night.check()
+    if request.plan:
+        _print_plan(console, request, run)
         return 0
-    results: dict[Night, tuple[Evaluation, Decision]] = {}
-    with spark_session("run_nightly") as spark:
-        for number, night in enumerate(wanted, 1):
-            console.rule(f"night {night.date} ({number} of {len(wanted)})")
+    first = request.nights[0]
+    lock, stale_seconds = storage.join(first.output, LOCK), first.config.nightly.lease_minutes * 60
+    worked = False
+    with leaving_in_order(), ExitStack() as stack:
+        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
+        stack.enter_context(structured_log(first.output, run))
+        spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
+        for number, night in enumerate(request.nights, 1):
+            if is_published(night.record):
+                log.info("night %s is over already", night.date)
+                continue
+            console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
-            results[night] = night.run(spark)
+            with _told(night, run):
+                worked |= carry_out(steps_of(night, run), request.only, spark, run, held.check)
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s")
-    console.print(table({night: evaluation for night, (evaluation, _) in results.items()}))
-    for night, (_, decision) in results.items():
-        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {decision.verdict}")
+    rejected = _report(console, request.nights)
+    if not worked:
+        console.print("nothing to do: everything is published already")
+    return EXIT_REJECTED if rejected else 0 if worked else EXIT_NOTHING_TO_DO
+
+
+@contextmanager
+def _told(night: Night, run: Run) -> Iterator[None]:
+    """Whatever ends the block's night is told to the hook; an error for people names the night."""
+    run.begin(night.date.isoformat())
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, NightjarError):
+            error.args = (f"night {night.date}: {error}",)
+        log.error("night %s failed: %s", night.date, error)
+        notify(night, run, "failed", str(error))
+        raise
+
+
+def _print_plan(console: Console, request: Request, run: Run) -> None:
+    known = records(request.nights[0].output)
+    for night in request.nights:
+        over, made_from = is_published(night.record), night.made_from
+        for step in steps_of(night, run):
+            if step.name in request.only:
+                reason = "over" if over else why(step, night.date.isoformat(), made_from, known)
+                state = "done " if over or step.is_done() else "to do"
+                console.print(f"{night.date}  {step.name:9}  {state}  {reason}")
+                for directory in step.directories:
+                    console.print(f"{'':30}{'published' if is_published(directory) else 'missing  '}  {directory}")
+
+
+def _report(console: Console, nights: Sequence[Night]) -> bool:
+    """Print what the nights that are over found; true if the gate rejected one."""
+    over = {night: read_manifest(night.record, NightManifest) for night in nights if is_published(night.record)}
+    evaluations = {night: read_evaluation(night.evaluation) for night in over if is_published(night.evaluation)}
+    if evaluations:
+        console.print(table(evaluations))
+    for night, record in over.items():
+        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {record.verdict}")
         console.print(f"{night.date}  report  {night.report}")
-    console.print(f"champion: {wanted[-1].promotion.champion}")
-    return 0 if all(decision.verdict == "published" for _, decision in results.values()) else EXIT_REJECTED
+    console.print(f"champion: {nights[-1].promotion.champion}")
+    return any(record.verdict == "rejected" for record in over.values())
 
 
 def table(evaluations: Mapping[Night, Evaluation]) -> Table:

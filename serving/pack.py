@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from features import storage
+from features import layout, storage
 from features.encoder import Column, Encoder
 from features.errors import DataError
 from features.layout import dataset_columns
@@ -119,16 +119,25 @@ def _disagreements(
             yield f"the {what} was made with the state {manifest.state[:12]}; this one is {state_digest[:12]}"
         if manifest.spec_fingerprint != state.spec_fingerprint:
             yield f"the {what} has the spec {manifest.spec_fingerprint}, not {state.spec_fingerprint}"
-        expected = dataset_columns(state.spec, state.vocabulary_sizes)
-        differing = sorted({column.name for column in set(manifest.columns) ^ set(expected)})
-        if differing:
-            yield f"the {what}'s columns {differing} are not what the state gives"
+    expected = set(dataset_columns(state.spec, state.vocabulary_sizes))
+    encoded = set(map(_encoding, expected))
+    # A model uses some of the columns, and each of them in the tables that it has.
+    unknown = {column.name for column in candidate.columns if _encoding(column) not in encoded}
+    differing = {column.name for column in set(holdout.columns) ^ expected}
+    for what, names in (("candidate", unknown), ("hold-out", differing)):
+        if names:
+            yield f"the {what}'s columns {sorted(names)} are not what the state gives"
     listed = {entry.path for entry in holdout.files}
     absent = [path for path in (GOLDEN_RAW, GOLDEN_ENCODED) if path not in listed]
     if absent:
         yield f"the hold-out lacks {absent}; give a data set of later days than the state has seen"
     if CANDIDATE_SCORES not in {entry.path for entry in candidate.files}:
         yield f"the candidate lacks {CANDIDATE_SCORES}, the scores of the hold-out's golden rows"
+
+
+def _encoding(column: layout.Column) -> layout.Column:
+    """What is in the column, whichever tables a model looks its ids up in."""
+    return column.model_copy(update={"wide": False, "embedding": 0})
 
 
 def _only(manifest: Manifest, folder: str) -> Manifest:

@@ -19,7 +19,15 @@ from pydantic import Field, ValidationError
 
 from features import storage
 from features.errors import DataError, UsageError
-from features.manifest import MANIFEST, ArtifactManifest, is_published, manifest_digest, read_manifest, verify
+from features.manifest import (
+    MANIFEST,
+    ArtifactManifest,
+    is_published,
+    manifest_digest,
+    read_manifest,
+    unpublish,
+    verify,
+)
 from features.spec import Strict, explain
 
 POINTER = "champion.json"
@@ -116,8 +124,7 @@ def prune(root: str, keep_last: int) -> list[str]:
     if doomed:
         _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
-            storage.remove(storage.join(root, version, MANIFEST))
-            storage.remove(storage.join(root, version))
+            unpublish(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
     return doomed
 

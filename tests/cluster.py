@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from training.collective import Received
+from training.collective import AtOnce, Pending, Received
 
 T = TypeVar("T")
 
@@ -21,24 +21,26 @@ class _Meeting:
         self.desk: list[list[list[Tensor]]] = [[] for _ in range(size)]
 
 
-class ThreadCollective:
+class ThreadCollective(AtOnce):
     """training.collective.Collective among threads."""
 
     def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
 
-    def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
         """See Collective."""
         parts = [list(tensor.split(list(rows))) for tensor, rows in zip(tensors, splits, strict=True)]
         theirs = self._swap(parts)
         mine = [[parts[t][self.rank] for parts in theirs] for t in range(len(tensors))]
         assert all(len({part.dtype for part in parts}) == 1 for parts in mine), "Horovod refuses mixed types"
-        return [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
+        received = [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
+        return Pending(lambda: received)
 
-    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""
         total = torch.stack([parts[0][0] for parts in self._swap([[tensor.clone()]])]).sum(dim=0)
-        return tensor.copy_(total)
+        tensor.copy_(total)
+        return Pending(lambda: tensor)
 
     def barrier(self) -> None:
         """See Collective."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,3 +23,18 @@ def spark() -> Iterator[SparkSession]:
 
     with spark_session("tests", shuffle_partitions=2) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A bucket on an S3-compatible server in this process."""
+    from tests.object_store import s3_bucket
+
+    with s3_bucket() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """An empty place in that bucket."""
+    return f"{s3}/{uuid.uuid4().hex}"

@@ -12,6 +12,7 @@ from features import storage
 from features.layout import Column, dataset_columns
 from features.manifest import DatasetManifest, begin, commit, describe_files
 from features.spec import CategoricalField, Cross, DenseFeature, FeatureSpec
+from training.batch import Entries
 
 SPEC = FeatureSpec(
     name="tiny",
@@ -100,3 +101,17 @@ def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.
     label = rng.random(rows) < 0.1 + 0.6 * (leading % 3 == 0)
     arrays["label"] = pa.array(label.astype(np.float32))
     return pa.table({column.name: arrays[column.name] for column in columns if column.name in arrays})
+
+
+def matrix_of(entries: Entries, rows: int) -> np.ndarray:
+    """What entries mean: float64[B, cells, rows], the coefficient of each row of the table in each cell."""
+    matrix = np.zeros((entries.rows, entries.cells, rows))
+    for b in range(entries.rows):
+        for k, x in enumerate(entries.x_BK[b]):
+            matrix[b, 0, entries.ids_U[k]] += x
+        for f, cell in enumerate(entries.cells_F):
+            matrix[b, cell, entries.ids_U[entries.index_FB[f, b]]] += 1.0
+        for column in entries.lists:
+            for place in column.index_M[column.offsets[b] : column.offsets[b + 1]]:
+                matrix[b, column.cell, entries.ids_U[place]] += column.coefficients_B[b]
+    return matrix

@@ -1,7 +1,10 @@
-"""From columns to what a step needs: ids in table coordinates, and where each of them counts.
+"""From columns to what a step needs: the distinct rows of every table, and where each of them counts.
 
-Shapes: B rows, N dense columns, M entries of a table. An entry is one id of one row, weighted by a
-coefficient and summed into a cell: the row itself in the wide table, (row, field) in an embedding table.
+A row of the batch has cells: one in the wide table, one for each field in an embedding table. A single-valued
+column adds one row of the table to its cell, a multi-valued one a list of rows.
+
+Shapes: B rows, F single-valued columns, N dense columns, K = 1 + N of them with the bias, U distinct ids of a
+table, M ids of a multi-valued column.
 """
 
 from __future__ import annotations
@@ -13,27 +16,52 @@ import numpy as np
 
 from features.layout import BIAS, Column, Slot, TableLayout
 from features.ragged import Ragged, offsets_of
+from features.spec import Pooling
+from training import kernels
 
 Columns = Mapping[str, "np.ndarray | Ragged"]
+ROW_KEY = "row_key"
+
+
+@dataclass(frozen=True)
+class ListEntries:
+    """A multi-valued column: cell `cell` of row b takes coefficients_B[b] times the sum of the table's rows
+    ids_U[index_M[offsets[b]:offsets[b + 1]]].
+    """
+
+    cell: int
+    index_M: np.ndarray
+    offsets: np.ndarray
+    coefficients_B: np.ndarray
 
 
 @dataclass(frozen=True)
 class Entries:
-    """Cell cells_M[i] of the batch takes coefficients_M[i] times row ids_M[i] of the table; each of the rows
-    has `fields` cells.
+    """What a batch needs of a table. ids_U: its rows, each once, int64.
+
+    Row b's cell cells_F[f] takes row ids_U[index_FB[f, b]]; the lists add theirs. Its cell 0 takes x_BK[b, k] times
+    row ids_U[k], for all k: the bias and the dense columns, which every row has.
     """
 
-    ids_M: np.ndarray
-    cells_M: np.ndarray
-    coefficients_M: np.ndarray
-    rows: int
-    fields: int
+    ids_U: np.ndarray
+    x_BK: np.ndarray
+    index_FB: np.ndarray
+    cells_F: np.ndarray
+    lists: tuple[ListEntries, ...]
+    cells: int
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.x_BK)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending; group_B: only of a
-    data set that is read with its groups.
+    """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending.
+
+    keys_B: int64, each row's own number in the data set (row_keys); step: the global batch's number in the run;
+    group_B: only of a data set that is read with its groups.
     """
 
     label_B: np.ndarray
@@ -41,12 +69,19 @@ class Batch:
     dense_BN: np.ndarray
     wide: Entries
     embeddings: Mapping[int, Entries]
+    keys_B: np.ndarray
+    step: int
     group_B: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.label_B)
+
+
+def row_keys(file: int, rows: int) -> np.ndarray:
+    """int64[rows]: a number for each row of a file that no other row of the data set has."""
+    return np.int64(file) << np.int64(32) | np.arange(rows, dtype=np.int64)
 
 
 def empty_columns(columns: Sequence[Column]) -> Columns:
@@ -83,71 +118,76 @@ def _concatenate_lists(parts: Sequence[tuple[Ragged, slice]]) -> Ragged:
     return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
 
-def make_batch(columns: Columns, layout: TableLayout) -> Batch:
-    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1."""
+def make_batch(columns: Columns, layout: TableLayout, step: int = 0) -> Batch:
+    """Lay rows out for the tables. A missing `weight` column means that every row weighs 1; a missing ROW_KEY, that
+    they are the first rows of the data set.
+    """
     label_B = _scalars(columns["label"])
     weight_B = _scalars(columns["weight"]) if "weight" in columns else np.ones(len(label_B), dtype=np.float32)
-    dense = [slot for slot in layout.wide if slot.column.role == "dense"]
-    dense_BN = np.empty((len(label_B), len(dense)), dtype=np.float32)
-    for n, slot in enumerate(dense):
-        dense_BN[:, n] = _scalars(columns[slot.column.name])
-    embeddings = {width: _fields(columns, slots, len(label_B)) for width, slots in layout.embeddings.items()}
+    dense = [slot.column.name for slot in layout.wide if slot.column.role == "dense"]
+    x_BK = np.empty((len(label_B), 1 + len(dense)), dtype=np.float32)
+    x_BK[:, 0] = 1.0
+    for k, name in enumerate(dense, start=1):
+        x_BK[:, k] = _scalars(columns[name])
+    distinct = _Distinct(columns, [layout.wide, *layout.embeddings.values()])
+    wide = distinct.wide(layout.wide, x_BK)
+    embeddings = {width: distinct.embeddings(slots) for width, slots in layout.embeddings.items()}
+    keys_B = _scalars(columns[ROW_KEY]) if ROW_KEY in columns else row_keys(0, len(label_B))
     group_B = _scalars(columns["group"]) if "group" in columns else None
-    return Batch(label_B, weight_B, dense_BN, _wide(columns, layout.wide, dense_BN), embeddings, group_B)
+    return Batch(label_B, weight_B, x_BK[:, 1:], wide, embeddings, keys_B, step, group_B)
 
 
-def _wide(columns: Columns, slots: Sequence[Slot], dense_BN: np.ndarray) -> Entries:
-    """The bias, the dense columns as coordinates that count x times, and the ids of wide fields and crosses."""
-    rows, width = dense_BN.shape
-    dense = [slot.offset for slot in slots if slot.column.role == "dense"]
-    single = [slot for slot in slots if slot.column.role != "dense" and not slot.column.multi_valued]
-    lists = [slot for slot in slots if slot.column.multi_valued]
-    ids_BC = np.empty((rows, 1 + width + len(single)), dtype=np.int64)
-    coefficients_BC = np.ones(ids_BC.shape, dtype=np.float32)
-    ids_BC[:, 0] = BIAS
-    ids_BC[:, 1 : 1 + width] = dense
-    coefficients_BC[:, 1 : 1 + width] = dense_BN
-    for c, slot in enumerate(single, start=1 + width):
-        np.add(_scalars(columns[slot.column.name]), slot.offset, out=ids_BC[:, c], dtype=np.int64)
-    parts = [(ids_BC.ravel(), np.repeat(np.arange(rows), ids_BC.shape[1]), coefficients_BC.ravel())]
-    for slot in lists:
-        values = _lists(columns[slot.column.name])
-        parts.append(
-            (
-                values.values + np.int64(slot.offset),
-                values.row_of_value,
-                np.ones(len(values.values), np.float32),
-            )
-        )
-    return _entries(parts, rows, 1)
+class _Distinct:
+    """The distinct ids of each column, found once for all tables that the column is in."""
+
+    def __init__(self, columns: Columns, tables: Sequence[Sequence[Slot]]) -> None:
+        used = {slot.column.name: slot.column for slots in tables for slot in slots if slot.column.size}
+        names = sorted(used, key=lambda name: used[name].multi_valued)  # the single-valued ones first
+        self._lists = {name: _lists(columns[name]) for name in names if used[name].multi_valued}
+        values = [self._lists[name].values if name in self._lists else _scalars(columns[name]) for name in names]
+        self._bounds = offsets_of(np.array([len(v) for v in values], dtype=np.int64))
+        ids_M = np.concatenate([np.empty(0, dtype=np.int32), *values])
+        self._unique, self._starts, self._index = kernels.deduplicate(ids_M, self._bounds)
+        self._place = {name: c for c, name in enumerate(names)}
+        self._rows = len(_scalars(columns["label"]))
+
+    def wide(self, slots: Sequence[Slot], x_BK: np.ndarray) -> Entries:
+        """All columns add to the one cell of a row."""
+        always = [BIAS, *(slot.offset for slot in slots if slot.column.role == "dense")]
+        ids = [slot for slot in slots if slot.column.role != "dense"]
+        return self._entries([(slot, 0, "sum") for slot in ids], 1, np.array(always, dtype=np.int64), x_BK)
+
+    def embeddings(self, slots: Sequence[Slot]) -> Entries:
+        """A cell for each column."""
+        nothing, x_BK = np.empty(0, dtype=np.int64), np.empty((self._rows, 0), dtype=np.float32)
+        members = [(slot, cell, slot.column.pooling) for cell, slot in enumerate(slots)]
+        return self._entries(members, len(slots), nothing, x_BK)
+
+    def _entries(
+        self, members: Sequence[tuple[Slot, int, Pooling]], cells: int, always_K: np.ndarray, x_BK: np.ndarray
+    ) -> Entries:
+        """members: each column's slot in the table, its cell, and what a list of it counts as."""
+        ids, first = [always_K], len(always_K)
+        index, cells_F, lists = [], [], []
+        for slot, cell, pooling in members:
+            c = self._place[slot.column.name]
+            ids.append(self._unique[self._starts[c] : self._starts[c + 1]] + np.int64(slot.offset))
+            index_M = self._index[self._bounds[c] : self._bounds[c + 1]] + np.int32(first - self._starts[c])
+            first += len(ids[-1])
+            if slot.column.multi_valued:
+                values = self._lists[slot.column.name]
+                lists.append(ListEntries(cell, index_M, values.offsets, _coefficients(values.lengths, pooling)))
+            else:
+                index.append(index_M)
+                cells_F.append(cell)
+        index_FB = np.concatenate([np.empty(0, dtype=np.int32), *index]).reshape(len(index), self._rows)
+        return Entries(np.concatenate(ids), x_BK, index_FB, np.array(cells_F, dtype=np.int64), tuple(lists), cells)
 
 
-def _fields(columns: Columns, slots: Sequence[Slot], rows: int) -> Entries:
-    """The ids of the fields of one width; a list counts as its sum, its mean or its sum over the root of its
-    length.
-    """
-    single = [(f, slot) for f, slot in enumerate(slots) if not slot.column.multi_valued]
-    ids_BF = np.empty((rows, len(single)), dtype=np.int64)
-    for c, (_, slot) in enumerate(single):
-        np.add(_scalars(columns[slot.column.name]), slot.offset, out=ids_BF[:, c], dtype=np.int64)
-    cells_BF = np.arange(rows)[:, None] * len(slots) + np.array([f for f, _ in single], dtype=np.int64)
-    parts = [(ids_BF.ravel(), cells_BF.ravel(), np.ones(ids_BF.size, np.float32))]
-    for f, slot in enumerate(slots):
-        if slot.column.multi_valued:
-            values = _lists(columns[slot.column.name])
-            power = {"sum": 0.0, "mean": -1.0, "sqrtn": -0.5}[slot.column.pooling]
-            coefficients = np.repeat(
-                np.maximum(values.lengths, 1).astype(np.float32) ** np.float32(power), values.lengths
-            )
-            parts.append((values.values + np.int64(slot.offset), values.row_of_value * len(slots) + f, coefficients))
-    return _entries(parts, rows, len(slots))
-
-
-def _entries(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int, fields: int) -> Entries:
-    ids, of_cells, coefficients = (
-        np.concatenate(arrays) if len(parts) > 1 else arrays[0] for arrays in zip(*parts, strict=True)
-    )
-    return Entries(ids, of_cells, coefficients, rows, fields)
+def _coefficients(lengths: np.ndarray, pooling: Pooling) -> np.ndarray:
+    """float32[B]: lists of these lengths count as their sum, their mean or their sum over the root of the length."""
+    power = {"sum": 0.0, "mean": -1.0, "sqrtn": -0.5}[pooling]
+    return np.maximum(lengths, 1).astype(np.float32) ** np.float32(power)
 
 
 def _scalars(column: np.ndarray | Ragged) -> np.ndarray:

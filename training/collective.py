@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Received = tuple[Tensor, list[int]]
 """The rows that came, ordered by sender, and how many came from each worker."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Pending(Generic[T_co]):
+    """An operation that has begun; `wait` once for its result."""
+
+    wait: Callable[[], T_co]
 
 
 class LostPeer(Exception):
@@ -23,35 +32,55 @@ class Collective(Protocol):
     rank: int
     size: int
 
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
+        """Of each tensor, send the next splits[r] rows to each worker r. All tensors travel at once; they must not
+        change until they have arrived.
+        """
+
     def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
-        """Of each tensor, send the next splits[r] rows to each worker r. All tensors travel at once."""
+        """begin_all_to_all, and wait."""
+
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
+        """Begin to replace `tensor` by its sum over the workers."""
 
     def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
-        """Replace `tensor` by its sum over the workers."""
+        """begin_all_reduce_sum_, and wait."""
 
     def barrier(self) -> None:
         """Wait until every worker is here."""
 
 
-class Solo:
+class AtOnce:
+    """Operations that begin and wait in one call, for a Collective that can begin them."""
+
+    def all_to_all(self: Collective, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+        """See Collective."""
+        return self.begin_all_to_all(tensors, splits).wait()
+
+    def all_reduce_sum_(self: Collective, tensor: Tensor) -> Tensor:
+        """See Collective."""
+        return self.begin_all_reduce_sum_(tensor).wait()
+
+
+class Solo(AtOnce):
     """One worker: nothing to say to anyone."""
 
     rank = 0
     size = 1
 
-    def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
         """See Collective."""
-        return [(tensor, list(rows)) for tensor, rows in zip(tensors, splits, strict=True)]
+        return Pending(lambda: [(tensor, list(rows)) for tensor, rows in zip(tensors, splits, strict=True)])
 
-    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""
-        return tensor
+        return Pending(lambda: tensor)
 
     def barrier(self) -> None:
         """See Collective."""
 
 
-class HorovodCollective:
+class HorovodCollective(AtOnce):
     """Collective over Horovod, in a process that Horovod's launcher started. Use `horovod_collective()`."""
 
     def __init__(self) -> None:
@@ -62,20 +91,20 @@ class HorovodCollective:
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
 
-    def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
         """See Collective."""
         with self._lost_peer():
             handles = [
                 self._hvd.alltoall_async(tensor, splits=torch.tensor(rows, dtype=torch.int32))
                 for tensor, rows in zip(tensors, splits, strict=True)
             ]
-            received = [self._hvd.synchronize(handle) for handle in handles]
-        return [(tensor, counts.tolist()) for tensor, counts in received]
+        return Pending(lambda: [(tensor, counts.tolist()) for tensor, counts in map(self._finish, handles)])
 
-    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""
         with self._lost_peer():
-            return self._hvd.allreduce_(tensor, op=self._hvd.Sum)
+            handle = self._hvd.allreduce_async_(tensor, op=self._hvd.Sum)
+        return Pending(lambda: self._finish(handle))
 
     def barrier(self) -> None:
         """See Collective."""
@@ -85,6 +114,10 @@ class HorovodCollective:
     def close(self) -> None:
         """Leave the run; whatever the others wait for then ends in LostPeer."""
         self._hvd.shutdown()
+
+    def _finish(self, handle: int) -> Any:
+        with self._lost_peer():
+            return self._hvd.synchronize(handle)
 
     @contextmanager
     def _lost_peer(self) -> Iterator[None]:

@@ -2,43 +2,133 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
 from features.spec import Strict
 
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
+Section = TypeVar("Section", bound=Strict)
 
-class WideConfig(Strict):
-    """FTRL-Proximal (McMahan et al. 2013). The gradient of a round is the SUM over the global batch."""
-
-    alpha: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
-    beta: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-    lambda1: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    lambda2: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+# Rules of the wide table, of the embedding tables and of the head.
+DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
+MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
+LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
 
 
-class EmbeddingConfig(Strict):
-    """AdaGrad for the embedding tables. The gradient is the MEAN over the global batch.
+def _with_rule(section: Section, key: str, default: str) -> Section:
+    """With the rule and the rule's learning rate, where they are left open."""
+    rule, rate = (getattr(section, name) for name in (key, "learning_rate"))
+    rule = rule or default
+    return section.model_copy(update={key: rule, "learning_rate": rate or LEARNING_RATES.get(rule)})
 
-    A mean over thousands of rows makes a row's squared gradients tiny: an initial accumulator far above them
-    (TensorFlow's 0.1, say) would all but stop the embeddings from learning.
 
-    init_scale: standard deviation of the initial values times the square root of the table's width.
+class TableConfig(Strict):
+    """What wide and embedding tables have in common. A rule takes the settings that are its own; None is the model's.
+
+    placement: a table is sharded over the workers by row, or every worker holds the whole of it.
+    learning_rate: of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch; None
+    is 0.05 for the first two and 0.001 for the others.
+    initial_accumulator: of adagrad and row_adagrad. A mean over thousands of rows makes a row's squared gradients
+    tiny: a value far above them all but stops the table from learning.
+    beta1, beta2, epsilon: of lazy_adam and adam. l2: of adam; the loss is increased by l2 / 2 times the sum of the
+    squares of the whole table. dense_rows_limit: adam moves every row in every step, and refuses a larger table.
     """
 
-    learning_rate: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
-    initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
-    init_scale: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
+    placement: Literal["sharded", "replicated"] = "sharded"
+    learning_rate: Positive | None = None
+    initial_accumulator: NotNegative = 0.1
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    l2: NotNegative = 0.0
+    dense_rows_limit: int = Field(default=1_000_000, ge=1)
+
+
+class WideConfig(TableConfig):
+    """The wide part's table: one weight a row, zero at first.
+
+    alpha, beta, lambda1, lambda2: of ftrl (McMahan et al. 2013), whose gradient is the SUM over the global batch.
+    precision: of ftrl's weights; q2.13 is 16-bit fixed point (training.tables.fixed_point).
+    """
+
+    rule: Literal["ftrl", "adagrad", "lazy_adam", "adam"] | None = None
+    precision: Literal["float32", "q2.13"] = "float32"
+    alpha: Positive = 0.05
+    beta: NotNegative = 1.0
+    lambda1: NotNegative = 0.0
+    lambda2: NotNegative = 0.0
+
+    def resolved(self, rule: str = DEFAULT_RULES[0]) -> WideConfig:
+        """With `rule` where none is given, and the rule's learning rate."""
+        return _with_rule(self, "rule", rule)
+
+
+class EmbeddingConfig(TableConfig):
+    """The embedding tables, one for each width.
+
+    init_scale: standard deviation of the initial values times the square root of the table's width.
+    nonnegative: initial values are not negative, and every step ends in a projection onto the values that are not
+    (non-negative factorisation).
+    """
+
+    rule: Literal["adagrad", "row_adagrad", "lazy_adam", "adam"] | None = None
+    init_scale: NotNegative = 0.1
+    nonnegative: bool = False
+
+    def resolved(self, rule: str = DEFAULT_RULES[1]) -> EmbeddingConfig:
+        """With `rule` where none is given, and the rule's learning rate."""
+        return _with_rule(self, "rule", rule)
 
 
 class DeepConfig(Strict):
-    """The hidden layers above the embeddings, and AdaGrad for their weights (MEAN over the global batch)."""
+    """The hidden layers above the embeddings, and the rule of all weights of the head (MEAN over the global batch).
+
+    dropout: probability that a hidden unit is 0 in training, one for all layers or one for each. optimizer,
+    learning_rate: the model's and the optimizer's own where they are None; see TrainingConfig.resolved.
+    initial_accumulator: AdaGrad's. weight_decay: L2, as weight_decay times the weight in its gradient; biases
+    and batch norm are free of it.
+    """
 
     layers: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256), min_length=1)
-    activation: Literal["relu", "tanh"] = "relu"
-    learning_rate: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
-    initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
+    activation: Activation = "relu"
+    batch_norm: bool = False
+    dropout: Fraction | tuple[Fraction, ...] = 0.0
+    optimizer: Literal["adagrad", "adam", "sgd"] | None = None
+    learning_rate: Positive | None = None
+    initial_accumulator: NotNegative = 0.1
+    weight_decay: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _check(self) -> DeepConfig:
+        if isinstance(self.dropout, tuple) and len(self.dropout) != len(self.layers):
+            raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
+        return self
+
+    def resolved(self, optimizer: str = DEFAULT_RULES[2]) -> DeepConfig:
+        """With `optimizer` where none is given, and its learning rate."""
+        return _with_rule(self, "optimizer", optimizer)
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """One for each hidden layer."""
+        return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * len(self.layers)
+
+
+class MatrixFactorizationConfig(Strict):
+    """fields: the two that `mf` and `nmf` factorise, such as user and item."""
+
+    fields: tuple[str, str]
+
+    @model_validator(mode="after")
+    def _check(self) -> MatrixFactorizationConfig:
+        if len(set(self.fields)) < 2:
+            raise ValueError(f"the two fields must differ; got {list(self.fields)}")
+        return self
 
 
 class EarlyStopping(Strict):
@@ -96,6 +186,8 @@ class TrainingConfig(Strict):
     batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
     workers. threads_per_worker: torch threads; None shares the machine's cores among its workers.
+    precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in float32, and pays
+    where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
     stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit
     under the local launcher.
     """
@@ -109,15 +201,32 @@ class TrainingConfig(Strict):
     threads_per_worker: int | None = Field(default=None, ge=1)
     stall_seconds: int = Field(default=300, ge=1)
     timeout_seconds: int = Field(default=24 * 3600, ge=1)
+    precision: Literal["float32", "bf16"] = "float32"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
+    mf: MatrixFactorizationConfig | None = None
     validation: ValidationConfig | None = None
     tensorboard: bool = False
     mlflow: MlflowConfig | None = None
 
     @property
+    def resolved(self) -> TrainingConfig:
+        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
+        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
+        nmf has no negative embeddings.
+        """
+        wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
+        nonnegative = self.embeddings.nonnegative or self.model == "nmf"
+        sections = {
+            "wide": self.wide.resolved(wide),
+            "embeddings": self.embeddings.resolved(embeddings).model_copy(update={"nonnegative": nonnegative}),
+            "deep": self.deep.resolved(deep),
+        }
+        return self.model_copy(update=sections)
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """All that the model depends on, as JSON values: everything but time limits, observers and places."""
+        """All that the model depends on, resolved, as JSON values: everything but time limits, observers, places."""
         elsewhere = {"stall_seconds": True, "timeout_seconds": True, "tensorboard": True, "mlflow": True}
-        return self.model_dump(mode="json", exclude={**elsewhere, "validation": {"dataset"}})
+        return self.resolved.model_dump(mode="json", exclude={**elsewhere, "validation": {"dataset"}})

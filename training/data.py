@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from features import storage
 from features.errors import DataError
-from training.batch import Batch, Columns, concatenate, empty_columns, make_batch, take
+from training.batch import ROW_KEY, Batch, Columns, concatenate, empty_columns, make_batch, row_keys, take
 from training.dataset import REBUILD, Dataset, to_columns
 from training.plan import EpochPlan, Segment
 from training.prefetch import Prefetched
@@ -43,12 +43,14 @@ def _batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: i
     order = epoch.reading_order(rank, world, start)
     loaded: dict[int, Columns] = {}
     with closing(read_files(dataset, order)) as files:
-        for segments in epoch.batches(rank, world, start):
+        first = epoch.number * epoch.plan.steps
+        for step, segments in enumerate(epoch.batches(rank, world, start), start=first + start):
             for segment in segments:
                 if segment.file not in loaded:
-                    loaded[segment.file] = take(next(files), epoch.permutation(segment.file))
+                    keys = row_keys(segment.file, dataset.rows[segment.file])
+                    loaded[segment.file] = take({**next(files), ROW_KEY: keys}, epoch.permutation(segment.file))
             parts = [(loaded[segment.file], slice(segment.start, segment.stop)) for segment in segments]
-            yield make_batch(concatenate(parts) if parts else nothing, layout)
+            yield make_batch(concatenate(parts) if parts else nothing, layout, step)
             _forget_finished(loaded, segments, dataset.rows)
 
 

@@ -1,9 +1,8 @@
 """Look-up and update of sharded tables: the ids go to the rows' owners, the rows come back, and the gradients
 go the way of the ids. All tables of a model travel together, so that a step waits three times, not three
-times for each table.
+times for each table; the ids of the next batch travel while this one is computed.
 
-Shapes: M entries of the batch, U distinct ids of this worker, S rows that workers asked of this owner, D
-width.
+Shapes: U distinct ids of this worker, S rows that workers asked of this owner, D width.
 """
 
 from __future__ import annotations
@@ -13,84 +12,102 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from training import kernels
-from training.collective import Collective
+from training.batch import Entries
+from training.collective import Collective, Pending, Received
 from training.tables import Table
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows that a batch needs of a table.
+class Request:
+    """The distinct rows of each table that a batch needs, on their way to the rows' owners.
 
-    rows_UD: a leaf tensor that collects their gradient; index_M: the place of each entry's row in it. The
-    rest is the way back: sent: rows asked of each worker; places_S: where this owner keeps the rows it was
-    asked for.
+    order: of each table, its rows grouped by owner, int64[U]; None where this worker owns all. sent: how many of each
+    owner.
+    """
+
+    entries: Sequence[Entries]
+    order: Sequence[np.ndarray | None]
+    sent: Sequence[list[int]]
+    asked: Pending[list[Received]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a batch needs of a table: rows_UD[u] is row entries.ids_U[u].
+
+    The rest is the way back: places_S: where this owner keeps the rows it was asked for; see Request.
     """
 
     table: Table
-    rows_UD: Tensor
-    index_M: np.ndarray
+    entries: Entries
+    rows_UD: np.ndarray
+    order: np.ndarray | None
     sent: list[int]
     places_S: np.ndarray
 
 
-@dataclass(frozen=True)
-class _Request:
-    """Distinct rows of a table, grouped by owner. places_U: their places at the owner; sent: how many of
-    each.
-    """
+def request(entries: Sequence[Entries], collective: Collective) -> Request:
+    """Begin to ask the owners for the rows that a batch needs of each table."""
+    order: list[np.ndarray | None] = [None] * len(entries)
+    places, sent = [e.ids_U for e in entries], [[len(e.ids_U)] for e in entries]
+    if collective.size > 1:
+        for t, e in enumerate(entries):
+            order_U, counts = kernels.group_by_owner(e.ids_U, collective.size)
+            order[t], places[t], sent[t] = order_U, e.ids_U[order_U] // collective.size, counts.tolist()
+    asked = collective.begin_all_to_all([torch.from_numpy(places_U) for places_U in places], sent)
+    return Request(entries, order, sent, asked)
 
-    places_U: np.ndarray
-    index_M: np.ndarray
-    sent: list[int]
 
-
-def look_up(tables: Sequence[Table], ids: Sequence[np.ndarray], collective: Collective) -> list[Rows]:
-    """The rows of each table for the ids (int64[M]) of this worker's share of a batch, each distinct one
-    once.
-    """
-    requests = [_request(ids_M, collective.size) for ids_M in ids]
-    asked = collective.all_to_all([torch.from_numpy(r.places_U) for r in requests], [r.sent for r in requests])
+def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
+    """The rows of each table that were requested, as the last update left them."""
+    asked = requested.asked.wait()
     places = [places_S.numpy() for places_S, _ in asked]
     weights = [torch.from_numpy(table.weights(places_S)) for table, places_S in zip(tables, places, strict=True)]
-    answers = collective.all_to_all(weights, [received for _, received in asked])
+    answers = collective.begin_all_to_all(weights, [received for _, received in asked]).wait()
     return [
-        Rows(table, rows_UD.requires_grad_(), request.index_M, request.sent, places_S)
-        for table, (rows_UD, _), request, places_S in zip(tables, answers, requests, places, strict=True)
+        Rows(table, entries, _ungroup(grouped_UD.numpy(), order), order, sent, places_S)
+        for table, entries, order, sent, (grouped_UD, _), places_S in zip(
+            tables, requested.entries, requested.order, requested.sent, answers, places, strict=True
+        )
     ]
 
 
-def update(lookups: Sequence[Rows], batch_weight: float, collective: Collective) -> None:
-    """Send the gradients of the batch's summed loss to the owners, which apply their table's rule once a row.
+def send_gradients(
+    lookups: Sequence[Rows], gradients: Sequence[np.ndarray], collective: Collective
+) -> Pending[list[Received]]:
+    """Begin to send the owners the gradients of the batch's summed loss by the rows, float32[U, D] each."""
+    grouped = [g if rows.order is None else g[rows.order] for rows, g in zip(lookups, gradients, strict=True)]
+    return collective.begin_all_to_all([torch.from_numpy(g) for g in grouped], [rows.sent for rows in lookups])
 
-    batch_weight: sum of the row weights of the global batch, by which a table of mean gradients divides.
+
+def update(lookups: Sequence[Rows], received: Sequence[Received], batch_weight: float) -> None:
+    """Apply each table's rule once a row.
+
+    received: the gradients that were sent to this owner. batch_weight: sum of the row weights of the global batch, by
+    which a table of mean gradients divides.
     """
-    gradients = [torch.zeros_like(r.rows_UD) if r.rows_UD.grad is None else r.rows_UD.grad for r in lookups]
-    received = collective.all_to_all(gradients, [rows.sent for rows in lookups])
-    for rows, (gradient_SD, _) in zip(lookups, received, strict=True):
+    for rows, (gradient_SD, counts) in zip(lookups, received, strict=True):
         places, total = rows.places_S, gradient_SD.numpy()
-        if collective.size > 1:
+        if len(counts) > 1:
             places, total = _sum_duplicates(places, total)
-        rows.table.update(places, total / np.float32(batch_weight) if rows.table.mean else total)
+        if rows.table.mean:
+            np.divide(total, np.float32(batch_weight), out=total)
+        rows.table.update(places, total)
 
 
-def _request(ids_M: np.ndarray, world: int) -> _Request:
-    ids_U, index_M = kernels.deduplicate(ids_M)
-    if world == 1:
-        return _Request(ids_U, index_M, [len(ids_U)])
-    owner_U = ids_U % world
-    order_U = np.argsort(owner_U, kind="stable")
-    rank_U = np.empty_like(order_U)
-    rank_U[order_U] = np.arange(len(order_U))
-    return _Request(ids_U[order_U] // world, rank_U[index_M], np.bincount(owner_U, minlength=world).tolist())
+def _ungroup(grouped_UD: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    if order is None:
+        return grouped_UD
+    rows_UD = np.empty_like(grouped_UD)
+    rows_UD[order] = grouped_UD
+    return rows_UD
 
 
 def _sum_duplicates(places_S: np.ndarray, gradient_SD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct places, and the sum of the gradients that the workers sent for each, in the order of their
     ranks.
     """
-    places, index_S = kernels.deduplicate(places_S)
-    ones = np.ones(len(index_S), dtype=np.float32)
-    return places, kernels.scatter(gradient_SD, np.arange(len(index_S)), index_S, ones, len(places))
+    places, _, index_S = kernels.deduplicate(places_S, np.array([0, len(places_S)]))
+    return places, kernels.sum_rows(gradient_SD, index_S, len(places))

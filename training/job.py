@@ -19,8 +19,9 @@ from features.spec import digest
 from training import trackers
 from training.config import TrainingConfig
 from training.dataset import Dataset, hold_back
-from training.models import build_head
+from training.models import architecture, build_head, model_columns
 from training.plan import Plan
+from training.tables import check_tables
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ class TrainingJob:
     def open(self) -> Dataset:
         """The rows to train on. Raises a NightjarError if this job cannot be carried out."""
         manifest = read_manifest(self.dataset, DatasetManifest)
-        dataset = Dataset.of(self.dataset, manifest)
+        dataset = Dataset.of(self.dataset, self.used(manifest))
         share = self.config.validation and self.config.validation.share
         if share:
             dataset = replace(dataset, files=hold_back(dataset.files, share)[0])
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
+        config, model = self.config.resolved, architecture(self.config.model)
+        wide = config.wide if model.wide else None
+        check_tables(dataset.layout, wide, config.embeddings if model.embeddings else None)
         trackers.check(self.config)
         if self.holdout:
             later = self._encoded_alike(self.holdout, manifest)
@@ -54,6 +58,10 @@ class TrainingJob:
         self.open_validation()
         return dataset
 
+    def used(self, manifest: DatasetManifest) -> DatasetManifest:
+        """With the columns that the model uses. Raises UsageError if they are not enough."""
+        return manifest.model_copy(update={"columns": model_columns(self.config, manifest.columns)})
+
     def open_validation(self) -> Dataset | None:
         """The rows to validate on, with their groups; None without validation. Raises a NightjarError."""
         config = self.config.validation
@@ -61,7 +69,7 @@ class TrainingJob:
             return None
         manifest = read_manifest(self.dataset, DatasetManifest)
         if config.share:
-            whole = Dataset.of(self.dataset, manifest, grouped=True)
+            whole = Dataset.of(self.dataset, self.used(manifest), grouped=True)
             held_out = replace(whole, files=hold_back(whole.files, config.share)[1])
         else:
             directory = config.dataset or self.holdout
@@ -69,7 +77,7 @@ class TrainingJob:
                 raise UsageError(
                     "training.validation has no rows to evaluate on. Give it a share or a dataset, or --holdout."
                 )
-            held_out = Dataset.of(directory, self._encoded_alike(directory, manifest), grouped=True)
+            held_out = Dataset.of(directory, self.used(self._encoded_alike(directory, manifest)), grouped=True)
         if config.metric == "gauc" and not held_out.grouped:
             raise UsageError("training.validation.metric is gauc, but the data set has no groups. Set features.group.")
         return held_out

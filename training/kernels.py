@@ -1,8 +1,8 @@
-"""The inner loops over ids and rows, compiled by numba. All are sequential, so that their results are
-deterministic.
+"""The inner loops over ids and rows, compiled by numba. They release Python's lock, and their results do not
+depend on timing or on the number of threads.
 
-Shapes: U unique ids, D width of a row, M entries (an id somewhere in a batch), C cells that entries are
-summed into.
+Shapes: U distinct ids, D width of a row, B rows of a batch, F single-valued columns, K dense coordinates, M ids of
+all columns, one column after the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def splitmix64(value):  # type: ignore[no-untyped-def]
     """The output function of Steele et al. 2014 (SplitMix): a bijection of 64 bits that scatters neighbours."""
     value = np.uint64(value) + _GOLDEN
@@ -24,7 +24,7 @@ def splitmix64(value):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_uniform(values_RD, seed, first, stride, limit):  # type: ignore[no-untyped-def]
     """Fill row i with values in [-limit, limit) that depend on nothing but (seed, first + i * stride,
     column).
@@ -37,40 +37,140 @@ def fill_uniform(values_RD, seed, first, stride, limit):  # type: ignore[no-unty
             values_RD[i, d] = (np.float64(bits) * 2.0**-52 - 1.0) * limit
 
 
-@njit(cache=True)
-def deduplicate(ids_M):  # type: ignore[no-untyped-def]
-    """(unique ids in order of first use int64[U], place of each id among them int64[M]); open addressing, no
-    sort.
+@njit(cache=True, nogil=True)
+def uniform(seed, ids_U, step):  # type: ignore[no-untyped-def]
+    """float64[U] in [0, 1) that depend on nothing but (seed, id, step)."""
+    values = np.empty(len(ids_U), dtype=np.float64)
+    for i in range(len(ids_U)):
+        row = splitmix64(np.uint64(seed) ^ splitmix64(np.uint64(ids_U[i])))
+        values[i] = np.float64(splitmix64(row + np.uint64(step)) >> np.uint64(11)) * 2.0**-53
+    return values
+
+
+@njit(cache=True, nogil=True)
+def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
+    """The distinct ids of each column, in order of first use; column c is ids_M[bounds[c]:bounds[c + 1]].
+
+    Returns (unique ids [U], where each column's begin among them int64[columns + 1], place of each id among them
+    int32[M]). By open addressing in one small hash table: a slot that names an id of an earlier column is free.
     """
+    columns = len(bounds) - 1
+    longest = 0
+    for c in range(columns):
+        longest = max(longest, bounds[c + 1] - bounds[c])
     bits = 4
-    while (1 << bits) < 2 * len(ids_M):
+    while (1 << bits) < 2 * longest:
         bits += 1
-    mask = np.uint64((1 << bits) - 1)
-    slots = np.full(1 << bits, -1, dtype=np.int64)
-    unique = np.empty(len(ids_M), dtype=np.int64)
-    index = np.empty(len(ids_M), dtype=np.int64)
+    shift, mask = np.uint64(64 - bits), (1 << bits) - 1
+    slots = np.full(1 << bits, -1, dtype=np.int32)
+    unique = np.empty(len(ids_M), dtype=ids_M.dtype)
+    starts = np.zeros(columns + 1, dtype=np.int64)
+    index = np.empty(len(ids_M), dtype=np.int32)
     count = 0
-    for i in range(len(ids_M)):
-        slot = splitmix64(ids_M[i]) & mask
-        while slots[slot] >= 0 and unique[slots[slot]] != ids_M[i]:
-            slot = (slot + np.uint64(1)) & mask
-        if slots[slot] < 0:
-            slots[slot] = count
-            unique[count] = ids_M[i]
-            count += 1
-        index[i] = slots[slot]
-    return unique[:count].copy(), index
+    for c in range(columns):
+        first = count
+        for i in range(bounds[c], bounds[c + 1]):
+            value = ids_M[i]
+            slot = np.int64((np.uint64(value) * _GOLDEN) >> shift)
+            while slots[slot] >= first and unique[slots[slot]] != value:
+                slot = (slot + 1) & mask
+            if slots[slot] < first:
+                slots[slot] = count
+                unique[count] = value
+                count += 1
+            index[i] = slots[slot]
+        starts[c + 1] = count
+    return unique[:count], starts, index
 
 
-@njit(cache=True)
-def scatter(rows_UD, index_M, cells_M, coefficients_M, cells):  # type: ignore[no-untyped-def]
-    """[cells, D]: cell cells_M[i] is the sum of coefficients_M[i] * rows_UD[index_M[i]]. Swap the indexes for
-    its transpose.
+@njit(cache=True, nogil=True)
+def group_by_owner(ids_U, world):  # type: ignore[no-untyped-def]
+    """Stable order of ids by owner, id modulo world: (order int64[U], ids of each owner int64[world])."""
+    counts = np.zeros(world, dtype=np.int64)
+    for i in range(len(ids_U)):
+        counts[ids_U[i] % world] += 1
+    place = np.zeros(world, dtype=np.int64)
+    place[1:] = np.cumsum(counts)[:-1]
+    order = np.empty(len(ids_U), dtype=np.int64)
+    for i in range(len(ids_U)):
+        owner = ids_U[i] % world
+        order[place[owner]] = i
+        place[owner] += 1
+    return order, counts
+
+
+@njit(cache=True, nogil=True)
+def pool_fields(rows_UD, index_FB, cells_F, out, stride, width, start, stop):  # type: ignore[no-untyped-def]
+    """For batch rows [start, stop): cell cells_F[f] is the sum of rows_UD[index_FB[f, b]] over its fields.
+
+    Batch row b is out[b * stride : b * stride + width], which is overwritten; its cells lie side by side.
     """
-    width = rows_UD.shape[1]
-    out = np.zeros((cells, width), dtype=rows_UD.dtype)
-    for i in range(len(index_M)):
-        row, cell, coefficient = index_M[i], cells_M[i], coefficients_M[i]
-        for d in range(width):
-            out[cell, d] += coefficient * rows_UD[row, d]
+    fields, size = len(index_FB), rows_UD.shape[1]
+    for b in range(start, stop):
+        first = b * stride
+        out[first : first + width] = 0.0
+        for f in range(fields):
+            row, cell = index_FB[f, b], first + cells_F[f] * size
+            for d in range(size):
+                out[cell + d] += rows_UD[row, d]
+
+
+@njit(cache=True, nogil=True)
+def sum_fields(gradient_UD, index_FB, cells_F, cells, stride, start, stop):  # type: ignore[no-untyped-def]
+    """The transpose of pool_fields, for fields [start, stop): add each cell to the rows that were pooled in it."""
+    size = gradient_UD.shape[1]
+    for f in range(start, stop):
+        for b in range(index_FB.shape[1]):
+            row, cell = index_FB[f, b], b * stride + cells_F[f] * size
+            for d in range(size):
+                gradient_UD[row, d] += cells[cell + d]
+
+
+@njit(cache=True, nogil=True)
+def pool_lists(rows_UD, index_M, offsets, coefficients_B, cell, out, stride):  # type: ignore[no-untyped-def]
+    """Add to `cell` of row b coefficients_B[b] times the sum of the rows in its list,
+    index_M[offsets[b]:offsets[b + 1]].
+    """
+    size = rows_UD.shape[1]
+    for b in range(len(coefficients_B)):
+        first = b * stride + cell * size
+        for i in range(offsets[b], offsets[b + 1]):
+            for d in range(size):
+                out[first + d] += coefficients_B[b] * rows_UD[index_M[i], d]
+
+
+@njit(cache=True, nogil=True)
+def sum_lists(gradient_UD, index_M, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
+    """The transpose of pool_lists."""
+    size = gradient_UD.shape[1]
+    for b in range(len(coefficients_B)):
+        first = b * stride + cell * size
+        for i in range(offsets[b], offsets[b + 1]):
+            for d in range(size):
+                gradient_UD[index_M[i], d] += coefficients_B[b] * cells[first + d]
+
+
+@njit(cache=True, nogil=True)
+def pool_dense(rows_U1, x_BK, out_B):  # type: ignore[no-untyped-def]
+    """Add x . w of the coordinates that every row has: the first K of rows_U1."""
+    for b in range(len(x_BK)):
+        for k in range(x_BK.shape[1]):
+            out_B[b] += x_BK[b, k] * rows_U1[k, 0]
+
+
+@njit(cache=True, nogil=True)
+def sum_dense(gradient_U1, x_BK, cells_B):  # type: ignore[no-untyped-def]
+    """The transpose of pool_dense."""
+    for b in range(len(x_BK)):
+        for k in range(x_BK.shape[1]):
+            gradient_U1[k, 0] += x_BK[b, k] * cells_B[b]
+
+
+@njit(cache=True, nogil=True)
+def sum_rows(gradient_SD, index_S, rows):  # type: ignore[no-untyped-def]
+    """[rows, D]: row index_S[i] is the sum of its gradient_SD[i], in their order."""
+    out = np.zeros((rows, gradient_SD.shape[1]), dtype=gradient_SD.dtype)
+    for i in range(len(index_S)):
+        for d in range(out.shape[1]):
+            out[index_S[i], d] += gradient_SD[i, d]
     return out

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from features.layout import TableLayout
-from training.models.heads import dense_inputs, embedding_inputs
+from training.models.layers import dense_inputs, embedding_inputs
 
 OPSET = 18
 INPUTS = ("first_order", "embeddings", "dense")

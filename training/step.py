@@ -4,26 +4,30 @@ One logistic loss; its gradient flows into both parts at once. The loss of a ste
 the global batch of weight times logistic loss: FTRL takes the gradient of that sum, AdaGrad divides it by the
 sum of the weights of the global batch.
 
-Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, D width, M entries, C cells.
+Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, U distinct rows of a table.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from features.layout import TableLayout
-from training import exchange, kernels
-from training.batch import Batch, Entries
-from training.collective import Collective
+from training import exchange, replication
+from training.batch import Batch
+from training.collective import Collective, Pending
 from training.config import TrainingConfig
 from training.models import architecture, build_head
-from training.tables import EmbeddingTable, Shard, Table, WideTable
+from training.models.global_batch import GlobalBatch
+from training.optimizers import head_optimizer
+from training.pooling import gradient_of_rows, pool
+from training.tables import Table, embedding_table, place, wide_table
 
 
 @dataclass(frozen=True)
@@ -52,55 +56,77 @@ class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
-        model = architecture(config.model)
+        config, model = config.resolved, architecture(config.model)
         self._collective = collective
         self.learning_rate_scale = 1.0
         self.head = build_head(config.model, layout, config.deep, config.seed)
-        self.wide: WideTable | None = None
+        world = (collective.rank, collective.size)
+        self.wide: Table | None = None
         if model.wide:
-            self.wide = WideTable(self._shard(layout.wide_rows), config.wide)
-        self.embeddings: dict[int, EmbeddingTable] = {}
-        if model.embeddings:
-            for width in layout.embeddings:
-                shard = self._shard(layout.embedding_rows(width))
-                self.embeddings[width] = EmbeddingTable(width, shard, config.embeddings, config.seed)
+            self.wide = wide_table(place(config.wide, layout.wide_rows, *world), config.wide, config.seed)
+        self.embeddings: dict[int, Table] = {}
+        for width in layout.embeddings:
+            shard = place(config.embeddings, layout.embedding_rows(width), *world)
+            self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
         self.parameters = list(self.head.parameters())
-        self.optimizer: torch.optim.Adagrad | None = None
-        if self.parameters:
-            self.optimizer = torch.optim.Adagrad(
-                self.parameters,
-                lr=config.deep.learning_rate,
-                initial_accumulator_value=config.deep.initial_accumulator,
-            )
+        self.optimizer = head_optimizer(self.head, config.deep)
+        self._bf16 = config.precision == "bf16"
+        # Where each table's cells begin among those that are pooled into the same array.
+        fields = [len(layout.embeddings[width]) * width for width in self.embeddings]
+        self._inputs = sum(fields)
+        self._starts = [0] * (self.wide is not None) + np.cumsum([0, *fields])[:-1].tolist()
+        self._requested: dict[int, replication.Request] = {}
+
+    def ahead(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+        """The same batches; while one is learned from, the ids of the next are on their way to the rows' owners.
+
+        Every worker runs this, and they stop at the same batch if they stop early.
+        """
+        following: Batch | None = None
+        try:
+            for batch in batches:
+                self._requested[id(batch)] = self._request(batch)
+                if following:
+                    yield following
+                following = batch
+            if following:
+                yield following
+        finally:
+            self._requested.clear()  # of a batch that is never learned from: another may get its id
 
     def step(self, batch: Batch) -> Score:
         """Score this worker's share of the global batch, then learn from the whole of it. Every worker calls
         this.
         """
         lookups = self._look_up(batch)
-        logit_B = self._logits(batch, lookups)
+        first_order_B, embeddings_BE = (pooled.requires_grad_() for pooled in self._pool(batch, lookups))
+        training = GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
+        logit_B = self._logits(batch, first_order_B, embeddings_BE, training)
         label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
         sums = torch.stack([loss.detach(), weight_B.sum(), torch.tensor(float(batch.rows))])
-        score = self._reduce(sums)
+        reduced = self._begin_reduce(sums)
+        gradients = self._row_gradients(lookups, first_order_B.grad, embeddings_BE.grad)
+        sent = replication.send_gradients(lookups, gradients, self._collective)
+        score, (lookups, received) = self._reduced(reduced.wait()), sent.wait()
         if score.weight == 0.0:  # the same on every worker: nothing to learn from
             return score
         if self.optimizer:
             self.optimizer.step()
-        exchange.update(lookups, score.weight, self._collective)
+        exchange.update(lookups, received, score.weight)
         return score
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, self._look_up(batch))
+        return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
 
     @property
     def tables(self) -> list[Table]:
-        """The tables in use: the wide one, then the embeddings."""
+        """Those in use: the wide one, then the embeddings."""
         return [*([self.wide] if self.wide else []), *self.embeddings.values()]
 
     def scale_learning_rates(self, factor: float) -> None:
@@ -113,55 +139,53 @@ class Learner:
         for group in self.optimizer.param_groups if self.optimizer else ():
             group["lr"] *= factor
 
-    def _entries(self, batch: Batch) -> list[Entries]:
-        """The entries of each table in use: the wide one, then the embeddings."""
-        return [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]
+    def _request(self, batch: Batch) -> replication.Request:
+        entries = [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]
+        return replication.request(self.tables, entries, self._collective)
 
     def _look_up(self, batch: Batch) -> list[exchange.Rows]:
-        return exchange.look_up(self.tables, [entries.ids_M for entries in self._entries(batch)], self._collective)
+        requested = self._requested.pop(id(batch), None) or self._request(batch)
+        return replication.look_up(self.tables, requested, self._collective)
 
-    def _logits(self, batch: Batch, lookups: list[exchange.Rows]) -> Tensor:
-        pooled = [pool(*pair) for pair in zip(lookups, self._entries(batch), strict=True)]
-        first_order_B = pooled.pop(0).squeeze(1) if self.wide else torch.zeros(batch.rows)
-        embeddings_BE = torch.cat(pooled, dim=1) if pooled else torch.zeros(batch.rows, 0)
-        return self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN))
+    def _pool(self, batch: Batch, lookups: list[exchange.Rows]) -> tuple[Tensor, Tensor]:
+        """The wide part's sums [B], and all pooled embeddings of a row side by side [B, E]."""
+        first_order_B1 = np.zeros((batch.rows, 1), dtype=np.float32)
+        embeddings_BE = np.empty((batch.rows, self._inputs), dtype=np.float32)
+        for rows, start in zip(lookups, self._starts, strict=True):
+            pool(rows.rows_UD, rows.entries, first_order_B1 if rows.table is self.wide else embeddings_BE, start)
+        return torch.from_numpy(first_order_B1[:, 0]), torch.from_numpy(embeddings_BE)
 
-    def _reduce(self, sums: Tensor) -> Score:
-        """Make the head's gradients means over the global batch, in one message together with the batch's
-        sums.
-        """
+    def _row_gradients(
+        self, lookups: list[exchange.Rows], first_order_B: Tensor | None, embeddings_BE: Tensor | None
+    ) -> list[np.ndarray]:
+        """[U, D] of each table, from the gradients of what `_pool` gave; None: the head made no use of it."""
+        wide_B1 = None if first_order_B is None else first_order_B.numpy()[:, None]
+        deep_BE = None if embeddings_BE is None else embeddings_BE.numpy()
+        gradients = []
+        for rows, start in zip(lookups, self._starts, strict=True):
+            cells = wide_B1 if rows.table is self.wide else deep_BE
+            if cells is None:
+                gradients.append(np.zeros_like(rows.rows_UD))
+            else:
+                gradients.append(gradient_of_rows(cells, rows.entries, rows.table.width, start))
+        return gradients
+
+    def _logits(
+        self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor, training: GlobalBatch | None
+    ) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN), training)
+        return logit_B.float()
+
+    def _begin_reduce(self, sums: Tensor) -> Pending[Tensor]:
+        """Begin to sum the head's gradients over the workers, in one message together with the batch's sums."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = torch.cat([sums, *(gradient.reshape(-1) for gradient in gradients)])
-        self._collective.all_reduce_sum_(flat)
+        return self._collective.begin_all_reduce_sum_(torch.cat([sums, *(g.reshape(-1) for g in gradients)]))
+
+    def _reduced(self, flat: Tensor) -> Score:
+        """Make the head's gradients means over the global batch."""
         loss, weight, rows = flat[:3].tolist()
         parts = (flat[3:] / (weight or 1.0)).split([p.numel() for p in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
         return Score(loss, weight, round(rows))
-
-    def _shard(self, rows: int) -> Shard:
-        return Shard(rows, self._collective.rank, self._collective.size)
-
-
-def pool(rows: exchange.Rows, entries: Entries) -> Tensor:
-    """[B, fields * D]: the weighted sum of each cell's rows, the cells of a batch row side by side."""
-    pooled_CD: Tensor = _Pool.apply(rows.rows_UD, rows.index_M, entries)
-    return pooled_CD.view(entries.rows, entries.fields * pooled_CD.shape[1])
-
-
-class _Pool(torch.autograd.Function):
-    """Sparse matrix [C, U] times rows_UD; the matrix is given by the entries of the batch."""
-
-    @staticmethod
-    def forward(ctx: Any, rows_UD: Tensor, index_M: Any, entries: Entries) -> Tensor:
-        ctx.index_M, ctx.entries, ctx.rows = index_M, entries, len(rows_UD)
-        rows = rows_UD.detach().numpy()
-        return torch.from_numpy(
-            kernels.scatter(rows, index_M, entries.cells_M, entries.coefficients_M, entries.rows * entries.fields)
-        )
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        entries, gradient_CD = ctx.entries, gradients[0].contiguous().numpy()
-        out = kernels.scatter(gradient_CD, entries.cells_M, ctx.index_M, entries.coefficients_M, ctx.rows)
-        return torch.from_numpy(out), None, None

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 
 from features.errors import DataError, UsageError
@@ -51,6 +52,8 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     dataset = job.open()
     plan = job.plan(dataset)
     learner = Learner(job.config, dataset.layout, collective)
+    for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
+        ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
     began = time.perf_counter()
     tracked = tracking(job.config, job.output, job.metrics, collective.rank)
@@ -88,7 +91,8 @@ def train_epoch(
 ) -> None:
     """One epoch, each row once, or less of it if validation stops it. Raises DataError if rows were lost on the way."""
     epoch = progress.epoch
-    with epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size) as batches, progress:
+    read = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size)
+    with read, closing(learner.ahead(read)) as batches, progress:
         for step, batch in enumerate(batches):
             score = learner.step(batch)
             if not math.isfinite(score.loss):

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from features.errors import DataError
+from tests.table_kit import all_learn
 from training.batch import Batch
-from training.collective import Collective
+from training.collective import Collective, Solo
 from training.job import TrainingJob
 from training.step import Learner, Score
 from training.trainer import train
@@ -50,6 +51,20 @@ def exchange_tensors(collective: Collective) -> list[str]:
     return wrong
 
 
+def tables_learn(collective: Collective) -> list[str]:
+    """Tables of every rule, sharded and replicated, learn. Returns where a worker's part is not that of one worker."""
+    wrong = []
+    for placement in ("sharded", "replicated"):
+        alone, part = all_learn(Solo(), placement, 5), slice(None)
+        if placement == "sharded":
+            part = slice(collective.rank, None, collective.size)
+        for name, array in all_learn(collective, placement, 5).items():
+            expected = alone[name][part] if array.ndim else alone[name]
+            if not np.allclose(array, expected, rtol=1e-6, atol=1e-7):
+                wrong.append(f"{placement} {name}")
+    return wrong
+
+
 @dataclass(frozen=True)
 class Run:
     """A worker's account of a training run. rows: the number of every row, by batch; head: before the first step."""
@@ -62,7 +77,7 @@ class Run:
 
 def account(job: TrainingJob, collective: Collective) -> Run:
     """Check the collective, then train, noting which rows each step is given."""
-    wrong = exchange_tensors(collective)
+    wrong = exchange_tensors(collective) + tables_learn(collective)
     rows: list[list[int]] = []
     heads: list[dict[str, np.ndarray]] = []
     step = Learner.step

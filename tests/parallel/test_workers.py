@@ -118,7 +118,7 @@ def test_all_workers_start_with_the_same_head(runs: dict[int, list[Run]]) -> Non
         assert all(np.array_equal(worker.head[name], values) for name, values in alone.head.items())
 
 
-def test_uneven_and_empty_messages_arrive(runs: dict[int, list[Run]]) -> None:
+def test_messages_arrive_and_tables_of_every_rule_learn_what_one_worker_learns(runs: dict[int, list[Run]]) -> None:
     assert [worker.wrong for workers in (2, 3) for worker in runs[workers]] == [[]] * 5
 
 

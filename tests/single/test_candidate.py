@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import logging
 import os
 from pathlib import Path
 
@@ -12,21 +13,18 @@ import pytest
 import yaml
 
 from features.errors import DataError, UsageError
-from features.layout import BIAS
-from features.manifest import GOLDEN_ENCODED, CandidateManifest, DatasetManifest, read_manifest, verify
+from features.layout import BIAS, table_layout
+from features.manifest import GOLDEN_ENCODED, CandidateManifest, read_manifest, verify
 from features.spec import CategoricalField, FeatureSpec
 from jobs.train_model import main
-from tests.cluster import ThreadCollective, run_cluster
-from tests.datasets import SPEC, make_dataset
+from tests.datasets import SPEC, make_dataset, matrix_of
 from training.batch import Entries, make_batch
-from training.candidate import global_blocks
 from training.collective import Solo
 from training.config import TrainingConfig
-from training.dataset import Dataset, read_table
+from training.dataset import read_table
 from training.job import TrainingJob
 from training.launch import run
 from training.step import Learner, Score
-from training.tables import Shard
 from training.trainer import train
 
 SETTINGS = {
@@ -35,7 +33,8 @@ SETTINGS = {
     "lanes": 3,
     "wide": {"lambda1": 0.1, "alpha": 0.1},
     "embeddings": {"learning_rate": 0.1, "init_scale": 0.5},
-    "deep": {"layers": [8, 4]},
+    "deep": {"layers": [8, 4], "batch_norm": True, "dropout": 0.1},
+    "mf": {"fields": ["user", "item"]},
 }
 
 
@@ -64,12 +63,10 @@ def job(place: Path, output: str, *more: str) -> list[str]:
 
 
 def pooled(entries: Entries, table: np.ndarray) -> np.ndarray:
-    cells = np.zeros((entries.rows * entries.fields, table.shape[1]))
-    np.add.at(cells, entries.cells_M, table[entries.ids_M] * entries.coefficients_M[:, None])
-    return cells.reshape(entries.rows, -1).astype(np.float32)
+    return (matrix_of(entries, len(table)) @ table).reshape(entries.rows, -1).astype(np.float32)
 
 
-@pytest.mark.parametrize("model", ["lr", "deep", "wide_deep", "fm", "deepfm"])
+@pytest.mark.parametrize("model", ["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"])
 def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: str) -> None:
     assert main(job(workplace, model, "--model", model, "--holdout", str(workplace / "holdout"))) == 0
     directory = str(workplace / model)
@@ -78,9 +75,10 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     assert manifest.statistics["rows"] == 2 * 610
     assert manifest.statistics["last_epoch_log_loss"] < manifest.statistics["first_epoch_log_loss"]
 
-    dataset = Dataset.of(str(workplace / "dataset"), read_manifest(str(workplace / "dataset"), DatasetManifest))
-    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), dataset.columns), dataset.layout)
-    wide = np.zeros((dataset.layout.wide_rows, 1), dtype=np.float32)
+    columns = [column for column in manifest.columns if column.role not in ("group", "truth")]
+    layout = table_layout(columns)
+    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), columns), layout)
+    wide = np.zeros((layout.wide_rows, 1), dtype=np.float32)
     ids = np.load(f"{directory}/scoring/wide_ids.npy")
     weights = np.load(f"{directory}/scoring/wide_weights.npy")
     assert ids.dtype == np.int64
@@ -91,10 +89,11 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     feeds = {"first_order": pooled(batch.wide, wide)[:, 0], "dense": batch.dense_BN}
     if model != "lr":
         table = np.load(f"{directory}/scoring/embedding_4.npy")
-        assert table.shape == (dataset.layout.embedding_rows(4), 4)
+        assert table.shape == (layout.embedding_rows(4), 4)
+        assert (model != "nmf") or (table.min() == 0.0 < table.max())
         feeds["embeddings"] = pooled(batch.embeddings[4], table)
     session = onnxruntime.InferenceSession(f"{directory}/scoring/head.onnx", providers=["CPUExecutionProvider"])
-    used = {"lr": "f", "deep": "ed", "wide_deep": "fed", "fm": "fe", "deepfm": "fed"}[model]
+    used = {"lr": "f", "deep": "ed", "wide_deep": "fed", "deepfm": "fed"}.get(model, "fe")
     assert [value.name[0] for value in session.get_inputs()] == list(used)
     feeds = {value.name: feeds[value.name] for value in session.get_inputs()}
     [logits] = session.run(["logit"], feeds)
@@ -125,6 +124,27 @@ def test_an_output_of_other_inputs_is_never_written_again(workplace: Path, capsy
     assert "holds a candidate of other inputs and is never written again" in capsys.readouterr().err
 
 
+def test_an_approximate_rule_says_so_once(workplace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = TrainingConfig.model_validate(
+        {**SETTINGS, "wide": {"rule": "lazy_adam"}, "embeddings": {"rule": "lazy_adam", "placement": "replicated"}}
+    )
+    with caplog.at_level(logging.INFO, logger="training"):
+        train(TrainingJob(config, str(workplace / "dataset"), str(workplace / "lazy")), Solo())
+    said = [record.getMessage() for record in caplog.records if "approximation" in record.getMessage()]
+    assert said == ["[rank 0/1] lazy_adam is an approximation of Adam: rows without a gradient neither move nor forget"]
+    verify(str(workplace / "lazy"), read_manifest(str(workplace / "lazy"), CandidateManifest))
+
+
+def test_tables_that_cannot_be_end_the_job_before_it_starts(
+    workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("training: {embeddings: {rule: adam, dense_rows_limit: 10}}")
+    assert main([*job(workplace, "never"), "--config", str(config)]) == 2
+    assert "training.embeddings.rule adam moves every row of a table" in capsys.readouterr().err
+    assert not (workplace / "never").exists()
+
+
 def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> None:
     assert main(job(workplace, "state")) == 0
     load = {p.stem: np.load(p) for p in (workplace / "state").rglob("*.npy")}
@@ -138,23 +158,8 @@ def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> 
     assert len(scored) < len(touched)
     assert load["embedding_4_accumulators"].shape == load["embedding_4"].shape
     head = np.load(workplace / "state/optimizer/head.npz")
-    assert {name.partition("/")[0] for name in head} == {"values", "accumulators"}
+    assert {name.partition("/")[0] for name in head} == {"values", "step", "accumulators"}
     assert all(head[name].dtype == np.float32 for name in head)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_shards_are_gathered_in_global_order(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.candidate._BLOCK_ROWS", 4)
-    whole = np.arange(62, dtype=np.float32).reshape(31, 2)
-
-    def work(collective: ThreadCollective) -> list[tuple[int, np.ndarray]]:
-        shard = Shard(31, collective.rank, world)
-        return list(global_blocks(np.ascontiguousarray(whole[collective.rank :: world]), shard, collective))
-
-    blocks, *others = run_cluster(world, work)
-    assert all(other == [] for other in others)
-    assert np.array_equal(np.concatenate([block for _, block in blocks]), whole)
-    assert [first for first, _ in blocks] == list(range(0, 31, 4 * world))
 
 
 def test_more_workers_than_files_ends_the_job(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from features.errors import DataError
 from features.layout import table_layout
 from features.manifest import DatasetManifest
 from features.ragged import Ragged
-from tests.datasets import make_dataset
+from tests.datasets import make_dataset, matrix_of
 from training.batch import Batch, concatenate, empty_columns, make_batch, take
 from training.data import epoch_batches, read_files
 from training.dataset import REBUILD, Dataset, read_table
@@ -165,15 +165,10 @@ def test_a_manifest_that_does_not_add_up_is_an_error(tmp_path: Path) -> None:
 def test_batches_lay_ids_out_in_table_coordinates(dataset: Dataset) -> None:
     [columns] = read_files(dataset, [1])
     batch, layout = make_batch(columns, dataset.layout), table_layout(dataset.columns)
-    wide = np.zeros((batch.rows, layout.wide_rows))
-    np.add.at(wide, (batch.wide.cells_M, batch.wide.ids_M), batch.wide.coefficients_M)
-    fields = {
-        width: np.zeros((batch.rows, len(s), layout.embedding_rows(width))) for width, s in layout.embeddings.items()
-    }
-    for width, entries in batch.embeddings.items():
-        assert (entries.rows, entries.fields) == fields[width].shape[:2]
-        flat = fields[width].reshape(-1, fields[width].shape[2])
-        np.add.at(flat, (entries.cells_M, entries.ids_M), entries.coefficients_M)
+    wide = matrix_of(batch.wide, layout.wide_rows)[:, 0]
+    fields = {width: matrix_of(batch.embeddings[width], layout.embedding_rows(width)) for width in layout.embeddings}
+    for entries in (batch.wide, *batch.embeddings.values()):
+        assert len(set(entries.ids_U.tolist())) == len(entries.ids_U)
     table = pq.read_table(dataset.url(1)).to_pylist()
     for r, row in enumerate(table):
         expected = np.zeros(layout.wide_rows)
@@ -214,8 +209,12 @@ def test_an_empty_batch_has_the_shapes_of_a_full_one(dataset: Dataset) -> None:
     batch = make_batch(empty_columns(dataset.columns), dataset.layout)
     assert batch.rows == 0
     assert batch.dense_BN.shape == (0, 3)
-    assert len(batch.wide.ids_M) == 0
-    assert {width: entries.fields for width, entries in batch.embeddings.items()} == {3: 2, 4: 3}
+    assert batch.wide.ids_U.tolist() == [
+        0,
+        *(slot.offset for slot in dataset.layout.wide if slot.column.role == "dense"),
+    ]
+    assert batch.wide.index_FB.shape == (3, 0)
+    assert {width: (len(e.ids_U), e.cells) for width, e in batch.embeddings.items()} == {3: (0, 2), 4: (0, 3)}
 
 
 def test_the_thread_ends_when_the_consumer_leaves_early(dataset: Dataset) -> None:

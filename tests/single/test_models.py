@@ -1,58 +1,97 @@
-"""Heads against formulas in NumPy float64 and against finite differences."""
+"""Models against formulas in NumPy float64, finite differences, the exported graph, and the run of one worker."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from features.errors import UsageError
 from features.layout import Column, TableLayout, table_layout
-from training.config import DeepConfig
-from training.models import MODELS, architecture, build_head
-from training.models.heads import dense_inputs, embedding_inputs
-from training.models.layers import FactorizationMachine
+from tests.cluster import ThreadCollective, run_cluster
+from training.batch import ROW_KEY, make_batch, row_keys
+from training.collective import Solo
+from training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
+from training.models import MODELS, architecture, build_head, model_columns
+from training.models.global_batch import GlobalBatch
+from training.models.layers import FactorizationMachine, dense_inputs, embedding_inputs
+from training.onnx_export import INPUTS, export_head
+from training.optimizers import head_tensors
+from training.step import Learner
 
 FIELDS, WIDTH, DENSE = 4, 3, 2
 CONFIG = DeepConfig(layers=(5, 4), activation="tanh")
+REGULARISED = DeepConfig(layers=(5, 4), activation="gelu", batch_norm=True, dropout=(0.2, 0.5))
+MF = MatrixFactorizationConfig(fields=("0", "2"))
 
 
-def layout(widths: list[int]) -> TableLayout:
-    columns = [
-        Column(name=f"f_{i}", feature=f"{i}", role="field", size=9, embedding=width, wide=True)
+def columns_of(widths: list[int]) -> list[Column]:
+    """Fields 0, 1, ... of which field 2 is not in the wide part, a cross and dense columns."""
+    columns = [Column(name="label", feature="clicked", role="label")]
+    columns += [
+        Column(name=f"f_{i}", feature=f"{i}", role="field", size=9, embedding=width, wide=i != 2)
         for i, width in enumerate(widths)
     ]
-    return table_layout(columns + [Column(name=f"d_{i}", feature=f"{i}", role="dense") for i in range(DENSE)])
+    columns.append(Column(name="x_c", feature="c", role="cross", size=16, wide=True))
+    return columns + [Column(name=f"d_{i}", feature=f"{i}", role="dense", wide=True) for i in range(DENSE)]
+
+
+def layout(widths: list[int], model: str = "deepfm") -> TableLayout:
+    return table_layout(model_columns(TrainingConfig(model=model, mf=MF), columns_of(widths)))
 
 
 LAYOUT = layout([WIDTH] * FIELDS)
 
 
-def inputs(rows: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+def head_of(model: str, config: DeepConfig = CONFIG, seed: int = 1) -> torch.nn.Module:
+    return build_head(model, layout([WIDTH] * FIELDS, model), config, seed)
+
+
+def inputs(model: str = "deepfm", rows: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    used = layout([WIDTH] * FIELDS, model)
     generator = torch.Generator().manual_seed(7)
-    shapes = [(rows,), (rows, FIELDS * WIDTH), (rows, DENSE)]
+    shapes = [(rows,), (rows, embedding_inputs(used)), (rows, dense_inputs(used))]
     return tuple(torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes)  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("config", [CONFIG, REGULARISED], ids=["plain", "regularised"])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_gradients_agree_with_finite_differences(name: str) -> None:
-    head = build_head(name, LAYOUT, CONFIG, seed=1).double()
-    parameters = list(head.parameters())
+def test_gradients_agree_with_finite_differences(name: str, config: DeepConfig) -> None:
+    head = head_of(name, config).double()
+    batch = GlobalBatch(Solo(), 5, torch.arange(6))
 
     def loss(first: Tensor, embeddings: Tensor, dense: Tensor, *_: Tensor) -> Tensor:
-        return torch.nn.functional.softplus(head(first, embeddings, dense)).sum()
+        return torch.nn.functional.softplus(head(first, embeddings, dense, batch)).sum()
 
-    assert torch.autograd.gradcheck(loss, (*inputs(), *parameters))
+    assert torch.autograd.gradcheck(loss, (*inputs(name), *head.parameters()))
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_logits_have_one_dimension_for_any_number_of_rows(name: str) -> None:
-    head = build_head(name, LAYOUT, CONFIG, seed=1).double()
+    head = head_of(name).double()
     for rows in (0, 1, 6):
-        assert head(*inputs(rows)).shape == (rows,)
+        assert head(*inputs(name, rows)).shape == (rows,)
+
+
+@pytest.mark.parametrize("config", [CONFIG, REGULARISED], ids=["plain", "regularised"])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_exported_head_gives_the_same_logits(name: str, config: DeepConfig) -> None:
+    head = head_of(name, config)
+    given = tuple(tensor.detach().float() for tensor in inputs(name, 64))
+    with torch.no_grad():
+        for step in range(3):
+            head(*given, GlobalBatch(Solo(), step, torch.arange(64)))
+        expected = head(*given).numpy()
+    session = onnxruntime.InferenceSession(export_head(head, layout([WIDTH] * FIELDS, name)))
+    asked = {node.name for node in session.get_inputs()}
+    feed = {key: tensor.numpy() for key, tensor in zip(INPUTS, given, strict=True) if key in asked}
+    np.testing.assert_allclose(session.run(["logit"], feed)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_fm_equals_the_pairwise_sum_it_abbreviates() -> None:
@@ -65,7 +104,7 @@ def test_fm_head_pairs_fields_and_not_dimensions() -> None:
     first, embeddings, dense = inputs()
     v = embeddings.detach().numpy().reshape(-1, FIELDS, WIDTH)
     expected = first.detach().numpy() + sum((v[:, i] * v[:, j]).sum(axis=1) for i, j in combinations(range(FIELDS), 2))
-    actual = build_head("fm", LAYOUT, CONFIG, seed=1)(first, embeddings, dense)
+    actual = head_of("fm")(first, embeddings, dense)
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=1e-12)
 
 
@@ -78,7 +117,7 @@ def deep_logits(parameters: list[np.ndarray], x: np.ndarray, output_bias: bool) 
 
 @pytest.mark.parametrize("name", ["deep", "wide_deep", "deepfm"])
 def test_logits_are_the_sum_of_the_papers_parts(name: str) -> None:
-    head = build_head(name, LAYOUT, CONFIG, seed=1).double()
+    head = head_of(name).double()
     first, embeddings, dense = inputs()
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
@@ -95,7 +134,7 @@ def test_logits_are_the_sum_of_the_papers_parts(name: str) -> None:
 
 def test_lr_is_the_wide_part_alone() -> None:
     first, embeddings, dense = inputs()
-    head = build_head("lr", LAYOUT, CONFIG, seed=1)
+    head = head_of("lr")
     assert torch.equal(head(first, embeddings, dense), first)
     assert not list(head.parameters())
 
@@ -109,6 +148,128 @@ def test_heads_are_the_same_for_the_same_seed_whatever_ran_before() -> None:
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def test_mf_adds_the_product_of_its_two_fields() -> None:
+    first, embeddings, dense = inputs("mf")
+    p, q = np.split(embeddings.detach().numpy(), 2, axis=1)
+    expected = first.detach().numpy() + np.einsum("bd,bd->b", p, q)
+    np.testing.assert_allclose(head_of("mf")(first, embeddings, dense).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_mf_is_fm_on_two_one_hots() -> None:
+    """Trained: the same tables after ten steps, the biases and their L1 included."""
+    two = [column for column in columns_of([WIDTH, WIDTH]) if column.role in ("label", "field")]
+    states = []
+    for model in ("mf", "fm"):
+        config = TrainingConfig(
+            model=model,
+            mf={"fields": ["0", "1"]},
+            wide={"lambda1": 0.1},
+            embeddings={"init_scale": 1.0, "initial_accumulator": 1e-3},
+        )
+        learner = Learner(config, table_layout(model_columns(config, two)), Solo())
+        for columns in batches(two, 10, 32):
+            learner.step(make_batch(columns, table_layout(two)))
+        states.append(tables_of(learner))
+    mf, fm = states
+    assert set(mf) == set(fm) == {"wide/ftrl", "embeddings/values", "embeddings/accumulators"}
+    for name, expected in fm.items():
+        np.testing.assert_allclose(mf[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def batches(columns: Sequence[Column], steps: int, rows: int) -> Iterator[dict[str, np.ndarray]]:
+    """Random rows, whose labels depend on the first field."""
+    rng = np.random.default_rng(5)
+    for step in range(steps):
+        batch: dict[str, np.ndarray] = {ROW_KEY: row_keys(step, rows)}
+        for column in columns:
+            if column.size:
+                batch[column.name] = rng.integers(0, column.size, rows).astype(np.int32)
+            else:
+                batch[column.name] = rng.random(rows, dtype=np.float32)
+        batch["label"] = (rng.random(rows) < 0.2 + 0.6 * (batch["f_0"] % 2)).astype(np.float32)
+        yield batch
+
+
+def tables_of(learner: Learner) -> dict[str, np.ndarray]:
+    arrays = {f"wide/{name}": array for name, array in (learner.wide.state() if learner.wide else {}).items()}
+    for table in learner.embeddings.values():
+        arrays |= {f"embeddings/{name}": array for name, array in table.state().items()}
+    return arrays
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_workers_that_share_batches_learn_what_one_learns(name: str, world: int) -> None:
+    """With batch norm and dropout; the last worker has no rows in any batch."""
+    config = TrainingConfig(
+        model=name,
+        mf=MF,
+        deep=REGULARISED.model_copy(update={"learning_rate": 0.01}),
+        embeddings={"init_scale": 0.5, "initial_accumulator": 1e-2, "learning_rate": 0.05},
+        wide={"lambda1": 0.05},
+    )
+    used = model_columns(config, columns_of([WIDTH] * FIELDS))
+
+    def work(collective: ThreadCollective | Solo) -> tuple[Learner, list[float]]:
+        rank, sharing = collective.rank, max(collective.size - 1, 1)
+        part = slice(rank, None, sharing) if rank < sharing else slice(0, 0)
+        learner = Learner(config, table_layout(used), collective)
+        losses = []
+        for step, columns in enumerate(batches(used, 12, 40)):
+            share = make_batch({key: array[part] for key, array in columns.items()}, table_layout(used), step)
+            losses.append(learner.step(share).loss)
+        return learner, losses
+
+    learner, losses = work(Solo())
+    workers = run_cluster(world, work)
+    for other, found in workers:
+        np.testing.assert_allclose(found, losses, rtol=1e-4)
+        ours, theirs = (head_tensors(one.head, one.optimizer) for one in (learner, other))
+        for key, expected in ours.items():
+            np.testing.assert_allclose(theirs[key].numpy(force=True), expected.numpy(force=True), rtol=2e-3, atol=2e-5)
+    for key, expected in tables_of(learner).items():
+        joined = np.empty_like(expected)
+        for rank, (other, _) in enumerate(workers):
+            joined[rank::world] = tables_of(other)[key]
+        np.testing.assert_allclose(joined, expected, rtol=2e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("lr", ["label", "f_0", "f_1", "f_3", "x_c", "d_0", "d_1"]),
+        ("mf", ["label", "f_0", "f_2"]),
+        ("nmf", ["label", "f_0", "f_2"]),
+        ("deep", ["label", "f_0", "f_1", "f_2", "f_3", "d_0", "d_1"]),
+        ("wide_deep", ["label", "f_0", "f_1", "f_2", "f_3", "x_c", "d_0", "d_1"]),
+    ],
+)
+def test_a_model_reads_the_columns_that_it_uses(model: str, names: list[str]) -> None:
+    used = model_columns(TrainingConfig(model=model, mf=MF), columns_of([WIDTH] * FIELDS))
+    assert [column.name for column in used] == names
+
+
+def test_the_two_fields_of_mf_have_biases_though_the_wide_part_has_none_for_them() -> None:
+    assert [slot.column.name for slot in layout([WIDTH] * FIELDS, "mf").wide] == ["f_0", "f_2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "widths", "message"),
+    [
+        (None, [3] * 4, r"'mf' factorises two fields, and training.mf is missing. Set training.mf: .* \['0', '1', "),
+        (("0", "9"), [3] * 4, r"training.mf.fields is \['0', '9'\]"),
+        (("0", "2"), [3, 3, 8, 3], r"one width, but those of \['0', '2'\] are \[3, 8\]"),
+        (("0", "2"), [0, 3, 0, 3], r"one width, but those of \['0', '2'\] are \[0, 0\]"),
+    ],
+)
+def test_mf_without_two_suitable_fields_is_one_clear_error(
+    fields: tuple[str, str] | None, widths: list[int], message: str
+) -> None:
+    config = TrainingConfig(model="mf", mf=fields and MatrixFactorizationConfig(fields=fields))
+    with pytest.raises(UsageError, match=message):
+        model_columns(config, columns_of(widths))
+
+
 def test_input_widths_count_every_field_and_dense_column() -> None:
     mixed = layout([3, 8, 3])
     assert (embedding_inputs(mixed), dense_inputs(mixed)) == (14, DENSE)
@@ -117,9 +278,8 @@ def test_input_widths_count_every_field_and_dense_column() -> None:
 def test_an_unknown_model_is_one_clear_error() -> None:
     with pytest.raises(UsageError) as error:
         architecture("dnn")
-    assert str(error.value) == (
-        "there is no model 'dnn'. Set training.model to one of ['deep', 'deepfm', 'fm', 'lr', 'wide_deep']."
-    )
+    names = "'deep', 'deepfm', 'fm', 'lr', 'mf', 'nmf', 'wide_deep'"
+    assert str(error.value) == f"there is no model 'dnn'. Set training.model to one of [{names}]."
 
 
 def test_fm_over_two_widths_is_one_clear_error() -> None:
@@ -129,4 +289,33 @@ def test_fm_over_two_widths_is_one_clear_error() -> None:
 
 def test_a_deep_model_without_embeddings_is_one_clear_error() -> None:
     with pytest.raises(UsageError, match="every field of the data set has the width 0"):
-        build_head("wide_deep", layout([0, 0]), CONFIG, seed=1)
+        layout([0, 0], "wide_deep")
+
+
+@pytest.mark.parametrize(
+    ("model", "deep", "optimizer", "learning_rate"),
+    [
+        ("wide_deep", {}, "adagrad", 0.05),
+        ("deepfm", {}, "adam", 0.001),
+        ("deepfm", {"optimizer": "adagrad"}, "adagrad", 0.05),
+        ("deep", {"optimizer": "sgd", "learning_rate": 0.3}, "sgd", 0.3),
+    ],
+)
+def test_settings_say_what_was_left_to_the_model(
+    model: str, deep: dict[str, object], optimizer: str, learning_rate: float
+) -> None:
+    found = TrainingConfig(model=model, deep=deep).settings["deep"]
+    assert (found["optimizer"], found["learning_rate"]) == (optimizer, learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"deep": {"layers": [4, 4], "dropout": [0.1]}}, "2 layers take one dropout or one each"),
+        ({"deep": {"dropout": 1.0}}, "less than 1"),
+        ({"mf": {"fields": ["user", "user"]}}, "the two fields must differ"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainingConfig.model_validate(section)

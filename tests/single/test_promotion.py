@@ -54,20 +54,20 @@ def place(tmp_path: Path) -> Path:
 
 def test_a_night_killed_before_the_pointer_moved_moves_it_when_run_again(place: Path) -> None:
     night = decided(place, "b", against="a")
-    night.run(NOTHING)
+    night.move()
     assert night.champion == "b"
 
 
 def test_a_later_champion_is_not_overtaken_by_an_older_decision(place: Path) -> None:
     night = decided(place, "b", against="a")
     registry.promote(str(place / "models"), "c", "a later night")
-    night.run(NOTHING)
+    night.move()
     assert night.champion == "c"
 
 
 def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path) -> None:
     night = decided(place, "b", against="a")
-    night.run(NOTHING)
+    night.move()
     registry.rollback(str(place / "models"))
-    night.run(NOTHING)
+    night.move()
     assert night.champion == "a"

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,13 +27,13 @@ class Killed(BaseException):
     """The process died here."""
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty models root. NIGHTJAR_TEST_MODELS_URL, e.g. s3://bucket/models, replaces the one in memory."""
+    """An empty models root."""
     if request.param == "local":
         yield str(tmp_path / "models")
         return
-    url = f"{os.environ.get('NIGHTJAR_TEST_MODELS_URL', 'memory://models')}/{uuid.uuid4().hex}"
+    url = request.getfixturevalue("bucket") if request.param == "s3" else f"memory://models/{uuid.uuid4().hex}"
     yield f"{url}/models"
     storage.remove(url)
 
@@ -251,6 +250,7 @@ STEPS: dict[str, Callable[[str], object]] = {
 }
 
 
+@pytest.mark.parametrize("root", ["local", "memory"], indirect=True)
 @pytest.mark.parametrize("torn", [False, True], ids=["before the call", "after the call"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_write_leaves_a_champion_and_the_same_end(
@@ -352,57 +352,51 @@ def test_a_reader_s_own_failure_is_passed_on(root: str) -> None:
 
 READER = """
 import sys
-import time
 from serving import registry
 from tests.single.test_registry import read_whole
-root, seen = sys.argv[1], set()
+root, seen = sys.argv[1], []
 print("ready", flush=True)
-while (version := registry.with_champion(root, read_whole)) != "last":
-    seen.add(version)
+while not seen or seen[-1] != "last":
+    seen.append(registry.with_champion(root, read_whole))
     registry.versions(root)
-    time.sleep(0.002)
-print(len(seen))
+print(len(seen), len(set(seen)))
 """
 
 
-def test_readers_see_a_whole_model_through_fifty_nights(tmp_path: Path) -> None:
-    root = str(tmp_path)
+@pytest.mark.parametrize(("place", "nights"), [("local", 50), ("s3", 8)])
+def test_readers_load_whole_champions_through_fifty_publications_and_rollbacks(
+    place: str, nights: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    root = str(tmp_path) if place == "local" else f"{request.getfixturevalue('bucket')}/models"
     publish(root, "night00")
     registry.promote(root, "night00", "the gate")
-    stop, seen, failures = threading.Event(), set[str](), list[BaseException]()
-
-    def read() -> None:
-        try:
-            while not stop.is_set():
-                seen.add(registry.with_champion(root, read_whole))
-                time.sleep(0.002)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=read) for _ in range(2)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", READER, root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    for thread in threads:
-        thread.start()
-    for night in range(1, 51):
-        publish(root, f"night{night:02d}", night)
-        registry.promote(root, f"night{night:02d}", "the gate")
-        if night % 5 == 0:
-            registry.rollback(root)
-        if night % 3 == 0:
-            registry.prune(root, 0)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    publish(root, "last", 99)
-    registry.promote(root, "last", "the gate")
-    output, errors = process.communicate(timeout=60)
-    assert (failures, process.returncode) == ([], 0), errors
-    assert int(output) > 1
-    assert len(seen) > 1
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    try:
+        for reader in readers:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == "ready\n"
+        for night in range(1, nights + 1):
+            publish(root, f"night{night:02d}", night)
+            registry.promote(root, f"night{night:02d}", "the gate")
+            if night % 3 == 0:
+                registry.rollback(root)
+            if night % 4 == 0:
+                registry.prune(root, 0)
+        publish(root, "last", 99)
+        registry.promote(root, "last", "the gate")
+        said = [reader.communicate(timeout=60) for reader in readers]
+    finally:
+        for reader in readers:
+            reader.kill()
+    for reader, (out, errors) in zip(readers, said, strict=True):
+        assert reader.returncode == 0, errors
+        loads, different = map(int, out.split())
+        assert loads >= different > 1
 
 
 def test_the_command_line_lists_promotes_rolls_back_and_prunes(

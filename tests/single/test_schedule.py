@@ -1,115 +1,95 @@
-"""Early stopping and plateaus by hand-worked sequences, and what a smaller learning rate is to a table."""
+"""What is under conf/schedule submits the job with arguments that it understands."""
 
 from __future__ import annotations
 
-import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import yaml
 
-from training.config import EarlyStopping, EmbeddingConfig, Plateau, ValidationConfig, WideConfig
-from training.schedule import Schedule, Verdict
-from training.tables import EmbeddingTable, Shard, WideTable
+from jobs import run_nightly
+from jobs.chain import STEPS
 
-
-def verdicts(config: ValidationConfig, values: list[float]) -> list[Verdict]:
-    schedule = Schedule(config)
-    return [schedule.observe(value) for value in values]
+ROOT = Path(__file__).resolve().parents[2]
+SCHEDULE = ROOT / "conf" / "schedule"
 
 
-def test_training_stops_at_the_patienceth_validation_in_a_row_without_improvement() -> None:
-    config = ValidationConfig(early_stopping=EarlyStopping(patience=2))
-    found = verdicts(config, [0.5, 0.6, 0.4, 0.4, 0.41])
-    assert [v.improved for v in found] == [True, False, True, False, False]
-    assert [v.stop for v in found] == [False, False, False, False, True]
-
-
-def test_of_auc_more_is_better_and_of_log_loss_less() -> None:
-    values = [0.6, 0.7, 0.65]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="auc"), values)] == [True, True, False]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="gauc"), values)] == [True, True, False]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="log_loss"), values)] == [True, False, False]
-
-
-def test_an_improvement_exceeds_min_delta_over_the_best_and_not_over_the_last() -> None:
-    found = verdicts(ValidationConfig(min_delta=0.125), [1.0, 0.9375, 0.875, 0.75, 0.9])
-    assert [v.improved for v in found] == [True, False, False, True, False]
-
-
-def test_learning_rates_fall_at_each_plateau_down_to_the_least_scale() -> None:
-    config = ValidationConfig(plateau=Plateau(factor=0.1, patience=2, min_scale=0.01))
-    found = verdicts(config, [0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.4, 0.6, 0.6])
-    assert [v.factor for v in found] == [1.0, 1.0, 0.1, 1.0, 0.1, 1.0, 1.0, 1.0, 1.0, 1.0]
-    assert not any(v.stop for v in found)
-
-
-def test_a_plateau_delays_no_stop_and_a_stop_no_plateau() -> None:
-    config = ValidationConfig(plateau=Plateau(factor=0.5, patience=1), early_stopping=EarlyStopping(patience=3))
-    found = verdicts(config, [0.5, 0.6, 0.6, 0.6])
-    assert [(v.factor, v.stop) for v in found] == [(1.0, False), (0.5, False), (0.5, False), (0.5, True)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=12), st.integers(0, 12))
-def test_a_schedule_restored_from_json_goes_on_as_if_nothing_had_happened(values: list[float], at: int) -> None:
-    config = ValidationConfig(
-        plateau=Plateau(factor=0.5, patience=2), early_stopping=EarlyStopping(patience=4), min_delta=0.05
+def submitted(script: str, place: Path, *arguments: str, **settings: str) -> list[str]:
+    """What a script hands to spark-submit."""
+    (place / "spark-submit").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (place / "spark-submit").chmod(0o755)
+    environment = {"PATH": f"{place}:{os.environ['PATH']}"} | settings
+    done = subprocess.run(
+        [str(SCHEDULE / script), *arguments], env=environment, cwd=place, capture_output=True, text=True, check=True
     )
-    first, second = Schedule(config), Schedule(config)
-    expected = verdicts(config, values)
-    found = [first.observe(value) for value in values[:at]]
-    second.restore(json.loads(json.dumps(first.state())))
-    assert found + [second.observe(value) for value in values[at:]] == expected
+    return done.stdout.splitlines()
 
 
-def test_ftrl_with_a_learning_rate_that_changes_is_its_definition() -> None:
-    """McMahan 2011: w = argmin sum g.w + sum sigma_s (w - w_s)^2 / 2 + l1 |w| + l2 w^2 / 2, where the sum of all sigma
-    to t is 1 / eta_t = (beta + sqrt(n_t)) / alpha_t.
-    """
-    rows, alphas = 6, [0.2] * 6 + [0.02] * 6 + [0.1] * 6
-    config = WideConfig(alpha=0.2, beta=0.5, lambda1=0.3, lambda2=0.1)
-    gradients = np.random.default_rng(0).normal(0.3, 1.0, (len(alphas), rows)).astype(np.float32)
-    table = WideTable(Shard(rows), config)
-    l1 = np.full(rows, 0.3)
-    l1[0] = 0.0  # the bias
-
-    weights, sigmas, n, inverse_eta = [np.zeros(rows)], [], np.zeros(rows), np.zeros(rows)
-    for step, alpha in enumerate(alphas):
-        n = n + gradients[step].astype(np.float64) ** 2
-        sigmas.append((0.5 + np.sqrt(n)) / alpha - inverse_eta if step else (0.5 + np.sqrt(n)) / alpha)
-        inverse_eta = (0.5 + np.sqrt(n)) / alpha
-        z = gradients[: step + 1].astype(np.float64).sum(axis=0)
-        z = z - sum(sigma * w for sigma, w in zip(sigmas, weights, strict=True))
-        weights.append(np.where(np.abs(z) <= l1, 0.0, -(z - np.sign(z) * l1) / (inverse_eta + 0.1)))
-
-    everywhere = np.arange(rows)
-    for step, alpha in enumerate(alphas):
-        before = table.weights(everywhere).copy()
-        table.scale_learning_rate(alpha / (alphas[step - 1] if step else 0.2))
-        np.testing.assert_allclose(table.weights(everywhere), before, rtol=1e-5)
-        np.testing.assert_array_equal(table.weights(everywhere) == 0.0, before == 0.0)
-        table.update(everywhere, gradients[step][:, None])
-        np.testing.assert_allclose(table.weights(everywhere)[:, 0], weights[step + 1], rtol=2e-4, atol=1e-6)
-    assert np.count_nonzero(np.array(weights[1:]) == 0.0) > 2
+@pytest.mark.parametrize("script", ["standalone.sh", "yarn.sh", "kubernetes.sh"])
+def test_the_scripts_submit_the_archives_and_a_night_that_the_job_can_parse(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"NIGHTJAR_ONLY": "gate publish", "NIGHTJAR_GPUS": "2", "NIGHTJAR_OUTPUT": "s3://models"}
+    words = submitted(script, tmp_path, "2026-01-05", "2026-01-07", **settings)
+    [job] = [n for n, word in enumerate(words) if word.endswith("jobs/run_nightly.py")]
+    options, arguments = words[:job], words[job + 1 :]
+    assert options[options.index("--py-files") + 1] == "dist/nightjar.zip"
+    assert options[options.index("--archives") + 1] == "dist/nightjar-env.tar.gz#env"
+    assert {"spark.executor.resource.gpu.amount=2", "spark.task.resource.gpu.amount=1"} <= set(options)
+    assert all(word != "" for word in words)
+    # The driver finds the config where the script puts it: in the working directory of a cluster's driver, or as it is.
+    monkeypatch.chdir(ROOT if script == "standalone.sh" else ROOT / "conf")
+    request = run_nightly.parse(arguments)
+    assert [str(night.date) for night in request.nights] == ["2026-01-05", "2026-01-06", "2026-01-07"]
+    assert request.nights[0].output == "s3://models"
+    assert request.nights[0].launcher == "spark"
+    assert request.only == ("gate", "publish")
 
 
-def test_adagrad_takes_a_scaled_step() -> None:
-    tables = [EmbeddingTable(4, Shard(3), EmbeddingConfig(learning_rate=rate), seed=1) for rate in (0.1, 0.4)]
-    tables[1].scale_learning_rate(0.25)
-    for table in tables:
-        table.update(np.array([0, 2]), np.full((2, 4), 0.5, np.float32))
-    np.testing.assert_array_equal(tables[0].weights(np.arange(3)), tables[1].weights(np.arange(3)))
+def test_a_script_without_a_date_says_how_to_call_it(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        submitted("yarn.sh", tmp_path)
+    assert "usage: " in caught.value.stderr
 
 
-def test_scaling_there_and_back_keeps_the_weights() -> None:
-    table = WideTable(Shard(50), WideConfig(lambda1=0.1))
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        table.update(np.arange(50), rng.normal(size=(50, 1)).astype(np.float32))
-    before = table.weights(np.arange(50))
-    table.scale_learning_rate(0.01)
-    table.scale_learning_rate(100.0)
-    np.testing.assert_allclose(table.weights(np.arange(50)), before, rtol=1e-4, atol=1e-7)
-    assert table.weights(np.arange(50)) == pytest.approx(before, rel=1e-4)
+def test_the_crontab_calls_scripts_that_are_there_with_dates() -> None:
+    lines = [line for line in (SCHEDULE / "crontab").read_text().splitlines() if re.match(r"\d", line)]
+    assert len(lines) == 2
+    for line in lines:
+        minute, hour, *_, command = line.split(maxsplit=5)
+        assert 0 <= int(minute) < 60
+        assert 0 <= int(hour) < 24
+        script = re.match(r"\$NIGHTJAR_HOME/(\S+)", command)
+        assert script
+        assert os.access(ROOT / script[1], os.X_OK)
+        # cron turns a bare % into a line break.
+        dates = re.findall(r'"\$\((.*?)\)"', command)
+        assert not re.search(r"(?<!\\)%", command)
+        for date in dates:
+            said = subprocess.run(["sh", "-c", date.replace("\\%", "%")], capture_output=True, text=True, check=True)
+            assert re.fullmatch(r"\d{4}-\d\d-\d\d\n", said.stdout)
+
+
+def test_the_dag_names_the_steps_of_the_chain_in_their_order() -> None:
+    source = (SCHEDULE / "airflow_dag.py").read_text()
+    steps = re.search(r"^STEPS = (\(.*\))$", source, re.MULTILINE)
+    assert steps
+    assert tuple(yaml.safe_load(steps[1].replace("(", "[").replace(")", "]"))) == STEPS
+
+
+def test_airflow_parses_the_dag(tmp_path: Path) -> None:
+    pytest.importorskip("airflow")
+    environment = os.environ | {"AIRFLOW_HOME": str(tmp_path)}
+    program = (
+        "import runpy; dag = runpy.run_path('conf/schedule/airflow_dag.py')['dag'];"
+        "print([task.task_id for task in dag.topological_sort()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(list(STEPS))

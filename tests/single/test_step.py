@@ -11,11 +11,12 @@ import pytest
 
 from features.layout import TableLayout, dataset_columns, table_layout
 from tests.cluster import ThreadCollective, run_cluster
-from tests.datasets import SIZES, SPEC, make_table
+from tests.datasets import SIZES, SPEC, make_table, matrix_of
 from training.batch import Batch, Columns, make_batch, take
 from training.collective import Solo
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns
+from training.pooling import gradient_of_rows, pool
 from training.step import Learner
 
 CONFIG = TrainingConfig(
@@ -158,6 +159,27 @@ def test_a_batch_without_weight_teaches_nothing() -> None:
     assert (score.loss, score.weight, score.rows) == (0.0, 0.0, 30)
     assert np.isnan(score.mean)
     assert all(before[name].tobytes() == array.tobytes() for name, array in state(learner).items())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 37])
+def test_pooling_is_the_matrix_that_entries_describe_and_its_gradient_the_transpose(rows: int) -> None:
+    batch, rng = batch_of(table(rows, 4)), np.random.default_rng(5)
+    for width, entries in [(1, batch.wide), *batch.embeddings.items()]:
+        count = LAYOUT.wide_rows if entries is batch.wide else LAYOUT.embedding_rows(width)
+        matrix, values = matrix_of(entries, count), rng.normal(size=(count, width)).astype(np.float32)
+        before, inputs = (0, 1) if entries is batch.wide else (2, 2 + entries.cells * width + 3)
+        out = np.full((rows, inputs), 9.0, dtype=np.float32)
+        pool(values[entries.ids_U], entries, out, before)
+        cells = slice(before, before + entries.cells * width)
+        np.testing.assert_allclose(
+            out[:, cells], (matrix @ values).reshape(rows, entries.cells * width), rtol=1e-5, atol=1e-6
+        )
+        assert np.all(np.delete(out, cells, axis=1) == 9.0)
+
+        gradient = gradient_of_rows(out, entries, width, before)
+        expected = np.einsum("bcr,bcd->rd", matrix, out[:, cells].reshape(rows, entries.cells, width))
+        np.testing.assert_allclose(gradient, expected[entries.ids_U], rtol=1e-5, atol=1e-5)
+        assert not np.any(np.delete(expected, entries.ids_U, axis=0))
 
 
 def state(learner: Learner) -> dict[str, np.ndarray]:

@@ -1,38 +1,72 @@
-"""The parts that heads are composed of.
+"""The parts that heads are composed of, and the widths of what they are given.
 
-Shapes: B rows, E all pooled embeddings of a row side by side, F fields, D embedding width, N dense columns.
+Shapes: B rows, E all pooled embeddings of a row side by side, F fields, D embedding width, N dense columns,
+I inputs, H units of a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+from features.errors import UsageError
+from features.layout import TableLayout
+from training.config import Activation, DeepConfig
+from training.models.batch_norm import BatchNorm
+from training.models.dropout import Dropout
+from training.models.global_batch import GlobalBatch
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+class Hidden(nn.Module):
+    """One hidden layer: dropout(activation(W x + b)), or dropout(activation(batch_norm(W x))).
+
+    Batch norm takes any b out again. Its gradient would be rounding noise, which Adam makes into whole steps.
+    """
+
+    def __init__(self, inputs: int, units: int, config: DeepConfig, rate: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.linear = _linear(inputs, units, not config.batch_norm, generator)
+        self.norm = BatchNorm(units) if config.batch_norm else None
+        self.activation = ACTIVATIONS[config.activation]()
+        self.dropout = Dropout(rate, generator) if rate else None
+
+    def forward(self, x_BI: Tensor, batch: GlobalBatch | None) -> Tensor:
+        """[B, H]."""
+        x_BH = self.linear(x_BI)
+        if self.norm:
+            x_BH = self.norm(x_BH, batch)
+        x_BH = self.activation(x_BH)
+        return self.dropout(x_BH, batch) if self.dropout else x_BH
 
 
 class Mlp(nn.Module):
-    """Hidden layers and one linear output: [B, inputs] -> [B].
+    """Hidden layers and one linear output: [B, I] -> [B].
 
     bias: whether the output has one. It has none beside a wide part, which has the model's only b (Cheng et
     al. 2016, eq. 3). Weights start as Glorot and Bengio (2010) ask, drawn from `generator`; biases at 0.
     """
 
-    def __init__(
-        self, inputs: int, layers: Sequence[int], activation: str, *, bias: bool, generator: torch.Generator
-    ) -> None:
+    def __init__(self, inputs: int, config: DeepConfig, generator: torch.Generator, *, bias: bool) -> None:
         super().__init__()
-        stack: list[nn.Module] = []
-        for width in layers:
-            stack += [_linear(inputs, width, True, generator), ACTIVATIONS[activation]()]
-            inputs = width
-        self.stack = nn.Sequential(*stack, _linear(inputs, 1, bias, generator))
+        widths = (inputs, *config.layers)
+        sizes = zip(widths[:-1], config.layers, config.dropout_rates, strict=True)
+        self.hidden = nn.ModuleList(Hidden(inputs, units, config, rate, generator) for inputs, units, rate in sizes)
+        self.output = _linear(widths[-1], 1, bias, generator)
 
-    def forward(self, x_BI: Tensor) -> Tensor:
+    def forward(self, x_BI: Tensor, batch: GlobalBatch | None = None) -> Tensor:
         """[B] logits."""
-        return self.stack(x_BI).squeeze(1)
+        for layer in self.hidden:
+            x_BI = layer(x_BI, batch)
+        return self.output(x_BI).squeeze(1)
 
 
 class FactorizationMachine(nn.Module):
@@ -45,6 +79,27 @@ class FactorizationMachine(nn.Module):
         sum_BD = v_BFD.sum(dim=1)
         squares_BD = v_BFD.square().sum(dim=1)
         return 0.5 * (sum_BD.square() - squares_BD).sum(dim=1)
+
+
+def embedding_inputs(layout: TableLayout) -> int:
+    """E: the width of all pooled embeddings of a row."""
+    return sum(width * len(slots) for width, slots in layout.embeddings.items())
+
+
+def dense_inputs(layout: TableLayout) -> int:
+    """N: the dense columns."""
+    return sum(slot.column.role == "dense" for slot in layout.wide)
+
+
+def one_width(layout: TableLayout) -> tuple[int, int]:
+    """(F, D) of a layout whose embeddings are all of one width. Raises UsageError if they are not."""
+    if len(layout.embeddings) != 1:
+        raise UsageError(
+            f"a factorization needs embeddings of one width; the data set's fields have the widths "
+            f"{sorted(layout.embeddings)}. Give fields[].embedding one value in the feature spec (or 0)."
+        )
+    [(width, slots)] = layout.embeddings.items()
+    return len(slots), width
 
 
 def _linear(inputs: int, outputs: int, bias: bool, generator: torch.Generator) -> nn.Linear:

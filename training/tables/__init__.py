@@ -1,12 +1,14 @@
-"""A table is a set of rows with an exactly sparse update rule: a step costs what the batch touches, never the
-vocabulary. One file per rule.
+"""A table is a set of rows with an update rule. An exactly sparse rule costs what the batch touches, never the
+vocabulary: FTRL-Proximal and AdaGrad, by element and by row. Lazy Adam costs as little and is approximate; Adam
+moves the whole table and is there to reproduce published results on small ones. One file per rule.
 
-Tables are sharded: worker `rank` of `world` holds the rows whose id is rank modulo world, row id at place id
-// world. Shapes: R rows of the shard, U distinct rows of a step, D width.
+A sharded table is spread over the workers: worker `rank` of `world` holds the rows whose id is rank modulo world,
+row id at place id // world. A replicated one is held as a whole by each of them (a world of one).
+
+Shapes: R rows of the shard, U distinct rows of a step, D width.
 """
 
-from training.tables.adagrad import EmbeddingTable
-from training.tables.ftrl import WideTable
+from training.tables.choice import check_tables, embedding_table, place, wide_table
 from training.tables.table import Shard, Table
 
-__all__ = ["EmbeddingTable", "Shard", "Table", "WideTable"]
+__all__ = ["Shard", "Table", "check_tables", "embedding_table", "place", "wide_table"]

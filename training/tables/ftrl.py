@@ -9,10 +9,10 @@ from numba import njit
 
 from features.layout import BIAS
 from training.config import WideConfig
-from training.tables.table import Shard
+from training.tables.table import Shard, differs, grown
 
 
-class WideTable:
+class FtrlTable:
     """Weights of the wide part, by FTRL-Proximal with L1 and L2 (McMahan et al. 2013, algorithm 1).
 
     The state of a coordinate is (z, n), float32, zero at the start; the weight is computed from it at
@@ -28,11 +28,11 @@ class WideTable:
 
     width = 1
     mean = False
+    approximation = ""
 
     def __init__(self, shard: Shard, config: WideConfig) -> None:
         self.shard = shard
-        unshrunk = BIAS // shard.world if shard.rank == BIAS % shard.world else -1
-        self._parameters = (unshrunk, config.alpha, config.beta, config.lambda1, config.lambda2)
+        self._parameters = ftrl_parameters(shard, config)
         self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
@@ -55,8 +55,26 @@ class WideTable:
         """{"ftrl": (z, n) by row, float32[R, 2]}."""
         return {"ftrl": self._state_R2}
 
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """See Table: none."""
+        return {}
 
-@njit(cache=True)
+    def touched(self, places_U: np.ndarray) -> np.ndarray:
+        """See Table."""
+        return differs(self._state_R2[places_U], np.zeros(2))
+
+    def grow(self, rows: int) -> None:
+        """See Table."""
+        self.shard, new = grown(self.shard, rows)
+        self._state_R2 = np.concatenate([self._state_R2, np.zeros((new, 2), dtype=np.float32)])
+
+
+def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float, float, float]:
+    """(the place of the row that L1 leaves alone, alpha, beta, lambda1, lambda2)."""
+    return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
+
+
+@njit(cache=True, nogil=True)
 def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2)."""
     if abs(z) <= lambda1:
@@ -64,7 +82,7 @@ def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped
     return -(z - np.sign(z) * lambda1) / ((beta + np.sqrt(n)) / alpha + lambda2)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
     weights = np.empty((len(rows_U), 1), dtype=np.float32)
@@ -77,7 +95,7 @@ def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # 
     return weights
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. The rows must differ."""
     for i in range(len(rows_U)):
@@ -90,11 +108,18 @@ def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, 
         state_R2[row, 1] = n + g * g
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def z_under_alpha(z, n, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """The z whose weight is under new_alpha what that of z is under alpha."""
+    w = ftrl_weight(z, n, alpha, beta, lambda1, lambda2)
+    return z - (beta + np.sqrt(n)) * (1.0 / new_alpha - 1.0 / alpha) * w
+
+
+@njit(cache=True, nogil=True)
 def ftrl_change_alpha(state_R2, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """Move every z so that its weight is under new_alpha what it was under alpha."""
+    """`z_under_alpha` of every row; lambda1 is 0 for the row `unshrunk`."""
     for row in range(len(state_R2)):
         z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
         if z != 0.0:
-            w = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
-            state_R2[row, 0] = z - (beta + np.sqrt(n)) * (1.0 / new_alpha - 1.0 / alpha) * w
+            l1 = 0.0 if row == unshrunk else lambda1
+            state_R2[row, 0] = z_under_alpha(z, n, alpha, new_alpha, beta, l1, lambda2)

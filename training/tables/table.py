@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of a table that one worker holds. rows: of the whole table."""
+    """The part of a table that one worker holds. rows: of the whole table.
+
+    A world of one is the whole table: of the only worker, or a replica that each worker has.
+    """
 
     rows: int
     rank: int = 0
@@ -22,24 +25,68 @@ class Shard:
         """Rows that this worker holds."""
         return len(range(self.rank, self.rows, self.world))
 
+    def place(self, row: int) -> int:
+        """Where this worker holds a row, or -1 if it does not."""
+        return row // self.world if row % self.world == self.rank else -1
+
+    def ids(self, places: np.ndarray) -> np.ndarray:
+        """The ids of the rows at these places, int64."""
+        return places * self.world + self.rank
+
 
 class Table(Protocol):
-    """What look-up and update ask of a table. `mean`: whether its gradient is the mean over the batch, or the
-    sum.
+    """What the rest of training asks of a table.
+
+    mean: whether its gradient is the mean over the global batch, or the sum. approximation: what its rule only
+    approximates, in a sentence; empty if it is exact.
     """
 
     width: int
     mean: bool
+    approximation: str
     shard: Shard
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """Current weights of the shard's rows at these places, float32[U, D]."""
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
-        """Apply the rule to rows at distinct places."""
+        """One step of the rule: gradients of rows at distinct places. Every worker calls this once a step, also
+        without rows: a rule may move rows that have no gradient, and may count steps.
+        """
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiply the rule's learning rate from the next update on; no weight changes by it."""
 
     def state(self) -> Mapping[str, np.ndarray]:
-        """Everything that the rule remembers, by name: float32 arrays of R rows, live."""
+        """All that the rule remembers of the rows, by name: arrays [R, k], live and writable; writing them back
+        restores the table. Invalid after `grow`.
+        """
+
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """All that the rule remembers beside its rows, by name: arrays of no dimension, live and writable."""
+
+    def touched(self, places_U: np.ndarray) -> np.ndarray:
+        """Whether these rows differ from what they were at the start, bool[U]."""
+
+    def grow(self, rows: int) -> None:
+        """Make it a table of `rows` rows. What is there stays; new rows start as in a table that had this size
+        from the start. Raises ValueError if it would shrink.
+        """
+
+
+def grown(shard: Shard, rows: int) -> tuple[Shard, int]:
+    """The same worker's part of a table of `rows` rows, and how many rows it has more: they come after the old
+    ones. Raises ValueError if the table would shrink.
+    """
+    if rows < shard.rows:
+        raise ValueError(f"a table of {shard.rows} rows cannot shrink to {rows}")
+    larger = replace(shard, rows=rows)
+    return larger, larger.size - shard.size
+
+
+def differs(rows_UK: np.ndarray, fresh_K: np.ndarray) -> np.ndarray:
+    """Whether a row is another than `fresh_K`, bool[U]. By column: NumPy reduces short rows slowly."""
+    differs_U = np.zeros(len(rows_UK), dtype=bool)
+    for k, fresh in enumerate(fresh_K):
+        differs_U |= rows_UK[:, k] != fresh
+    return differs_U

@@ -1,0 +1,177 @@
+"""Examples per second beside other trainers, interleaved, median of five rounds, quality beside speed.
+
+    python -m benchmarks.train --work build/bench --rivals RIVALS/bin/python [wide|deep|loader|workers|vocabulary ...]
+
+wide: lr beside Vowpal Wabbit's FTRL. deep: wide_deep and deepfm beside FBGEMM's tables and DeepCTR-Torch.
+loader: the loader beside a bare scan of the same files. workers: two workers of one thread beside one.
+vocabulary: a step's cost from 10^5 to 10^8 rows of tables. RIVALS: an environment of benchmarks/train/requirements.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.train.contestant import Contestant
+from benchmarks.train.criteo import DENSE, Criteo
+from benchmarks.train.loader import loader_round, scan_round
+from benchmarks.train.nightjar import SETTINGS
+from benchmarks.train.workers import workers_round
+
+HERE = Path(__file__).parent
+TEST_ROWS = 65_536
+Round = Callable[[], Mapping[str, float]]
+
+
+class Data:
+    """The generated data sets under a folder, made on first use."""
+
+    def __init__(self, work: str) -> None:
+        self._work = work
+
+    def train(self, vocabulary: int, rows: int, dense: int = DENSE) -> str:
+        return self._made(Criteo(vocabulary, rows, seed=1, dense=dense))
+
+    def test(self, vocabulary: int, dense: int = DENSE) -> str:
+        return self._made(Criteo(vocabulary, TEST_ROWS, seed=2, dense=dense))
+
+    def _made(self, data: Criteo) -> str:
+        name = f"{data.vocabulary}-{data.dense}-{data.rows}-{data.seed}"
+        directory = str(Path(self._work, name).absolute())
+        data.publish(directory)
+        return directory
+
+
+def interleaved(rounds: Mapping[str, Round], repeats: int) -> dict[str, list[Mapping[str, float]]]:
+    """Every contestant's rounds, one of each in turn."""
+    results: dict[str, list[Mapping[str, float]]] = {name: [] for name in rounds}
+    for _ in range(repeats):
+        for name, measure in rounds.items():
+            results[name].append(measure())
+    return results
+
+
+def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    """Median examples per second, the ratio to the first contestant, the spread, the last round's log loss."""
+    table = Table("contestant", "examples/s", "of the first", "slowest .. fastest", "log loss", title=title)
+    first: float | None = None
+    for name, rounds in results.items():
+        rates = sorted(figures["rows"] / figures["seconds"] for figures in rounds)
+        rate = statistics.median(rates)
+        first = first or rate
+        loss = rounds[-1].get("log_loss")
+        spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
+        table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, "-" if loss is None else f"{loss:.4f}")
+    console.print(table)
+
+
+def nightjar(model: str, train: str, test: str, threads: int, settings: Mapping[str, object]) -> Contestant:
+    """Nightjar in a process of its own."""
+    arguments = [model, train, test, str(threads), json.dumps(settings)]
+    return Contestant("nightjar", [sys.executable, "-m", "benchmarks.train.nightjar", *arguments])
+
+
+def contest(contestants: Mapping[str, Contestant], repeats: int) -> dict[str, list[Mapping[str, float]]]:
+    """Interleave, then end the processes."""
+    try:
+        return interleaved({name: contestant.round for name, contestant in contestants.items()}, repeats)
+    finally:
+        for contestant in contestants.values():
+            contestant.close()
+
+
+def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
+    """(a)"""
+    train, test = data.train(10**6, args.rows * 4, dense=0), data.test(10**6, dense=0)
+    settings = SETTINGS["wide"]
+    assert isinstance(settings, Mapping)
+    options = [str(settings[name]) for name in ("alpha", "beta", "lambda1")]
+    vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, str(Path(args.work, "vowpal")), *options]
+    both = {
+        "nightjar lr": nightjar("lr", train, test, args.threads, {}),
+        "vowpal wabbit --ftrl, cache": Contestant("vowpal", vowpal),
+    }
+    show(console, f"wide only, {args.rows * 4:,} rows, {args.threads} threads", contest(both, args.repeats))
+
+
+def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
+    """(b)"""
+    for model in ("wide_deep", "deepfm"):
+        for vocabulary in (10**6, 10**7):
+            train, test = data.train(vocabulary, args.rows), data.test(vocabulary)
+            ids = str(Criteo(vocabulary, 0, 0).ids_per_field)
+            rival = [model, train, test, ids, str(args.threads)]
+            three = {
+                "nightjar, bf16 layers": nightjar(model, train, test, args.threads, {"precision": "bf16"}),
+                "nightjar, float32": nightjar(model, train, test, args.threads, {}),
+                "fbgemm tables, bf16 layers": Contestant("fbgemm", [args.rivals, str(HERE / "fbgemm.py"), *rival]),
+                "deepctr-torch": Contestant("deepctr", [args.rivals, str(HERE / "deepctr.py"), *rival]),
+            }
+            show(console, f"{model}, {vocabulary:,} ids, {args.threads} threads", contest(three, args.repeats))
+
+
+def loader(console: Console, data: Data, args: argparse.Namespace) -> None:
+    """(c)"""
+    train = data.train(10**6, args.rows * 4)
+    rounds: dict[str, Round] = {
+        "bare pyarrow scan": partial(scan_round, train),
+        "nightjar's loader, batches": partial(loader_round, train),
+    }
+    for measure in rounds.values():
+        measure()
+    show(console, "loader alone", interleaved(rounds, args.repeats))
+
+
+def workers(console: Console, data: Data, args: argparse.Namespace) -> None:
+    """(d)"""
+    train = data.train(10**6, args.rows)
+    for model in ("wide_deep", "lr"):
+        rounds: dict[str, Round] = {
+            f"{count} worker{'s' * (count > 1)} of one thread": partial(workers_round, model, train, count)
+            for count in (1, 2)
+        }
+        show(console, f"{model}, number of workers", interleaved(rounds, args.repeats))
+
+
+def vocabulary(console: Console, data: Data, args: argparse.Namespace) -> None:
+    """A step's cost by the size of the tables."""
+    sizes = (10**5, 10**6, 10**7, 10**8)
+    contestants = {
+        f"{size:,} ids": nightjar(
+            "wide_deep", data.train(size, args.rows // 2), data.test(size), args.threads, {"precision": "bf16"}
+        )
+        for size in sizes
+    }
+    show(console, "wide_deep by vocabulary", contest(contestants, args.repeats))
+
+
+PARTS = {"wide": wide, "deep": deep, "loader": loader, "workers": workers, "vocabulary": vocabulary}
+
+
+def main() -> int:
+    """Run the parts asked for, or all."""
+    parser = argparse.ArgumentParser(prog="benchmarks.train", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them if none is named")
+    parser.add_argument("--work", required=True, help="folder for the generated data")
+    parser.add_argument("--rivals", default=sys.executable, help="python of the rivals' environment")
+    parser.add_argument("--rows", type=int, default=393_216, help="rows of a round of the deep models")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 110)
+    for part in args.parts or PARTS:
+        PARTS[part](console, Data(args.work), args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

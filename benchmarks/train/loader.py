@@ -1,0 +1,36 @@
+"""The loader alone, beside a scan that does nothing with the rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import pyarrow.parquet as pq
+
+from benchmarks.train.nightjar import BATCH, opened
+from training.data import epoch_batches
+from training.plan import Plan
+
+
+def scan_round(directory: str) -> Mapping[str, float]:
+    """Every row group of every file, every column as a NumPy array, by pyarrow and nothing else."""
+    dataset = opened(directory)
+    names = [column.name for column in dataset.columns]
+    rows = 0
+    began = time.perf_counter()
+    for file in range(len(dataset.files)):
+        with pq.ParquetFile(dataset.url(file)) as parquet:
+            table = parquet.read_row_group(0, columns=names)
+        arrays = [table.column(name).to_numpy() for name in names]
+        rows += len(arrays[0])
+    return {"rows": rows, "seconds": time.perf_counter() - began}
+
+
+def loader_round(directory: str) -> Mapping[str, float]:
+    """An epoch's batches, shuffled and laid out for the tables, and no step."""
+    dataset = opened(directory)
+    order = Plan(dataset.rows, BATCH, 8, 0).epoch(0)
+    began = time.perf_counter()
+    with epoch_batches(dataset, order, 0, 1) as batches:
+        rows = sum(batch.rows for batch in batches)
+    return {"rows": rows, "seconds": time.perf_counter() - began}

@@ -1,0 +1,87 @@
+"""Nightjar's trainer as a contestant: a round is an epoch through its own loader, files and all.
+
+python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchmarks.train.contestant import serve
+from benchmarks.train.rows import log_loss
+from features.manifest import DatasetManifest, read_manifest
+from training.collective import Collective, Solo
+from training.config import TrainingConfig
+from training.data import epoch_batches
+from training.dataset import Dataset
+from training.plan import Plan
+from training.step import Learner
+from training.worker import set_threads
+
+BATCH = 4096
+SETTINGS = {
+    "batch_size": BATCH,
+    "embeddings": {"learning_rate": 0.02, "initial_accumulator": 1e-6, "init_scale": 0.05},
+    "deep": {"layers": [400, 400, 400], "learning_rate": 0.02, "initial_accumulator": 1e-3},
+    "wide": {"alpha": 0.1, "beta": 1.0, "lambda1": 0.0, "lambda2": 0.0},
+}
+
+
+class Trainer:
+    """Epochs of training, one after the other. directory: a published data set."""
+
+    def __init__(self, config: TrainingConfig, directory: str, collective: Collective) -> None:
+        self.dataset = opened(directory)
+        self.plan = Plan(self.dataset.rows, config.batch_size, config.lanes, config.seed)
+        self.learner = Learner(config, self.dataset.layout, collective)
+        self._collective = collective
+        self._epoch = 0
+
+    def epoch(self) -> float:
+        """Seconds of the next epoch."""
+        order = self.plan.epoch(self._epoch)
+        self._epoch += 1
+        began = time.perf_counter()
+        with epoch_batches(self.dataset, order, self._collective.rank, self._collective.size) as batches:
+            for batch in batches:
+                self.learner.step(batch)
+        return time.perf_counter() - began
+
+    def held_out(self, directory: str) -> float:
+        """Log loss on another data set."""
+        dataset = opened(directory)
+        order = Plan(dataset.rows, BATCH, 1, 0).epoch(0)
+        labels, logits = [], []
+        with epoch_batches(dataset, order, 0, 1) as batches:
+            for batch in batches:
+                labels.append(batch.label_B)
+                logits.append(self.learner.logits(batch).numpy())
+        return log_loss(np.concatenate(labels), np.concatenate(logits))
+
+
+def opened(directory: str) -> Dataset:
+    """A published data set."""
+    return Dataset.of(directory, read_manifest(directory, DatasetManifest))
+
+
+def main() -> None:
+    model, train, test, threads, settings = sys.argv[1:]
+    set_threads(int(threads))
+    config = TrainingConfig.model_validate(SETTINGS | {"model": model} | json.loads(settings))
+    trainer = Trainer(config, train, Solo())
+
+    def measure() -> Mapping[str, float]:
+        seconds = trainer.epoch()
+        return {"rows": trainer.plan.rows, "seconds": seconds, "log_loss": trainer.held_out(test)}
+
+    trainer.epoch()  # compiles the kernels, in every process anew or from numba's cache
+    serve(measure)
+
+
+if __name__ == "__main__":
+    main()

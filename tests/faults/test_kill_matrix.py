@@ -1,0 +1,75 @@
+"""Kill -9 at every step's start, middle and commit: the night that is run again is the one that nobody disturbed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from features.manifest import MANIFEST
+from tests.small_night import CONFIG, write_day
+from tests.submit import REPOSITORY
+
+KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions")
+MOMENTS = ("started", "half written", "committing")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three days of logs, a config with little to compute, and a first night twice, whose model is the champion."""
+    for day in (1, 2, 3):
+        write_day(tmp_path / "logs", day)
+    nightly = CONFIG["nightly"] | {"keep": {"models": 1, "datasets": 1}}
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG | {"nightly": nightly}))
+    assert run(tmp_path, "undisturbed", "2026-01-02", None) == 0, (tmp_path / "undisturbed.log").read_text()[-4000:]
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "killed")
+    return tmp_path
+
+
+def run(place: Path, output: str, night: str, visited: Path | None) -> int:
+    """A night, killed at every point that `visited` does not name yet; its exit status in the end."""
+    command = [sys.executable, "-m", "tests.faults.mortal", str(visited or "-"), "--", "--date", night]
+    command += ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(place / output)]
+    settings = "--master local[2] --driver-memory 1g --driver-java-options -XX:TieredStopAtLevel=1"
+    settings += " --conf spark.sql.shuffle.partitions=2 pyspark-shell"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PYSPARK_SUBMIT_ARGS": settings}
+    with (place / f"{output}.log").open("a") as log:
+        process = subprocess.Popen(command, env=environment, cwd=place, stdout=log, stderr=log, start_new_session=True)
+        try:
+            return process.wait(timeout=540)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def published(output: Path) -> dict[str, bytes]:
+    """What readers go by: every manifest, with the checksums of its files, and every move of the pointer."""
+    paths = [*output.rglob(MANIFEST), *(output / "models").rglob("0*.json"), output / "models" / "champion.json"]
+    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(paths)}
+
+
+def test_a_night_killed_at_every_point_ends_as_the_undisturbed_one(place: Path) -> None:
+    assert run(place, "undisturbed", "2026-01-03", None) == 0
+    began = time.perf_counter()
+    assert run(place, "killed", "2026-01-03", place / "visited") == 0, (place / "killed.log").read_text()[-4000:]
+    points = (place / "visited").read_text().splitlines()
+    print(f"{len(points)} kills in {time.perf_counter() - began:.0f} s")
+    assert len(set(points)) == len(points)
+    for kind in KINDS:
+        for moment in MOMENTS:
+            assert [point for point in points if point.startswith(f"{moment} {kind}/")], (kind, moment)
+    assert [point.split(" nights/")[0] for point in points if " nights/" in point] == ["started", "committing"]
+    for written in ("models/history/000002.json", "models/champion.json", "metrics/latest.prom"):
+        assert {f"before writing {written}", f"after writing {written}"} <= set(points)
+    assert [point for point in points if point.startswith("half removed datasets/")]
+    assert published(place / "killed") == published(place / "undisturbed")
+    champion = (place / "killed" / "models" / "champion.json").read_text()
+    assert '"sequence": 2' in champion
+    assert run(place, "killed", "2026-01-03", None) == 4

@@ -1,0 +1,27 @@
+"""The deep part alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from features.layout import TableLayout
+from training.config import DeepConfig
+from training.models.global_batch import GlobalBatch
+from training.models.layers import Mlp, dense_inputs, embedding_inputs
+
+
+class Deep(nn.Module):
+    """Layers over embeddings and dense columns. bias: whether their output has one; beside a wide part it has none."""
+
+    def __init__(
+        self, layout: TableLayout, config: DeepConfig, generator: torch.Generator, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.layers = Mlp(embedding_inputs(layout) + dense_inputs(layout), config, generator, bias=bias)
+
+    def forward(
+        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
+    ) -> Tensor:
+        """[B] logits."""
+        return self.layers(torch.cat([embeddings_BE, dense_BN], dim=1), batch)

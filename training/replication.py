@@ -1,0 +1,82 @@
+"""Look-up and update of tables wherever their rows are: sharded ones through `exchange`; replicated ones here.
+
+Every worker holds the whole of a replicated table and looks rows up without a word to the others. The gradients of
+the touched rows come from all workers to all workers, each of which sums them in the order of the ranks and takes the
+same step: the replicas stay the same, bit for bit.
+
+Shapes: U distinct ids of this worker, S rows that came from all workers, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from training import exchange
+from training.batch import Entries
+from training.collective import Collective, Pending, Received
+from training.exchange import Rows
+from training.tables import Table
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a batch needs of each table, and what of it is on its way to the owners of sharded rows."""
+
+    entries: Sequence[Entries]
+    sharded: exchange.Request
+
+
+def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> Request:
+    """Begin to ask for the rows that a batch needs of each table."""
+    asked = [e for table, e in zip(tables, entries, strict=True) if not _is_replicated(table, collective)]
+    return Request(entries, exchange.request(asked, collective))
+
+
+def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
+    """The rows of each table that were requested, as the last update left them."""
+    sharded = [table for table in tables if not _is_replicated(table, collective)]
+    answers = iter(exchange.look_up(sharded, requested.sharded, collective))
+    return [
+        Rows(table, e, table.weights(e.ids_U), None, [], e.ids_U)
+        if _is_replicated(table, collective)
+        else next(answers)
+        for table, e in zip(tables, requested.entries, strict=True)
+    ]
+
+
+def send_gradients(
+    lookups: Sequence[Rows], gradients: Sequence[np.ndarray], collective: Collective
+) -> Pending[tuple[list[Rows], list[Received]]]:
+    """Begin to send the gradients of the batch's summed loss by the rows, float32[U, D] each, to where they are
+    learned from: what exchange.update asks for.
+    """
+    copied = [_is_replicated(rows.table, collective) for rows in lookups]
+    pairs = list(zip(lookups, gradients, copied, strict=True))
+    owned = [(rows, gradient) for rows, gradient, copy in pairs if not copy]
+    to_owners = exchange.send_gradients([rows for rows, _ in owned], [gradient for _, gradient in owned], collective)
+    messages = [array for rows, gradient, copy in pairs if copy for array in (rows.places_S, gradient)]
+    to_all = collective.begin_all_to_all(
+        [torch.from_numpy(np.concatenate([array] * collective.size)) for array in messages],
+        [[len(array)] * collective.size for array in messages],
+    )
+
+    def wait() -> tuple[list[Rows], list[Received]]:
+        from_all, of_owned = iter(to_all.wait()), iter(to_owners.wait())
+        rows, received = [], []
+        for looked_up, copy in zip(lookups, copied, strict=True):
+            if copy:
+                ids_S, _ = next(from_all)
+                looked_up = replace(looked_up, places_S=ids_S.numpy())
+            rows.append(looked_up)
+            received.append(next(from_all) if copy else next(of_owned))
+        return rows, received
+
+    return Pending(wait)
+
+
+def _is_replicated(table: Table, collective: Collective) -> bool:
+    return table.shard.world < collective.size

@@ -1,0 +1,86 @@
+"""From the config to tables: which rule, where it is placed, and what is refused."""
+
+from __future__ import annotations
+
+from features.errors import UsageError
+from features.layout import BIAS, TableLayout
+from training.config import EmbeddingConfig, TableConfig, WideConfig
+from training.tables.adagrad import Adagrad, RowAdagrad
+from training.tables.adam import Adam, LazyAdam
+from training.tables.fixed_point import LIMIT, FixedPointFtrlTable
+from training.tables.ftrl import FtrlTable
+from training.tables.table import Shard, Table
+from training.tables.values import Rule, Uniform, ValueTable
+
+
+def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
+    """The wide part's table. seed: of q2.13's rounding. Its rows start at zero; row 0, the bias, is shrunk by
+    neither L1 nor adam's l2.
+    """
+    config = config.resolved()
+    if config.rule != "ftrl":
+        return ValueTable(1, shard, _rule(config.rule, config, shard.place(BIAS)), Uniform(0.0))
+    if config.precision == "q2.13":
+        return FixedPointFtrlTable(shard, config, seed)
+    return FtrlTable(shard, config)
+
+
+def embedding_table(width: int, shard: Shard, config: EmbeddingConfig, seed: int) -> Table:
+    """A table of embeddings. Its values start uniform, with standard deviation init_scale / sqrt(width)."""
+    config = config.resolved()
+    limit = config.init_scale * (3.0 / width) ** 0.5
+    return ValueTable(width, shard, _rule(config.rule, config, -1), Uniform(limit, seed, config.nonnegative))
+
+
+def place(config: TableConfig, rows: int, rank: int, world: int) -> Shard:
+    """What worker `rank` holds of a table."""
+    return Shard(rows, rank, world) if config.placement == "sharded" else Shard(rows)
+
+
+def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> None:
+    """Raises UsageError if tables of this layout, those that are not None, cannot be as configured."""
+    if wide:
+        wide = wide.resolved()
+        _check("wide", wide, wide.rule, layout.wide_rows)
+        if wide.precision == "q2.13" and wide.rule != "ftrl":
+            raise UsageError(
+                f"training.wide.precision q2.13 is made for the rule ftrl, not for {wide.rule}. "
+                f"Choose float32, or the rule ftrl."
+            )
+        # Half of the range is for weights, the other for what L1 takes off them.
+        room = LIMIT / 2 * (wide.beta / wide.alpha + wide.lambda2)
+        if wide.precision == "q2.13" and wide.lambda1 > room:
+            raise UsageError(
+                f"training.wide.precision q2.13 holds values below {LIMIT:g}, too few for lambda1 = {wide.lambda1:g}: "
+                f"it may be at most 2 (beta / alpha + lambda2) = {room:g}. Lower lambda1 or alpha, or choose float32."
+            )
+    if embeddings:
+        embeddings = embeddings.resolved()
+        for width in layout.embeddings:
+            _check("embeddings", embeddings, embeddings.rule, layout.embedding_rows(width))
+
+
+def _check(section: str, config: TableConfig, rule: str | None, rows: int) -> None:
+    if config.l2 and rule != "adam":
+        raise UsageError(
+            f"training.{section}.l2 = {config.l2:g} shrinks the whole table in every step, which only the rule adam "
+            f"does, not {rule}. Remove l2, or choose the rule adam."
+        )
+    if rule == "adam" and rows > config.dense_rows_limit:
+        raise UsageError(
+            f"training.{section}.rule adam moves every row of a table in every step, and a table has {rows} rows, more "
+            f"than training.{section}.dense_rows_limit = {config.dense_rows_limit}. Choose a sparse rule (adagrad, "
+            f"lazy_adam), or raise the limit and wait."
+        )
+
+
+def _rule(name: str | None, config: TableConfig, unshrunk: int) -> Rule:
+    rate = config.learning_rate
+    assert rate is not None
+    if name == "adagrad":
+        return Adagrad(rate, config.initial_accumulator)
+    if name == "row_adagrad":
+        return RowAdagrad(rate, config.initial_accumulator)
+    if name == "lazy_adam":
+        return LazyAdam(rate, config.beta1, config.beta2, config.epsilon)
+    return Adam(rate, config.beta1, config.beta2, config.epsilon, config.l2, unshrunk)

@@ -1,0 +1,104 @@
+"""A table whose weights are stored and moved by a rule of first or second order. The rules: adagrad, adam.
+
+Shapes: R rows of the shard, U distinct rows of a step, D width, K columns of a rule's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from training import kernels
+from training.tables.table import Shard, differs, grown
+
+
+class Rule(Protocol):
+    """How gradients move values. approximation: as Table's; whole: whether it moves rows without a gradient too;
+    learning_rate may be set between steps.
+    """
+
+    learning_rate: float
+    approximation: str
+    whole: bool
+
+    def fresh(self, rows: int, width: int) -> Mapping[str, np.ndarray]:
+        """What it remembers, beside their values, of rows that have not been moved: by name, [rows, K]."""
+
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """As Table's."""
+
+    def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
+        """Move state["values"], and all else in `state`, in place. The places differ."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Initial values, uniform in [-limit, limit), or in [0, limit] if nonnegative; a pure function of (seed, width,
+    row, column): however a table is sharded or has grown, it starts the same.
+    """
+
+    limit: float
+    seed: int = 0
+    nonnegative: bool = False
+
+    def fresh(self, width: int, shard: Shard, rows: int) -> np.ndarray:
+        """float32 [rows, width]: the last `rows` rows of the shard."""
+        values_RD = np.zeros((rows, width), dtype=np.float32)
+        if self.limit:
+            first = (shard.size - rows) * shard.world + shard.rank
+            kernels.fill_uniform(values_RD, self.seed << 32 | width, first, shard.world, self.limit)
+        return np.abs(values_RD, out=values_RD) if self.nonnegative else values_RD
+
+
+class ValueTable:
+    """Stored weights and the rule that moves them. The gradient is the MEAN over the global batch.
+
+    nonnegative: every step ends in a projection onto values >= 0 (projected gradient descent, Lin 2007).
+    """
+
+    mean = True
+
+    def __init__(self, width: int, shard: Shard, rule: Rule, initial: Uniform) -> None:
+        self.width = width
+        self.shard = shard
+        self.approximation = rule.approximation
+        self._rule = rule
+        self._initial = initial
+        self._state = {"values": initial.fresh(width, shard, shard.size), **rule.fresh(shard.size, width)}
+
+    def weights(self, places_U: np.ndarray) -> np.ndarray:
+        """See Table."""
+        return self._state["values"][places_U]
+
+    def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
+        """See Table."""
+        self._rule.step(self._state, places_U, gradients_UD)
+        if self._initial.nonnegative:
+            values_RD, moved = self._state["values"], slice(None) if self._rule.whole else places_U
+            values_RD[moved] = np.maximum(values_RD[moved], 0.0)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table."""
+        self._rule.learning_rate *= factor
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """{"values": float32[R, D]} and what the rule remembers."""
+        return self._state
+
+    def scalars(self) -> Mapping[str, np.ndarray]:
+        """See Table."""
+        return self._rule.scalars()
+
+    def touched(self, places_U: np.ndarray) -> np.ndarray:
+        """See Table. Of a table whose values start at zero; any other's rows differ from the start."""
+        fresh = {"values": np.zeros((1, self.width)), **self._rule.fresh(1, self.width)}
+        return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
+
+    def grow(self, rows: int) -> None:
+        """See Table."""
+        self.shard, new = grown(self.shard, rows)
+        fresh = {"values": self._initial.fresh(self.width, self.shard, new), **self._rule.fresh(new, self.width)}
+        self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}
