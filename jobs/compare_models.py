@@ -23,18 +23,19 @@ from jobs.contest import Contest
 from serving.evaluation import REPORT
 from serving.seeds import markdown
 from training.config import TrainingConfig
-from training.models import MODELS, build_head
+from training.models import MODELS, build_head, model_columns
 
 log = logging.getLogger(__name__)
 
 
 def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
     """The models that can be built on a data set; why another cannot is logged."""
-    layout = table_layout(read_manifest(dataset, DatasetManifest).columns)
+    columns = read_manifest(dataset, DatasetManifest).columns
     fitting = []
     for model in MODELS:
         try:
-            build_head(model, layout, config.deep, config.seed)
+            used = model_columns(config.model_copy(update={"model": model}), columns)
+            build_head(model, table_layout(used), config.deep, config.seed)
             fitting.append(model)
         except UsageError as error:
             log.warning("%s is left out: %s", model, error)

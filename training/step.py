@@ -10,7 +10,7 @@ Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,19 +77,22 @@ class Learner:
         self._starts = [0] * (self.wide is not None) + np.cumsum([0, *fields])[:-1].tolist()
         self._requested: dict[int, replication.Request] = {}
 
-    def ahead(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def ahead(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """The same batches; while one is learned from, the ids of the next are on their way to the rows' owners.
 
         Every worker runs this, and they stop at the same batch if they stop early.
         """
         following: Batch | None = None
-        for batch in batches:
-            self._requested[id(batch)] = self._request(batch)
+        try:
+            for batch in batches:
+                self._requested[id(batch)] = self._request(batch)
+                if following:
+                    yield following
+                following = batch
             if following:
                 yield following
-            following = batch
-        if following:
-            yield following
+        finally:
+            self._requested.clear()  # of a batch that is never learned from: another may get its id
 
     def step(self, batch: Batch) -> Score:
         """Score this worker's share of the global batch, then learn from the whole of it. Every worker calls

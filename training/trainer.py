@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 
 from features.errors import DataError, UsageError
@@ -121,10 +122,10 @@ def train_epoch(
     epoch = at.epoch
     if len(at.scores) == epoch:
         at.scores.append(NOTHING)
-    batches = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
+    read = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
     progress = Progress(epoch, job.config.epochs, plan.steps, collective, tracker, at.step, at.scores[epoch])
-    with batches, progress:
-        for batch in learner.ahead(batches):
+    with read, closing(learner.ahead(read)) as batches, progress:
+        for batch in batches:
             score = learner.step(batch)
             if not math.isfinite(score.loss):
                 raise UsageError(

@@ -126,11 +126,11 @@ def test_models_that_do_not_suit_the_data_are_left_out_or_named(
 ) -> None:
     """Its fields have several widths, which a factorization machine cannot multiply."""
     assert main(arguments(place, "--models", "lr", "fm", "--seeds", "3")) == 2
-    assert "a factorization machine needs embeddings of one width" in capsys.readouterr().err
+    assert "a factorization needs embeddings of one width" in capsys.readouterr().err
     assert main(arguments(place, "--seeds", "-1")) == 2
     assert "each must be in [0, 2^32)" in capsys.readouterr().err
     assert fitting_models(TrainingConfig(), str(place / "datasets/train")) == ["lr", "deep", "wide_deep"]
-    assert "deepfm is left out: a factorization machine" in caplog.text
+    assert "deepfm is left out: a factorization needs" in caplog.text
 
 
 def test_a_state_that_is_not_beside_the_data_must_be_given(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,10 @@ def test_workers_that_stop_early_in_mid_epoch_all_stop(place: Path) -> None:
     assert [statistics["steps"] for statistics in found] == [16.0] * 3
     assert found[0] == found[1] == found[2]
     assert read_manifest(work.output, CandidateManifest).statistics["rows"] < 2 * ROWS
+    alone = job(place, "alone", settings, epochs=30)
+    assert train(alone, Solo()) == pytest.approx(found[0], rel=1e-5)
+    golden = [np.load(f"{one.output}/scoring/golden_scores.npy") for one in (work, alone)]
+    np.testing.assert_allclose(*golden, rtol=1e-4, atol=1e-5)
 
 
 def test_on_a_plateau_learning_rates_fall_and_what_is_published_starts_at_full_scale(place: Path) -> None:
