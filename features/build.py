@@ -66,7 +66,8 @@ class BuiltFeatures:
 class BuildPlan:
     """What to build from which logs, and where.
 
-    history: the training days and the days before them. aggregate_dirs: by date, of every day.
+    history: the training days and the days before them. fit: the days that quantiles are of. aggregate_dirs: by date,
+    of every day.
     """
 
     spec: FeatureSpec
@@ -74,6 +75,7 @@ class BuildPlan:
     settings: BuildSettings
     history: tuple[LogPartition, ...]
     train: tuple[LogPartition, ...]
+    fit: tuple[LogPartition, ...]
     holdout: LogPartition | None
     aggregate_dirs: dict[str, str]
     built: BuiltFeatures
@@ -96,12 +98,14 @@ def plan_build(
     train_from: str,
     train_to: str,
     history_from: str | None = None,
+    fit_from: str | None = None,
     holdout: str | None = None,
     settings: BuildSettings | None = None,
 ) -> BuildPlan:
     """Check dates and logs, and name the directories. Reads Parquet footers only.
 
-    history_from: first day of vocabularies and counts (train_from if None). holdout: the day after train_to.
+    history_from: first day of vocabularies and counts (train_from if None). fit_from: first day of
+    quantiles (train_from if None). holdout: the day after train_to.
     Raises UsageError and DataError.
     """
     logs, output = storage.absolute(logs), storage.absolute(output)
@@ -109,8 +113,9 @@ def plan_build(
     if settings.min_files < 1 or settings.rows_per_file < 1:
         raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
     train_dates = dates_between(train_from, train_to)
+    fit_dates = dates_between(fit_from or train_from, train_to)
     history_dates = dates_between(history_from or train_from, train_to)
-    if history_dates[0] > train_dates[0]:
+    if history_dates[0] > min(train_dates[0], fit_dates[0]):
         raise UsageError(f"--history-from {history_from} is later than --train-from {train_from}. Give an earlier day.")
     next_day = day_after(train_to)
     if holdout not in (None, next_day):
@@ -125,7 +130,7 @@ def plan_build(
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     state_key = key_of(
-        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=train_from
+        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=fit_dates[0]
     )
 
     def dataset(name: str, days: Sequence[LogPartition]) -> str:
@@ -139,6 +144,7 @@ def plan_build(
         settings=settings,
         history=history,
         train=train,
+        fit=history[-len(fit_dates) :],
         holdout=last,
         aggregate_dirs={
             day: storage.join(output, "aggregates", f"date={day}-{key}") for day, key in aggregate_keys.items()
@@ -157,14 +163,22 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     Raises DataError: before anything is published if the logs hold values that cannot be used, and whenever Spark
     cannot read a file.
     """
-    with _damage_reported():
+    with damage_reported():
         return _build(spark, plan)
 
 
-def aggregate(spark: SparkSession, plan: BuildPlan) -> None:
-    """The first half of `build`: check the values of the days that are new, and publish their counts."""
-    with _damage_reported():
-        _aggregate(spark, plan)
+def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
+    """The first half of `build`: check the values of the days that are new, and publish their counts.
+
+    Returns the counts of every day of the plan, by directory.
+    """
+    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
+    log.info("checking and counting %d of %d days", len(new), len(plan.days))
+    with damage_reported():
+        totals = check_values(spark, plan.spec, new)
+        of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new}
+        publish_aggregates(spark, plan.spec, of_day)
+    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
 
 
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
@@ -182,13 +196,14 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     )
     directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")
     if _is_missing(directory):
-        with _damage_reported():
-            _dataset(spark, plan, directory, days, _aggregate(spark, plan), state_dir)
+        with damage_reported():
+            _dataset(spark, plan, directory, days, aggregate(spark, plan), state_dir)
     return directory
 
 
 @contextmanager
-def _damage_reported() -> Iterator[None]:
+def damage_reported() -> Iterator[None]:
+    """Turn Spark's error about a file that it cannot read into a DataError that names the file."""
     try:
         yield
     except (PySparkException, Py4JError) as error:
@@ -200,25 +215,16 @@ def _damage_reported() -> Iterator[None]:
         ) from error
 
 
-def _aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
-    """The counts of every day of the plan, by directory, after those that are missing were published."""
-    new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
-    log.info("checking and counting %d of %d days", len(new), len(plan.days))
-    totals = check_values(spark, plan.spec, new)
-    publish_aggregates(spark, plan.spec, {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new})
-    return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
-
-
 def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     built = plan.built
     if plan.is_built():
         log.info("nothing to do: everything is published already")
         return built
-    aggregates = _aggregate(spark, plan)
+    aggregates = aggregate(spark, plan)
     of_history = dict(list(aggregates.items())[: len(plan.history)])
 
     if _is_missing(built.state_dir):
-        publish_state(spark, plan.spec, built.state_dir, of_history, plan.train)
+        publish_state(spark, plan.spec, built.state_dir, of_history, plan.fit)
     if _is_missing(built.train_dir):
         _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):

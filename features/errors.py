@@ -21,6 +21,10 @@ class UsageError(NightjarError):
     """A command line or a combination of settings that cannot be carried out."""
 
 
+class ValidationFailed(NightjarError):
+    """A day's logs that differ from the days before by more than the config allows; the message is the table."""
+
+
 class LockedError(NightjarError):
     """Another run is at work where this one would write."""
 

@@ -33,6 +33,11 @@ class Column(Strict):
     pooling: Pooling = "mean"
     wide: bool = False
 
+    @property
+    def dtype(self) -> str:
+        """Of its values, by NumPy's and Arrow's common name."""
+        return {"truth": "float64", "group": "int64", "field": "int32", "cross": "int32"}.get(self.role, "float32")
+
 
 def dataset_columns(spec: FeatureSpec, vocabulary_sizes: Mapping[str, int]) -> tuple[Column, ...]:
     """Every column of a data set that is encoded under `spec` with vocabularies of these sizes."""

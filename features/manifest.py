@@ -59,6 +59,57 @@ class AggregateManifest(Manifest):
     positives: int
 
 
+class ColumnProfile(Strict):
+    """One log column on one day.
+
+    values: how many it holds (of a list, its distinct ones); missing: rows without any (null, NaN, an empty list);
+    constant: all rows hold the same; content: a sum of the values' hashes, the same in whatever order the rows are.
+    """
+
+    values: int
+    missing: int
+    constant: bool
+    content: int
+
+
+class ProfileManifest(Manifest):
+    """One day's log at a glance, by log column, the timestamp left out. Files: a histogram of each dense feature."""
+
+    kind: Literal["profile"] = "profile"
+    spec_fingerprint: str
+    date: str
+    columns: Mapping[str, ColumnProfile]
+
+
+class ValidationCheck(Strict):
+    """One figure of a day's log against the days before.
+
+    feature: of the spec, or a log column; None for the whole log. low, high: what the value must lie within, either
+    end included; None where there is no bound. overridden: the check failed and was allowed by name.
+    """
+
+    check: str
+    feature: str | None = None
+    value: float | str
+    low: float | None = None
+    high: float | None = None
+    passed: bool
+    overridden: bool = False
+    reason: str
+
+
+class ValidationManifest(Manifest):
+    """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand."""
+
+    kind: Literal["validation"] = "validation"
+    date: str
+    rows: int
+    reference: tuple[str, ...]
+    allowed: tuple[str, ...]
+    passed: bool
+    checks: tuple[ValidationCheck, ...]
+
+
 class StateManifest(Manifest):
     """The encoder's fitted state, from training days only. vocabulary_sizes include the two reserved ids."""
 
@@ -93,8 +144,22 @@ class DatasetManifest(Manifest):
         return tuple(entry for entry in self.files if entry.path.startswith("data/"))
 
 
+class Parent(Strict):
+    """The candidate that a warm start began with.
+
+    candidate, digest: name of its directory and digest of its manifest; through_date: the last day that it has seen;
+    decay: what its sums of squared gradients were multiplied by.
+    """
+
+    candidate: str
+    digest: str
+    through_date: str
+    decay: float
+
+
 class CandidateManifest(Manifest):
-    """A trained model, not packed yet. model: name of the architecture; settings: its training config.
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config; parent: None
+    after a cold start, which began with nothing.
 
     columns: those of the data set that the model uses, with `wide` and `embedding` for the tables that it has.
     """
@@ -105,6 +170,7 @@ class CandidateManifest(Manifest):
     state: str
     columns: tuple[Column, ...]
     settings: Mapping[str, Any]
+    parent: Parent | None = None
     statistics: Mapping[str, float]
 
 
@@ -126,6 +192,16 @@ class EvaluationManifest(Manifest):
     first_date: str
     last_date: str
     rows: int
+
+
+class ComparisonManifest(Manifest):
+    """Models compared over several seeds: `comparison.json` (serving.seeds.Comparison), `table.md`, `report.html`."""
+
+    kind: Literal["comparison"] = "comparison"
+    first_date: str
+    last_date: str
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
 
 
 class DecisionManifest(Manifest):

@@ -50,14 +50,23 @@ def load_state(directory: str, manifest: StateManifest) -> FittedState:
 
 def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
     """Read vocabularies and boundaries only: what Spark's workers need."""
-    vocabularies = {}
-    for field in manifest.spec.fields:
-        table = _read(directory, f"{VOCABULARY}/{field.name}", manifest, columns=["hash", "id"])
-        hashes = _numpy(table, "hash", np.int64)
-        order = np.argsort(hashes)
-        vocabularies[field.name] = Vocabulary(hashes[order], _numpy(table, "id", np.int32)[order])
+    vocabularies = {field.name: load_vocabulary(directory, manifest, field.name) for field in manifest.spec.fields}
     boundaries = {name: np.array(values, dtype=np.float64) for name, values in manifest.boundaries.items()}
     return EncoderState(vocabularies, boundaries)
+
+
+def load_vocabulary(directory: str, manifest: StateManifest, field: str) -> Vocabulary:
+    """Read the ids of one field's values."""
+    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["hash", "id"])
+    hashes = _numpy(table, "hash", np.int64)
+    order = np.argsort(hashes)
+    return Vocabulary(hashes[order], _numpy(table, "id", np.int32)[order])
+
+
+def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:
+    """The value behind every id of a field's vocabulary, the two reserved ids apart."""
+    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["id", "value"])
+    return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
 
 
 def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:

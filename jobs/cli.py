@@ -13,16 +13,25 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date
 from functools import wraps
 from pathlib import Path
 from types import FunctionType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from features.errors import NightjarError
 
 EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_TERMINATED = 2, 3, 4, 143
+
+
+def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
+    """The Spark session that a launcher's workers run in; nothing for the local launcher."""
+    if launcher == "local":
+        return nullcontext()
+    from jobs.spark_session import spark_session
+
+    return spark_session(name)
 
 
 class Main(Protocol):

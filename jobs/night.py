@@ -9,20 +9,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Any
 
 from pydantic import Field
 
 from features import storage
 from features.build import BuildPlan, plan_build
+from features.checks import ValidationConfig
 from features.encoder import FIRST_ID
 from features.errors import UsageError
 from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
 from features.manifest import key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from features.validation import Validation
 from jobs.chain import NIGHTS, ingredients
 from jobs.hook import HookConfig
 from jobs.mlflow_mirror import MlflowConfig, require_mlflow
+from jobs.parents import (
+    BASELINES,
+    CANDIDATES,
+    MODELS,
+    REASON,
+    Start,
+    WarmStartConfig,
+    choose_start,
+    sibling,
+    warm_start,
+)
 from jobs.promotion import Promotion
 from jobs.retention import KeepConfig
 from serving.evaluation import REPORT
@@ -31,8 +45,8 @@ from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import Launcher
 from training.models import build_head, model_columns
+from training.warm_start import WarmStart
 
-MODELS = "models"
 _SHAPING = ("train_days", "history_from", "baselines")
 
 
@@ -47,6 +61,7 @@ class NightlyConfig(Strict):
     train_days: int = Field(7, ge=1)
     history_from: date | None = None
     baselines: tuple[str, ...] = ()
+    warm_start: WarmStartConfig = WarmStartConfig()
     keep: KeepConfig = KeepConfig()
     hook: HookConfig | None = None
     mlflow: MlflowConfig | None = None
@@ -59,6 +74,7 @@ class NightConfig(Strict):
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
+    validation: ValidationConfig = ValidationConfig()
     gate: GateConfig = GateConfig(
         rules=(GateRule(metric="log_loss", tolerance=0.002), GateRule(metric="auc", tolerance=0.005))
     )
@@ -67,6 +83,11 @@ class NightConfig(Strict):
     def read(cls, path: str) -> NightConfig:
         """From YAML. Raises SpecError that lists every mistake in any section."""
         return load_yaml(path, cls)
+
+    def without_parents(self) -> NightConfig:
+        """The same, but every night begins with nothing."""
+        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
+        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -83,6 +104,12 @@ class Night:
     output: str
     date: date
     launcher: Launcher = "local"
+    allow: tuple[str, ...] = ()
+
+    @cached_property
+    def start(self) -> Start:
+        """What the night's models begin with, as far as the earlier nights are over."""
+        return choose_start(self.config.nightly.warm_start, self.output, self.date)
 
     @cached_property
     def features(self) -> BuildPlan:
@@ -100,32 +127,45 @@ class Night:
                 f"night {self.date} has no day to train on: the logs begin on {first_logged}. "
                 f"Give a --date of {first_logged + timedelta(1)} or later."
             )
+        parent, train_from = self.start.parent, first
+        if parent and nightly.warm_start.days == "new":
+            train_from = max(first, parent.through + timedelta(1))
         return plan_build(
             spec,
             self.logs,
             self.output,
-            train_from=first.isoformat(),
+            train_from=train_from.isoformat(),
+            fit_from=first.isoformat(),
             train_to=last.isoformat(),
             history_from=first_logged.isoformat(),
             holdout=self.date.isoformat(),
         )
+
+    @property
+    def validation(self) -> Validation:
+        """The first step: is the day's log like those before it?"""
+        return Validation(self.config.validation, self.features, self.allow)
 
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})
 
     def _directory(self, kind: str, model: str) -> str:
         built = self.features.built
-        settings = self._training(model).settings
-        key = key_of(train=_name(built.train_dir), holdout=_name(built.holdout_dir), training=settings)
+        made_from: dict[str, Any] = {"train": _name(built.train_dir), "holdout": _name(built.holdout_dir)}
+        made_from["training"] = self._training(model).settings
+        if self.start.parent:
+            decay = self.config.nightly.warm_start.decay
+            made_from |= {"parent": self.start.parent.version, "decay": decay}
+        key = key_of(**made_from)
         return storage.join(self.output, kind, f"{self.date}-{model}-{key}")
 
     def candidate(self, model: str) -> str:
         """Where the trained model goes."""
-        return self._directory("candidates", model)
+        return self._directory(CANDIDATES, model)
 
     def artifact(self, model: str) -> str:
         """Where the packed model goes: baselines apart, since they are never promoted."""
-        return self._directory(MODELS if model == self.config.training.model else "baselines", model)
+        return self._directory(MODELS if model == self.config.training.model else BASELINES, model)
 
     @property
     def evaluation(self) -> str:
@@ -145,6 +185,7 @@ class Night:
             date=self.date.isoformat(),
             features_under=self.features_under,
             holdout_dir=str(self.features.built.holdout_dir),
+            evaluation=self.evaluation,
             output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
         )
 
@@ -154,9 +195,24 @@ class Night:
         return storage.join(self.evaluation, REPORT)
 
     def job(self, model: str) -> TrainingJob:
-        """The training step."""
+        """The training step. Raises DataError if the parent is gone."""
         built = self.features.built
-        return TrainingJob.of(self._training(model), built.train_dir, self.candidate(model), built.holdout_dir)
+        return TrainingJob.of(
+            self._training(model), built.train_dir, self.candidate(model), built.holdout_dir, self._warm_start(model)
+        )
+
+    def _warm_start(self, model: str) -> WarmStart | None:
+        """The model's from its parent, a baseline's from the one that was trained beside that parent, if any."""
+        parent, decay = self.start.parent, self.config.nightly.warm_start.decay
+        if parent is None:
+            return None
+        kind, version = MODELS, parent.version
+        if model != self.config.training.model:
+            beside = sibling(self.output, model, parent)
+            if beside is None:
+                return None
+            kind, version = BASELINES, beside
+        return warm_start(self.output, kind, version, state=self.features.built.state_dir, decay=decay)
 
     def check(self) -> None:
         """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
@@ -165,11 +221,8 @@ class Night:
         for model in self.config.models:
             columns = model_columns(self._training(model), dataset_columns(spec, smallest))
             build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
-        sliced = [rule.metric for rule in gate.rules if rule.slice]
-        if sliced:
-            raise UsageError(f"gate.rules {sliced} name a slice, which the nightly job cannot judge. Remove `slice`.")
-        if spec.group is None and any(rule.metric == "gauc" for rule in gate.rules):
-            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        gate.require_features(spec)
+        self.validation.check()
         if self.config.nightly.mlflow:
             require_mlflow()
         self.directories()
@@ -182,6 +235,8 @@ class Night:
             **ingredients("log of ", {day.date: day.fingerprint for day in self.features.days}),
             **ingredients("features.", config.features.model_dump(mode="json")),
             **ingredients("nightly.", config.nightly.model_dump(mode="json", include=set(_SHAPING))),
+            REASON: self.start.reason,
+            **ingredients("start.", {"decay": config.nightly.warm_start.decay}),
             **ingredients("training.", config.training.settings),
             **ingredients("gate.", config.gate.model_dump(mode="json")),
         }

@@ -6,14 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from features.errors import DataError
 from jobs.cli import entry_point
 from jobs.lineage import code
+from serving import dry_run
 from serving.pack import pack
 
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
-    """Publish the artifact, or say why not; what is published already from the same inputs stays."""
+    """Publish the artifact and try it in a fresh process; what is published already from the same inputs stays."""
     parser = argparse.ArgumentParser(prog="pack_model", description=__doc__)
     parser.add_argument("--candidate", required=True, help="what train_model published")
     parser.add_argument("--state", required=True, help="the encoder state that the candidate was trained under")
@@ -21,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="directory to publish")
     args = parser.parse_args(argv)
     artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={"code": code()})
+    found = dry_run.run(args.output)
+    if found.problems:
+        raise DataError(f"{args.output} is published, but is not fit to be promoted: {' '.join(found.problems)}")
     print(f"{args.output}: {artifact.model}, {sum(entry.bytes for entry in artifact.files):,} bytes")
     return 0
 

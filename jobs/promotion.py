@@ -29,14 +29,16 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
-from features.spec import FeatureSpec
-from serving import registry
-from serving.comparison import predict
-from serving.gate import Check, Decision, GateConfig, decide
+from features.spec import FeatureSpec, Strict
+from serving import dry_run, registry
+from serving.comparison import ModelEvaluation, evaluate_scores, predict
+from serving.decision import CHAMPION, DECISION, DRY_RUN, Check, Decision, GateConfig
+from serving.dry_run import DryRun
+from serving.evaluation import read_scores
+from serving.gate import decide
 from serving.metrics import Observations
 from serving.model import ENCODER, load
-
-DECISION = "decision.json"
+from serving.slices import observe_slices
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,9 @@ log = logging.getLogger(__name__)
 class Promotion:
     """A candidate for the champion's place.
 
-    models: the registry; version: in it; date, holdout_dir: the day that both are judged on; features_under: the
-    night's feature plan under another spec, the champion's; output: of the decision.
+    models: the registry; version: in it; date, holdout_dir: the day that both are judged on; evaluation: of the
+    candidate on that day; features_under: the night's feature plan under another spec, the champion's; output: of the
+    decision.
     """
 
     config: GateConfig
@@ -55,6 +58,7 @@ class Promotion:
     date: str
     features_under: Callable[[FeatureSpec], BuildPlan]
     holdout_dir: str
+    evaluation: str
     output: str
 
     def judge(self, spark: Callable[[], SparkSession]) -> None:
@@ -62,9 +66,13 @@ class Promotion:
         if is_published(self.output):
             return
         champion = registry.champion(self.models)
-        decision = self._decide(spark, champion.version if champion else None)
+        dry = dry_run.run(storage.join(self.models, self.version))
+        decision, of_champion = self._decide(spark, champion.version if champion else None, dry)
         begin(self.output)
-        storage.write_bytes(storage.join(self.output, DECISION), (decision.model_dump_json(indent=1) + "\n").encode())
+        _write(storage.join(self.output, DECISION), decision)
+        _write(storage.join(self.output, DRY_RUN), dry)
+        if of_champion:
+            _write(storage.join(self.output, CHAMPION), of_champion)
         inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
         commit(
             self.output,
@@ -97,24 +105,29 @@ class Promotion:
         pointer = registry.champion(self.models)
         return pointer.version if pointer else "none yet"
 
-    def _decide(self, spark: Callable[[], SparkSession], champion: str | None) -> Decision:
-        observed, candidate_scores = _scores(storage.join(self.models, self.version), self.holdout_dir)
+    def _decide(
+        self, spark: Callable[[], SparkSession], champion: str | None, dry: DryRun
+    ) -> tuple[Decision, ModelEvaluation | None]:
+        """The verdict, and the champion's own figures on the same day, if there is one that can be judged."""
+        artifact = storage.join(self.models, self.version)
+        observed, slices = observe_slices(artifact, self.holdout_dir, self.config.sliced_by)
+        candidate_scores = read_scores(self.evaluation, artifact)
         if champion is None:
-            return decide(self.config, observed, candidate_scores)
+            return decide(self.config, observed, candidate_scores, slices=slices, dry_run=dry), None
         directory = storage.join(self.models, champion)
         learned = str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"])
         if learned >= self.date:
             reason = f"the champion {champion} has learned from {self.date}: its days go through {learned}; not judged"
-            return Decision(
-                verdict="rejected",
-                rows=len(candidate_scores),
-                checks=(Check(metric="date", passed=False, reason=reason),),
-            )
+            check = Check(metric="date", passed=False, reason=reason)
+            return Decision(verdict="rejected", rows=len(candidate_scores), checks=(check,)), None
         state = storage.join(directory, ENCODER)
         features = self.features_under(read_manifest(state, StateManifest).spec)
-        champion_observed, champion_scores = _scores(directory, encode_days(spark(), features, state, [self.date]))
+        dataset = encode_days(spark(), features, state, [self.date])
+        model = load(directory, threads=os.cpu_count() or 1)
+        champion_observed, scores = predict({champion: model}, dataset, read_manifest(dataset, DatasetManifest))
         _require_same_rows(observed, champion_observed, champion)
-        return decide(self.config, observed, candidate_scores, champion_scores)
+        of_champion = evaluate_scores(directory, model.manifest.model, dataset, observed, scores[champion])
+        return decide(self.config, observed, candidate_scores, scores[champion], slices, dry), of_champion
 
 
 def read_decision(directory: str) -> tuple[Decision, str | None]:
@@ -124,10 +137,8 @@ def read_decision(directory: str) -> tuple[Decision, str | None]:
     return decision, manifest.champion
 
 
-def _scores(artifact: str, dataset: str) -> tuple[Observations, np.ndarray]:
-    model = load(artifact, threads=os.cpu_count() or 1)
-    observed, scores = predict({"model": model}, dataset, read_manifest(dataset, DatasetManifest))
-    return observed, scores["model"]
+def _write(url: str, result: Strict) -> None:
+    storage.write_bytes(url, (result.model_dump_json(indent=1) + "\n").encode())
 
 
 def _require_same_rows(ours: Observations, theirs: Observations, champion: str) -> None:

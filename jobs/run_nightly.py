@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cache
 
@@ -36,6 +36,7 @@ from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from jobs.steps import notify, steps_of
 from jobs.telemetry import Run, structured_log
+from serving import night_report
 from serving.comparison import Evaluation
 from serving.evaluation import read_evaluation
 
@@ -68,6 +69,14 @@ def parse(argv: Sequence[str] | None) -> Request:
     parser.add_argument(
         "--only", nargs="+", choices=STEPS, default=STEPS, metavar="STEP", help=f"of {', '.join(STEPS)}"
     )
+    parser.add_argument("--cold", action="store_true", help="begin with nothing, whatever nightly.warm_start says")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="CHECK[:FEATURE]",
+        help="let a check of the log's validation fail; repeat for several",
+    )
     parser.add_argument("--plan", action="store_true", help="print what would run, and why, and run nothing")
     args = parser.parse_args(argv)
     first, last = args.date or args.first, args.date or args.last
@@ -76,10 +85,15 @@ def parse(argv: Sequence[str] | None) -> Request:
     if last < first:
         raise UsageError(f"--to {last} is earlier than --from {first}. Exchange them.")
     config = NightConfig.read(args.config)
+    if args.cold:
+        config = config.without_parents()
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
     logs, output = storage.absolute(args.logs), storage.absolute(args.output)
+    allow = tuple(args.allow)
     return Request(
-        tuple(Night(config, logs, output, newest, args.launcher) for newest in dates), tuple(args.only), args.plan
+        tuple(Night(config, logs, output, newest, args.launcher, allow) for newest in dates),
+        tuple(args.only),
+        args.plan,
     )
 
 
@@ -98,11 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = request.nights[0]
     lock, stale_seconds = storage.join(first.output, LOCK), first.config.nightly.lease_minutes * 60
     worked = False
+    nights: list[Night] = []
     with leaving_in_order(), ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
         stack.enter_context(structured_log(first.output, run))
+        # However the run ends, so that a night that the validation stopped has its page, too.
+        stack.callback(night_report.publish, first.output, [night.date.isoformat() for night in request.nights])
         spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
-        for number, night in enumerate(request.nights, 1):
+        for number, planned in enumerate(request.nights, 1):
+            night = replace(planned)  # nights before it may have published its parent since it was checked
+            nights.append(night)
             if is_published(night.record):
                 log.info("night %s is over already", night.date)
                 continue
@@ -111,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with _told(night, run):
                 worked |= carry_out(steps_of(night, run), request.only, spark, run, held.check)
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s")
-    rejected = _report(console, request.nights)
+    rejected = _report(console, nights)
     if not worked:
         console.print("nothing to do: everything is published already")
     return EXIT_REJECTED if rejected else 0 if worked else EXIT_NOTHING_TO_DO
@@ -133,8 +152,13 @@ def _told(night: Night, run: Run) -> Iterator[None]:
 
 def _print_plan(console: Console, request: Request, run: Run) -> None:
     known = records(request.nights[0].output)
+    undecided: Night | None = None
     for night in request.nights:
         over, made_from = is_published(night.record), night.made_from
+        console.print(f"{night.date}  {'start':9}         {night.start.reason}")
+        if undecided and not night.config.nightly.warm_start.cold_reason(night.date):
+            console.print(f"{'':30}unless {undecided.date} or a later night publishes: its model is the parent then")
+        undecided = undecided if over else undecided or night
         for step in steps_of(night, run):
             if step.name in request.only:
                 reason = "over" if over else why(step, night.date.isoformat(), made_from, known)
@@ -153,6 +177,7 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
     for night, record in over.items():
         console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {record.verdict}")
         console.print(f"{night.date}  report  {night.report}")
+    console.print(f"every night: {storage.join(nights[-1].output, night_report.REPORTS, night_report.INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
     return any(record.verdict == "rejected" for record in over.values())
 

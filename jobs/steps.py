@@ -16,7 +16,8 @@ from features.spec import digest
 from jobs import hook, lineage, retention
 from jobs.chain import GetSpark, Step
 from jobs.mlflow_mirror import try_to_follow
-from jobs.night import MODELS, Night
+from jobs.night import Night
+from jobs.parents import BESIDE, MODELS
 from jobs.telemetry import Run, open_metrics
 from serving.evaluation import evaluate, read_evaluation
 from serving.gate import Decision
@@ -24,8 +25,8 @@ from serving.pack import pack
 from training.trainer import run_job
 
 _FEATURES = ("log of ", "features.")
-_DATASETS = (*_FEATURES, "nightly.train_days", "nightly.history_from")
-_MODELS = (*_DATASETS, "training.", "nightly.baselines")
+_DATASETS = (*_FEATURES, "nightly.train_days", "nightly.history_from", "start.reason")
+_MODELS = (*_DATASETS, "start.", "training.", "nightly.baselines")
 _ALL = (*_MODELS, "gate.")
 
 
@@ -38,7 +39,7 @@ def steps_of(night: Night, run: Run) -> list[Step]:
         return Step(name, made.get(name, ()), needs, made_from, do)
 
     return [
-        step("validate", _FEATURES, lambda spark: night.check()),
+        step("validate", _FEATURES, lambda spark: _validate(night, spark)),
         step("aggregate", _FEATURES, lambda spark: aggregate(spark(), night.features)),
         step("encode", _DATASETS, lambda spark: build(spark(), night.features), *made["aggregate"]),
         step("train", _MODELS, lambda spark: _train(night, spark), *made["encode"]),
@@ -47,6 +48,11 @@ def steps_of(night: Night, run: Run) -> list[Step]:
         step("gate", _ALL, night.promotion.judge, *artifact),
         Step("publish", (night.record,), made["evaluate"] + made["gate"], _ALL, lambda spark: _publish(night, run)),
     ]
+
+
+def _validate(night: Night, spark: GetSpark) -> None:
+    night.check()
+    night.validation.run(spark)
 
 
 def _train(night: Night, spark: GetSpark) -> None:
@@ -67,6 +73,8 @@ def _lineage(night: Night) -> dict[str, Any]:
     features = night.features
     return {
         "date": night.date.isoformat(),
+        "start": night.start.reason,
+        BESIDE: night.promotion.version,
         "logs": {day.date: day.fingerprint for day in features.days},
         "spec": features.spec.fingerprint,
         "config": digest(night.config.training.settings),
@@ -105,6 +113,10 @@ def notify(night: Night, run: Run, event: str, message: str) -> None:
     hook.call(night.config.nightly.hook, told)
 
 
+def _found(directory: str | None) -> tuple[str, ...]:
+    return (directory,) if directory else ()
+
+
 def _record(night: Night, decision: Decision) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
@@ -118,7 +130,7 @@ def _record(night: Night, decision: Decision) -> None:
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)
-                for step, made in night.directories().items()
+                for step, made in {"validate": _found(night.validation.accepted), **night.directories()}.items()
             },
         ),
     )

@@ -1,7 +1,7 @@
 """Train a candidate model from an encoded data set.
 
 train_model --dataset DIR --config conf/app_store.yaml --output DIR [--holdout DIR] [--workers N] [--model
-NAME]
+NAME] [--parent CANDIDATE --parent-state STATE --state STATE [--decay D]]
 
 The data set and the output may be fsspec URLs. An output that holds the candidate of the same inputs is left
 as it is.
@@ -13,16 +13,17 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from pydantic import ValidationError
 
+from features import storage
 from features.errors import UsageError
 from features.spec import explain, load_yaml
-from jobs.cli import entry_point
+from jobs.cli import entry_point, session_for
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.trainer import run_job
+from training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--holdout", help="later data set whose golden rows are scored into the candidate")
     parser.add_argument("--workers", type=int, help="instead of training.workers")
     parser.add_argument("--model", help="instead of training.model")
+    parser.add_argument("--parent", help="candidate to begin with (warm start)")
+    parser.add_argument("--parent-state", help="encoder state under which the parent's data set was encoded")
+    parser.add_argument("--state", help="encoder state under which --dataset was encoded")
+    parser.add_argument("--decay", type=float, default=1.0, help="of the parent's sums of squared gradients")
     parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
     return parser.parse_args(argv)
 
@@ -50,19 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = TrainingConfig.model_validate(config.model_dump() | chosen)
     except ValidationError as error:
         raise UsageError(explain(error, "the command line")) from error
-    job = TrainingJob.of(config, args.dataset, args.output, args.holdout)
+    job = TrainingJob.of(config, args.dataset, args.output, args.holdout, _warm_start(args))
     job.open()
-    with _session(args.launcher):
+    with session_for(args.launcher, "train_model"):
         run_job(job, args.launcher)
     return 0
 
 
-def _session(launcher: str):  # type: ignore[no-untyped-def]
-    if launcher == "local":
-        return nullcontext()
-    from jobs.spark_session import spark_session
-
-    return spark_session("train_model")
+def _warm_start(args: argparse.Namespace) -> WarmStart | None:
+    directories = (args.parent, args.parent_state, args.state)
+    if not any(directories):
+        return None
+    if not all(directories):
+        raise UsageError("--parent, --parent-state and --state belong together. Give all three, or none.")
+    candidate, parent_state, state = (storage.absolute(directory) for directory in directories)
+    return WarmStart(candidate, parent_state, state, args.decay)
 
 
 if __name__ == "__main__":

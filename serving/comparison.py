@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
+from features.encoder import Column
 from features.errors import DataError
 from features.manifest import DatasetManifest, manifest_digest, read_manifest
-from features.ragged import Ragged
 from features.spec import Strict
 from serving.encoded import to_columns
 from serving.metrics import Bin, Metrics, Observations, bins, measure
@@ -56,37 +57,49 @@ class Evaluation(Strict):
     models: Mapping[str, ModelEvaluation]
 
 
-def compare(artifacts: Mapping[str, str], datasets: Sequence[str], *, threads: int = 1) -> Evaluation:
+def compare(
+    artifacts: Mapping[str, str], datasets: Sequence[str], *, threads: int = 1
+) -> tuple[Evaluation, dict[str, np.ndarray]]:
     """Evaluate artifacts (directory by name), each on the data set that was encoded under its own state.
 
-    Where there are several data sets, they must hold the same impressions. Raises DataError if they do not,
-    if an artifact has no data set, or if a directory is damaged.
+    Returns the evaluation and every model's scores, float32[rows]. Where there are several data sets, they must hold
+    the same impressions. Raises DataError if they do not, if an artifact has no data set, or if a directory is damaged.
     """
     manifests = {directory: read_manifest(directory, DatasetManifest) for directory in datasets}
     _check_same_impressions(manifests)
     models = {name: load(directory, threads=threads) for name, directory in artifacts.items()}
     chosen = {name: _dataset_of(name, model, manifests) for name, model in models.items()}
     evaluated: dict[str, ModelEvaluation] = {}
+    scores: dict[str, np.ndarray] = {}
     for directory in dict.fromkeys(chosen.values()):
         scored = {name: model for name, model in models.items() if chosen[name] == directory}
-        observed, scores = predict(scored, directory, manifests[directory])
+        observed, found = predict(scored, directory, manifests[directory])
+        scores |= found
         for name, model in scored.items():
-            evaluated[name] = ModelEvaluation(
-                artifact=manifest_digest(artifacts[name]),
-                model=model.manifest.model,
-                dataset=manifest_digest(directory),
-                metrics=measure(observed, scores[name]),
-                calibration=tuple(bins(observed.label, scores[name], observed.weight, CALIBRATION_BINS)),
-                deciles=tuple(bins(observed.label, scores[name], observed.weight, DECILES)),
-                distribution=_distribution(scores[name], observed.weight),
-            )
+            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, directory, observed, scores[name])
             log.info("%s: %s", name, evaluated[name].metrics)
     first = next(iter(manifests.values()))
-    return Evaluation(
+    evaluation = Evaluation(
         first_date=first.first_date,
         last_date=first.last_date,
         rows=first.rows,
         models={name: evaluated[name] for name in models},
+    )
+    return evaluation, {name: scores[name] for name in models}
+
+
+def evaluate_scores(
+    artifact: str, model: str, dataset: str, observed: Observations, score: np.ndarray
+) -> ModelEvaluation:
+    """One model by its scores. artifact, dataset: directories; model: name of the architecture."""
+    return ModelEvaluation(
+        artifact=manifest_digest(artifact),
+        model=model,
+        dataset=manifest_digest(dataset),
+        metrics=measure(observed, score),
+        calibration=tuple(bins(observed.label, score, observed.weight, CALIBRATION_BINS)),
+        deciles=tuple(bins(observed.label, score, observed.weight, DECILES)),
+        distribution=_distribution(score, observed.weight),
     )
 
 
@@ -97,33 +110,51 @@ def predict(
 
     Raises DataError if a file differs from the manifest or if the data set is empty.
     """
+    inputs = dict.fromkeys(name for model in models.values() for name in model.input_columns)
+    known: dict[str, list[np.ndarray]] = defaultdict(list)
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for columns in _read(directory, manifest, inputs):
+        for name in OBSERVED:
+            if name in columns:
+                known[name].append(np.asarray(columns[name]))
+        for name, model in models.items():
+            scores[name].append(model.score_encoded(columns))
+    return _observations(known), {name: np.concatenate(parts) for name, parts in scores.items()}
+
+
+def observe(
+    directory: str, manifest: DatasetManifest, columns: Sequence[str] = ()
+) -> tuple[Observations, dict[str, np.ndarray]]:
+    """What is known of a data set's rows, and these single-valued columns of it. Raises DataError as `predict` does."""
+    known: dict[str, list[np.ndarray]] = defaultdict(list)
+    for read in _read(directory, manifest, columns):
+        for name in dict.fromkeys((*OBSERVED, *columns)):
+            if name in read:
+                known[name].append(np.asarray(read[name]))
+    return _observations(known), {name: np.concatenate(known[name]) for name in columns}
+
+
+def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, Column]]:
+    """What is known of the rows and the `wanted` columns, file by file, each compared with the manifest."""
     if not manifest.rows:
         raise DataError(f"{directory} holds no rows; there is nothing to evaluate.")
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
-    wanted = list(dict.fromkeys([*present, *(name for model in models.values() for name in model.input_columns)]))
-    observed: dict[str, list[np.ndarray]] = {name: [] for name in present}
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    names = list(dict.fromkeys([*present, *wanted]))
     for entry in manifest.data_files:
         content = storage.read_bytes(storage.join(directory, entry.path))
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise DataError(f"{directory} is damaged: {entry.path} differs from the manifest. Build it again.")
-        columns = to_columns(pq.read_table(pa.BufferReader(content), columns=wanted))
-        for name in present:
-            column = columns[name]
-            assert not isinstance(column, Ragged)
-            observed[name].append(column)
-        for name, model in models.items():
-            scores[name].append(model.score_encoded(columns))
-    joined = {name: np.concatenate(parts) for name, parts in observed.items()}
-    weight = joined.get("weight", np.ones(manifest.rows))
-    return (
-        Observations(
-            label=joined["label"].astype(np.float64),
-            weight=weight.astype(np.float64),
-            group=joined.get("group"),
-            truth=joined.get("truth"),
-        ),
-        {name: np.concatenate(parts) for name, parts in scores.items()},
+        yield to_columns(pq.read_table(pa.BufferReader(content), columns=names))
+
+
+def _observations(known: Mapping[str, list[np.ndarray]]) -> Observations:
+    joined = {name: np.concatenate(parts) for name, parts in known.items()}
+    label = joined["label"].astype(np.float64)
+    return Observations(
+        label=label,
+        weight=joined["weight"].astype(np.float64) if "weight" in joined else np.ones(len(label)),
+        group=joined.get("group"),
+        truth=joined.get("truth"),
     )
 
 

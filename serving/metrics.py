@@ -1,4 +1,4 @@
-"""How good probabilities are: log loss, AUC, GAUC, calibration, and regret against a known truth.
+"""How good probabilities are: features.metrics' figures, calibration by bins, and regret against a known truth.
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 positive; group: int64, features.hashing.MISSING for an impression without one. Log losses are in nats.
@@ -6,15 +6,12 @@ positive; group: int64, features.hashing.MISSING for an impression without one. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import sklearn.metrics
 
-from features.hashing import MISSING
+from features.metrics import cross_entropy, group_sums, loss_sums, ordered_pairs, quality
 from features.spec import Strict
-
-CLIP = 1e-7
 
 
 @dataclass(frozen=True)
@@ -28,13 +25,9 @@ class Observations:
 
 
 class Metrics(Strict):
-    """Figures of one model; None where the data do not define one (a single class, no group, no truth).
+    """Figures of one model: those of features.metrics.Quality, and what takes all scores or the truth to know.
 
-    base_rate: mean label.
-    normalized_entropy: log_loss / entropy of the base rate (He et al. 2014, section 3).
-    gauc, gauc_share: mean of the groups' AUC, weighted by impressions, over the groups with both classes;
-    the share of the impressions that are in such groups.
-    calibration: mean score / mean label.
+    None where the data do not define one (a single class, no group, no truth).
     calibration_error: mean |mean score - mean label| over twenty bins of equal weight (ECE).
     bayes_log_loss: log loss of the true probabilities on the same labels, the floor.
     regret: log_loss - bayes_log_loss.
@@ -68,71 +61,22 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
     """Every metric of one model's scores. n must be at least 1."""
     label, weight, truth = observed.label, observed.weight, observed.truth
     score = score.astype(np.float64)
-    base_rate = float(np.average(label, weights=weight))
-    both = 0.0 < base_rate < 1.0
-    loss = log_loss(label, score, weight)
-    grouped = None if observed.group is None else gauc(label, score, observed.group, weight)
-    bayes = None if truth is None else log_loss(label, truth, weight)
+    positive, negative = weight * label, weight * (1.0 - label)
+    [pairs] = ordered_pairs(np.zeros(len(label)), score, positive, negative)
+    groups = None if observed.group is None else group_sums(observed.group, score, positive, negative)
+    found = quality(loss_sums(label, score, weight), pairs, groups)
+    floor = None if truth is None else loss_sums(label, truth, weight)
+    bayes = None if floor is None else float(floor[3] / floor[0])
     expected_bayes = None if truth is None else float(np.average(cross_entropy(truth, truth), weights=weight))
     expected_loss = None if truth is None else float(np.average(cross_entropy(truth, score), weights=weight))
     return Metrics(
-        base_rate=base_rate,
-        log_loss=loss,
-        normalized_entropy=loss / float(cross_entropy(base_rate, base_rate)) if both else None,
-        auc=float(sklearn.metrics.roc_auc_score(label, score, sample_weight=weight)) if both else None,
-        gauc=grouped[0] if grouped else None,
-        gauc_share=grouped[1] if grouped else None,
-        calibration=float(np.average(score, weights=weight)) / base_rate if base_rate else None,
+        **asdict(found),
         calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
         bayes_log_loss=bayes,
         expected_bayes_log_loss=expected_bayes,
-        regret=None if bayes is None else loss - bayes,
+        regret=None if bayes is None else found.log_loss - bayes,
         expected_regret=None if expected_loss is None or expected_bayes is None else expected_loss - expected_bayes,
     )
-
-
-def log_loss(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> float:
-    """Mean of -ln P(label), scores clipped to [1e-7, 1 - 1e-7]."""
-    return float(sklearn.metrics.log_loss(label, _clip(score), sample_weight=weight, labels=[0, 1]))
-
-
-def cross_entropy(truth: np.ndarray | float, score: np.ndarray | float) -> np.ndarray:
-    """Expected log loss of each score when the label is drawn with probability `truth`: float64[n]."""
-    q = _clip(score)
-    return -(truth * np.log(q) + (1.0 - truth) * np.log1p(-q))
-
-
-def gauc(label: np.ndarray, score: np.ndarray, group: np.ndarray, weight: np.ndarray) -> tuple[float, float] | None:
-    """Mean AUC within groups, weighted by impressions, and the share of the weight that it covers.
-
-    A group's AUC is P(positive's score > negative's) + P(equal) / 2, by weight. Groups of one class have none
-    and are left out. None if no group has both classes.
-    """
-    total = weight.sum()
-    known = group != MISSING
-    label, score, group, weight = label[known], score[known], group[known], weight[known]
-    if not len(label):
-        return None
-    order = np.lexsort((score, group))
-    label, score, group, weight = label[order], score[order], group[order], weight[order]
-    group_starts = _starts(group)
-    tie_starts = np.flatnonzero(_changes(group) | _changes(score))
-    positive, negative = weight * label, weight * (1.0 - label)
-    tied_positive, tied_negative = (
-        np.add.reduceat(positive, tie_starts),
-        np.add.reduceat(negative, tie_starts),
-    )
-    group_of_tie = np.searchsorted(group_starts, tie_starts, side="right") - 1
-    before = np.cumsum(tied_negative) - tied_negative
-    below = before - before[np.searchsorted(tie_starts, group_starts)][group_of_tie]
-    wins = np.bincount(group_of_tie, tied_positive * (below + 0.5 * tied_negative))
-    positives, negatives = np.add.reduceat(positive, group_starts), np.add.reduceat(negative, group_starts)
-    both = (positives > 0) & (negatives > 0)
-    if not both.any():
-        return None
-    auc = wins[both] / (positives[both] * negatives[both])
-    impressions = (positives + negatives)[both]
-    return float(np.average(auc, weights=impressions)), float(impressions.sum() / total)
 
 
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:
@@ -149,17 +93,3 @@ def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -
         for w, s, y in zip(totals.tolist(), scores.tolist(), labels.tolist(), strict=True)
         if w > 0
     ]
-
-
-def _clip(probability: np.ndarray | float) -> np.ndarray:
-    return np.clip(np.asarray(probability, dtype=np.float64), CLIP, 1.0 - CLIP)
-
-
-def _changes(ascending: np.ndarray) -> np.ndarray:
-    changed = np.ones(len(ascending), dtype=bool)
-    changed[1:] = ascending[1:] != ascending[:-1]
-    return changed
-
-
-def _starts(ascending: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(_changes(ascending))

@@ -10,7 +10,6 @@ golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: wha
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,16 +40,13 @@ from features.manifest import (
 from features.ragged import Ragged
 from features.rows import hash_rows
 from features.state import load_state
-from serving import dry_run
 from serving.arrays import is_finite, read_array, write_array
 from serving.encoded import to_columns
-from serving.model import ENCODER, GOLDEN_SCORES, SCORING
+from serving.model import ENCODER, GOLDEN_SCORES, SCORING, open_model
 
 CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
 WIDE_IDS, WIDE_WEIGHTS = f"{SCORING}/wide_ids.npy", f"{SCORING}/wide_weights.npy"
 FLOAT_TOLERANCE = 1e-6
-
-log = logging.getLogger(__name__)
 
 
 def pack(
@@ -60,7 +56,8 @@ def pack(
 
     lineage: JSON values that say where the model comes from; the training settings and days are added.
     Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
-    row otherwise than Spark did, or if the dry run fails.
+    row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
+    to say, by a dry run of what is published.
     """
     candidate = read_manifest(candidate_dir, CandidateManifest)
     state = read_manifest(state_dir, StateManifest)
@@ -100,13 +97,14 @@ def pack(
         columns=candidate.columns,
         lineage={
             "settings": candidate.settings,
+            "parent": candidate.parent and candidate.parent.model_dump(),
             "state_first_date": state.first_date,
             "state_through_date": state.through_date,
             **lineage,
         },
         metrics=candidate.statistics,
     )
-    log.info("dry run of %s: %s", output_dir, dry_run.run(output_dir, manifest))
+    open_model(output_dir, manifest)
     commit(output_dir, manifest)
     return manifest
 

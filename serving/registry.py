@@ -11,7 +11,7 @@ move overwrites. Any number of readers may look on; moves and prunes are for one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -134,6 +134,17 @@ def was_promoted(root: str, version: str) -> bool:
     current = champion(root)
     moves = range(1, current.sequence + 1) if current else ()
     return any((entry := _read(_entry(root, n), Pointer)) and entry.version == version for n in moves)
+
+
+def line(root: str) -> Iterator[Pointer]:
+    """The champion, then what rollbacks would return to, one after the other; some may be pruned by now.
+
+    Raises DataError if the pointer or an entry of the history is damaged or missing.
+    """
+    pointer = champion(root)
+    while pointer is not None:
+        yield pointer
+        pointer = _before(root, pointer)
 
 
 def load_champion(root: str) -> str:

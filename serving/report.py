@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -31,6 +32,15 @@ class Measure:
     decimals: int
     meaning: str
     goal: Goal
+
+    def text(self, value: float) -> str:
+        """The value as the table shows it."""
+        return f"{value:,.{self.decimals}f}"
+
+    def is_best(self, value: float, everyone: Sequence[float]) -> bool:
+        """Whether none of several values, this one among them, reads better."""
+        distances = [self.goal.distance(round(other, self.decimals)) for other in everyone]
+        return len(distances) > 1 and self.goal.distance(round(value, self.decimals)) == min(distances)
 
 
 LOW = Goal("↓", "lower is better", lambda value: value)
@@ -106,24 +116,58 @@ FIGURES = (
 
 def render(evaluation: Evaluation) -> str:
     """The page, a pure function of the evaluation."""
-    metrics = {name: model.metrics for name, model in evaluation.models.items()}
-    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
-    environment = jinja2.Environment(
+    return fill("report.html", evaluation, comparison(evaluation))
+
+
+def fill(template: str, evaluation: Evaluation, shown: Mapping[str, Any], **more: Any) -> str:
+    """A page of the report's kind. shown: what its side by side and its plots show, from `side_by_side`."""
+    common = next(iter(evaluation.models.values())).metrics
+    return environment().get_template(template).render(evaluation=evaluation, common=common, comparison=shown, **more)
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("serving"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        evaluation=evaluation,
-        common=next(iter(metrics.values())),
-        floor=_floor(next(iter(metrics.values())), shown),
-        measures=shown,
-        cells={name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()},
-        swatches=[Markup(plots.swatch(n)) for n in range(len(metrics))],
-        figures=[(Markup(draw(evaluation)), caption) for draw, caption in FIGURES],
-    )
+
+
+def comparison(evaluation: Evaluation) -> dict[str, Any]:
+    """What the template comparison.html shows of an evaluation."""
+    metrics = {name: model.metrics for name, model in evaluation.models.items()}
+    shown = [m for m in MEASURES if any(getattr(one, m.attribute) is not None for one in metrics.values())]
+    cells = {name: [_cell(one, m, metrics.values()) for m in shown] for name, one in metrics.items()}
+    notes = {
+        name: ("" if model.model == name else f"{model.model}, ") + f"artifact {model.artifact[:12]}"
+        for name, model in evaluation.models.items()
+    }
+    return side_by_side(evaluation, shown, cells, notes, [(draw(evaluation), caption) for draw, caption in FIGURES])
+
+
+def side_by_side(
+    evaluation: Evaluation,
+    measures: Sequence[Measure],
+    cells: Mapping[str, Sequence[tuple[str, bool]]],
+    notes: Mapping[str, str],
+    figures: Iterable[tuple[str, str]],
+) -> dict[str, Any]:
+    """What the template comparison.html shows: the models' table, plots, and what the columns mean.
+
+    cells: a model's figures, and whether they are the best; notes: below its name; figures: SVG, caption.
+    """
+    return {
+        "evaluation": evaluation,
+        "floor": _floor(next(iter(evaluation.models.values())).metrics, measures),
+        "measures": measures,
+        "cells": cells,
+        "notes": notes,
+        "swatches": [Markup(plots.swatch(n)) for n in range(len(evaluation.models))],
+        "figures": [(Markup(svg), caption) for svg, caption in figures],
+    }
 
 
 def _cell(one: Metrics, measure: Measure, everyone: Iterable[Metrics]) -> tuple[str, bool]:
@@ -132,9 +176,7 @@ def _cell(one: Metrics, measure: Measure, everyone: Iterable[Metrics]) -> tuple[
     if value is None:
         return "–", False
     others = [other for metrics in everyone if (other := getattr(metrics, measure.attribute)) is not None]
-    distances = [measure.goal.distance(round(other, measure.decimals)) for other in others]
-    best = len(others) > 1 and measure.goal.distance(round(value, measure.decimals)) == min(distances)
-    return f"{value:.{measure.decimals}f}", best
+    return measure.text(value), measure.is_best(value, others)
 
 
 def _floor(one: Metrics, shown: Sequence[Measure]) -> list[str] | None:

@@ -32,6 +32,7 @@ class ThreadCollective(AtOnce):
         parts = [list(tensor.split(list(rows))) for tensor, rows in zip(tensors, splits, strict=True)]
         theirs = self._swap(parts)
         mine = [[parts[t][self.rank] for parts in theirs] for t in range(len(tensors))]
+        assert all(len({part.dtype for part in parts}) == 1 for parts in mine), "Horovod refuses mixed types"
         received = [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
         return Pending(lambda: received)
 

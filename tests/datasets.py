@@ -42,12 +42,14 @@ def make_dataset(
     spec: FeatureSpec = SPEC,
     sizes: dict[str, int] | None = None,
     seed: int = 0,
+    state: str = "0" * 64,
     golden: int = 0,
 ) -> DatasetManifest:
     """Publish a data set with files of these many rows.
 
     Every row's weight is 1 + i / 2^20 with i its number in the data set, exact in float32: it tells rows
-    apart. Labels depend on the first field, so that there is something to learn.
+    apart. Labels depend on the first field, so that there is something to learn; its value is the row's group, where
+    the spec has one.
     """
     rng = np.random.default_rng(seed)
     columns = dataset_columns(spec, sizes or SIZES)
@@ -67,7 +69,7 @@ def make_dataset(
         counts["golden/encoded.parquet"] = golden
     manifest = DatasetManifest(
         spec_fingerprint=spec.fingerprint,
-        state="0" * 64,
+        state=state,
         first_date="2025-01-01",
         last_date="2025-01-01",
         rows=first,
@@ -96,6 +98,7 @@ def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.
         elif column.role == "weight":
             arrays[column.name] = pa.array((1 + (first + np.arange(rows)) / 2**20).astype(np.float32))
     assert leading is not None
+    arrays["group"] = pa.array(leading.astype(np.int64) * 10**15 - 10**16)
     label = rng.random(rows) < 0.1 + 0.6 * (leading % 3 == 0)
     arrays["label"] = pa.array(label.astype(np.float32))
     return pa.table({column.name: arrays[column.name] for column in columns if column.name in arrays})

@@ -62,7 +62,8 @@ class Entries:
 class Batch:
     """A worker's share of a global batch; it may have no rows. embeddings: by width, ascending.
 
-    keys_B: int64, each row's own number in the data set (row_keys); step: the global batch's number in the run.
+    keys_B: int64, each row's own number in the data set (row_keys); step: the global batch's number in the run;
+    group_B: only of a data set that is read with its groups.
     """
 
     label_B: np.ndarray
@@ -72,6 +73,7 @@ class Batch:
     embeddings: Mapping[int, Entries]
     keys_B: np.ndarray
     step: int
+    group_B: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -88,7 +90,7 @@ def empty_columns(columns: Sequence[Column]) -> Columns:
     """No rows of these columns."""
     nothing: dict[str, np.ndarray | Ragged] = {}
     for column in columns:
-        values = np.empty(0, dtype=np.int32 if column.size else np.float32)
+        values = np.empty(0, dtype=column.dtype)
         nothing[column.name] = Ragged(values, offsets_of(np.empty(0, np.int64))) if column.multi_valued else values
     return nothing
 
@@ -137,9 +139,11 @@ def make_batch(columns: Columns, layout: TableLayout, step: int = 0) -> Batch:
     for k, name in enumerate(dense, start=1):
         x_BK[:, k] = _scalars(columns[name])
     distinct = _Distinct(columns, [layout.wide, *layout.embeddings.values()])
+    wide = distinct.wide(layout.wide, x_BK)
     embeddings = {width: distinct.embeddings(slots) for width, slots in layout.embeddings.items()}
     keys_B = _scalars(columns[ROW_KEY]) if ROW_KEY in columns else row_keys(0, len(label_B))
-    return Batch(label_B, weight_B, x_BK[:, 1:], distinct.wide(layout.wide, x_BK), embeddings, keys_B, step)
+    group_B = _scalars(columns["group"]) if "group" in columns else None
+    return Batch(label_B, weight_B, x_BK[:, 1:], wide, embeddings, keys_B, step, group_B)
 
 
 class _Distinct:

@@ -12,6 +12,7 @@ optimizer/
   wide_<scalar>.npy, embedding_<width>_<scalar>.npy
                                       what a rule remembers beside its rows, no dimension
   head.npz                            training.optimizers.head_tensors, by name
+warm_start.json                       after a warm start: what came from the parent (training.warm_start.report)
 
 The arrays and scalars of a rule, by default and by choice (training.tables):
   ftrl: ftrl (z, n), float32 [rows, 2]; in q2.13: q2_13 int16 [rows, 1], squares float32 [rows, 1], and the scalar step
@@ -46,9 +47,9 @@ from training.collective import Collective
 from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.onnx_export import export_head
-from training.optimizers import head_tensors
 from training.step import Learner
 from training.table_files import write_array, write_embeddings, write_wide
+from training.warm_start.report import FILE as WARM_START
 
 
 def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float], collective: Collective) -> None:
@@ -68,6 +69,9 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
     if writer:
         storage.write_bytes(storage.join(job.output, "scoring/head.onnx"), export_head(learner.head, dataset.layout))
         storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
+        if transfer := job.transfer(manifest):
+            report = transfer.report().model_dump_json(indent=1) + "\n"
+            storage.write_bytes(storage.join(job.output, WARM_START), report.encode())
     collective.barrier()
     if writer:
         candidate = CandidateManifest(
@@ -76,6 +80,7 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
             state=manifest.state,
             columns=manifest.columns,
             settings=job.config.settings,
+            parent=job.warm_start and job.warm_start.parent,
             statistics=statistics,
             inputs=job.inputs,
             files=describe_files(job.output),
@@ -92,6 +97,5 @@ def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective:
 
 def _head_state(learner: Learner) -> bytes:
     buffer = io.BytesIO()
-    tensors = head_tensors(learner.head, learner.optimizer)
-    np.savez(buffer, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()})
+    np.savez(buffer, **{name: tensor.numpy(force=True) for name, tensor in learner.head_tensors().items()})
     return buffer.getvalue()

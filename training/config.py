@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -12,17 +12,23 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
-Optimizer = Literal["adagrad", "adam", "sgd"]
+Section = TypeVar("Section", bound=Strict)
 
-# What the papers of the models name, where it is not FTRL for the wide part and AdaGrad for the rest.
-HEAD_OPTIMIZERS: dict[str, Optimizer] = {"deepfm": "adam"}
-TABLE_RULES: dict[str, Literal["lazy_adam"]] = {"deepfm": "lazy_adam"}
-HEAD_LEARNING_RATES: dict[Optimizer, float] = {"adagrad": 0.05, "adam": 0.001, "sgd": 0.1}
+# Rules of the wide table, of the embedding tables and of the head.
+DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
+MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
+LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
+
+
+def _with_rule(section: Section, key: str, default: str) -> Section:
+    """With the rule and the rule's learning rate, where they are left open."""
+    rule, rate = (getattr(section, name) for name in (key, "learning_rate"))
+    rule = rule or default
+    return section.model_copy(update={key: rule, "learning_rate": rate or LEARNING_RATES.get(rule)})
 
 
 class TableConfig(Strict):
-    """What wide and embedding tables have in common. A rule takes the settings that are its own; no rule is the
-    model's own, see TrainingConfig.resolved.
+    """What wide and embedding tables have in common. A rule takes the settings that are its own; None is the model's.
 
     placement: a table is sharded over the workers by row, or every worker holds the whole of it.
     learning_rate: of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch; None
@@ -57,6 +63,10 @@ class WideConfig(TableConfig):
     lambda1: NotNegative = 0.0
     lambda2: NotNegative = 0.0
 
+    def resolved(self, rule: str = DEFAULT_RULES[0]) -> WideConfig:
+        """With `rule` where none is given, and the rule's learning rate."""
+        return _with_rule(self, "rule", rule)
+
 
 class EmbeddingConfig(TableConfig):
     """The embedding tables, one for each width.
@@ -69,6 +79,10 @@ class EmbeddingConfig(TableConfig):
     rule: Literal["adagrad", "row_adagrad", "lazy_adam", "adam"] | None = None
     init_scale: NotNegative = 0.1
     nonnegative: bool = False
+
+    def resolved(self, rule: str = DEFAULT_RULES[1]) -> EmbeddingConfig:
+        """With `rule` where none is given, and the rule's learning rate."""
+        return _with_rule(self, "rule", rule)
 
 
 class DeepConfig(Strict):
@@ -84,16 +98,20 @@ class DeepConfig(Strict):
     activation: Activation = "relu"
     batch_norm: bool = False
     dropout: Fraction | tuple[Fraction, ...] = 0.0
-    optimizer: Optimizer | None = None
-    learning_rate: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
-    initial_accumulator: float = Field(default=0.1, ge=0.0, allow_inf_nan=False)
-    weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    optimizer: Literal["adagrad", "adam", "sgd"] | None = None
+    learning_rate: Positive | None = None
+    initial_accumulator: NotNegative = 0.1
+    weight_decay: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> DeepConfig:
         if isinstance(self.dropout, tuple) and len(self.dropout) != len(self.layers):
             raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
         return self
+
+    def resolved(self, optimizer: str = DEFAULT_RULES[2]) -> DeepConfig:
+        """With `optimizer` where none is given, and its learning rate."""
+        return _with_rule(self, "optimizer", optimizer)
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:
@@ -111,6 +129,55 @@ class MatrixFactorizationConfig(Strict):
         if len(set(self.fields)) < 2:
             raise ValueError(f"the two fields must differ; got {list(self.fields)}")
         return self
+
+
+class EarlyStopping(Strict):
+    """Training ends at the `patience`-th validation in a row that is no improvement."""
+
+    patience: int = Field(default=3, ge=1)
+
+
+class Plateau(Strict):
+    """All learning rates are multiplied by `factor` at the `patience`-th validation in a row without improvement, and
+    again after as many more, until their scale would fall below `min_scale`.
+    """
+
+    factor: float = Field(default=0.1, gt=0.0, lt=1.0)
+    patience: int = Field(default=2, ge=1)
+    min_scale: float = Field(default=1e-3, gt=0.0, le=1.0)
+
+
+class ValidationConfig(Strict):
+    """Held-out evaluation during training.
+
+    share: of the training rows, held back in whole files, the same ones for every seed. dataset: another published
+    data set of the same encoder state. Neither: the job's hold-out. every_steps: None evaluates at the end of every
+    epoch. metric: what the rest goes by; an improvement is better than the best so far by more than `min_delta`.
+    publish: the last state, or the best one. Without early_stopping, plateau and publish: best, validation changes
+    nothing of the model.
+    """
+
+    share: float | None = Field(default=None, gt=0.0, lt=1.0)
+    dataset: str | None = None
+    every_steps: int | None = Field(default=None, ge=1)
+    metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
+    min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    early_stopping: EarlyStopping | None = None
+    plateau: Plateau | None = None
+    publish: Literal["last", "best"] = "last"
+
+    @model_validator(mode="after")
+    def _check(self) -> ValidationConfig:
+        if self.share is not None and self.dataset is not None:
+            raise ValueError("give share or dataset, not both")
+        return self
+
+
+class MlflowConfig(Strict):
+    """An MLflow server or store that runs are recorded in; needs the extra `mlflow`."""
+
+    tracking_uri: str
+    experiment: str = "nightjar"
 
 
 class TrainingConfig(Strict):
@@ -139,26 +206,27 @@ class TrainingConfig(Strict):
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
     mf: MatrixFactorizationConfig | None = None
+    validation: ValidationConfig | None = None
+    tensorboard: bool = False
+    mlflow: MlflowConfig | None = None
 
     @property
     def resolved(self) -> TrainingConfig:
-        """With every setting that was left to the model in place: FTRL for the wide part and AdaGrad for the rest
-        (Cheng et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; nmf has no negative
-        embeddings.
+        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
+        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
+        nmf has no negative embeddings.
         """
-        optimizer = self.deep.optimizer or HEAD_OPTIMIZERS.get(self.model, "adagrad")
-        rate = self.deep.learning_rate or HEAD_LEARNING_RATES[optimizer]
-        deep = self.deep.model_copy(update={"optimizer": optimizer, "learning_rate": rate})
-        rule = TABLE_RULES.get(self.model)
-        wide = self.wide.model_copy(update={"rule": self.wide.rule or rule or "ftrl"})
-        of_embeddings = {
-            "rule": self.embeddings.rule or rule or "adagrad",
-            "nonnegative": self.embeddings.nonnegative or self.model == "nmf",
+        wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
+        nonnegative = self.embeddings.nonnegative or self.model == "nmf"
+        sections = {
+            "wide": self.wide.resolved(wide),
+            "embeddings": self.embeddings.resolved(embeddings).model_copy(update={"nonnegative": nonnegative}),
+            "deep": self.deep.resolved(deep),
         }
-        embeddings = self.embeddings.model_copy(update=of_embeddings)
-        return self.model_copy(update={"wide": wide, "embeddings": embeddings, "deep": deep})
+        return self.model_copy(update=sections)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the model depends on, resolved and as JSON values: everything but the time limits."""
-        return self.resolved.model_dump(mode="json", exclude={"stall_seconds", "timeout_seconds"})
+        """All that the model depends on, resolved, as JSON values: everything but time limits, observers, places."""
+        elsewhere = {"stall_seconds": True, "timeout_seconds": True, "tensorboard": True, "mlflow": True}
+        return self.resolved.model_dump(mode="json", exclude={**elsewhere, "validation": {"dataset"}})

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
-from features.errors import DataError
+from features.errors import DataError, UsageError
 from features.layout import Column, TableLayout, table_layout
 from features.manifest import DatasetManifest, FileEntry
 from features.ragged import Ragged, from_arrow
@@ -21,15 +21,18 @@ REBUILD = "Restore the data set, or remove its directory and build it again."
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published data set, and the columns of it that training reads."""
+    """A published data set or some of its files, and the columns of it that are read."""
 
     directory: str
     files: tuple[FileEntry, ...]
     columns: tuple[Column, ...]
 
     @classmethod
-    def of(cls, directory: str, manifest: DatasetManifest) -> Dataset:
-        """The data files of a data set whose manifest has been read. Raises DataError if it does not add up."""
+    def of(cls, directory: str, manifest: DatasetManifest, *, grouped: bool = False) -> Dataset:
+        """The data files of a data set whose manifest has been read; grouped: with the group column, if it has one.
+
+        Raises DataError if the manifest does not add up.
+        """
         uncounted = [entry.path for entry in manifest.data_files if entry.rows is None]
         if uncounted:
             raise DataError(f"the manifest of {directory} has no row count for {uncounted}. {REBUILD}")
@@ -38,8 +41,14 @@ class Dataset:
             raise DataError(
                 f"the manifest of {directory} claims {manifest.rows} rows, but its files add up to {total}. {REBUILD}"
             )
-        columns = tuple(column for column in manifest.columns if column.role not in ("group", "truth"))
+        left_out = ("truth",) if grouped else ("group", "truth")
+        columns = tuple(column for column in manifest.columns if column.role not in left_out)
         return cls(directory, manifest.data_files, columns)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the rows' groups are read."""
+        return any(column.role == "group" for column in self.columns)
 
     @property
     def layout(self) -> TableLayout:
@@ -54,6 +63,29 @@ class Dataset:
     def url(self, file: int) -> str:
         """Where a file is."""
         return storage.join(self.directory, self.files[file].path)
+
+
+def hold_back(files: Sequence[FileEntry], share: float) -> tuple[tuple[FileEntry, ...], tuple[FileEntry, ...]]:
+    """(files to train on, files held back): as few as hold this share of the rows, spread over the data set.
+
+    Rows are dealt to files by a hash of their content, so that any file is a random sample. Raises UsageError if none
+    would be left to train on.
+    """
+    wanted, held = share * sum(entry.rows or 0 for entry in files), 0
+    chosen: set[int] = set()
+    for index in np.random.Generator(np.random.Philox(0)).permutation(len(files)).tolist():
+        if held >= wanted:
+            break
+        if files[index].rows:
+            chosen.add(index)
+            held += files[index].rows or 0
+    kept = tuple(entry for index, entry in enumerate(files) if index not in chosen)
+    if not any(entry.rows for entry in kept):
+        raise UsageError(
+            f"training.validation.share is {share}; files are held back as a whole, and of {len(files)} none with "
+            f"rows would be left to train on. Rewrite the data set with more --files, or lower the share."
+        )
+    return kept, tuple(files[index] for index in sorted(chosen))
 
 
 def read_table(url: str, columns: Sequence[Column]) -> Columns:
@@ -77,7 +109,7 @@ def to_columns(table: pa.Table, columns: Sequence[Column], url: str) -> Columns:
 
 def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
     """A column of one row group, without a copy where its pages lie in one chunk."""
-    kind = pa.int32() if column.size else pa.float32()
+    kind = pa.type_for_alias(column.dtype)
     values = table.column(column.name)
     array = values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays([pa.array([], values.type), *values.chunks])
     found = array.type.value_type if column.multi_valued and pa.types.is_list(array.type) else array.type

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features import storage
-from features.errors import DataError
+from features.errors import DataError, UsageError
 from features.manifest import (
     GOLDEN_ENCODED,
     CandidateManifest,
@@ -16,17 +16,19 @@ from features.manifest import (
     read_manifest,
 )
 from features.spec import digest
+from training import trackers
 from training.config import TrainingConfig
-from training.dataset import Dataset
+from training.dataset import Dataset, hold_back
 from training.models import architecture, build_head, model_columns
 from training.plan import Plan
 from training.tables import check_tables
+from training.warm_start import Transfer, WarmStart
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One run. dataset, holdout, output: directories; holdout gives the golden rows; metrics: a local
-    JSON-lines file.
+    """One run. dataset, holdout, output: directories; holdout gives the golden rows, and the rows to validate on
+    unless the config names others; metrics: a local JSON-lines file; warm_start: what to begin with, nothing if None.
     """
 
     config: TrainingConfig
@@ -34,39 +36,86 @@ class TrainingJob:
     output: str
     holdout: str | None = None
     metrics: str | None = None
+    warm_start: WarmStart | None = None
 
     def open(self) -> Dataset:
-        """The data set. Raises a NightjarError if this job cannot be carried out."""
+        """The rows to train on. Raises a NightjarError if this job cannot be carried out."""
         manifest = read_manifest(self.dataset, DatasetManifest)
         dataset = Dataset.of(self.dataset, self.used(manifest))
+        share = self.config.validation and self.config.validation.share
+        if share:
+            dataset = replace(dataset, files=hold_back(dataset.files, share)[0])
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
         config, model = self.config.resolved, architecture(self.config.model)
         wide = config.wide if model.wide else None
         check_tables(dataset.layout, wide, config.embeddings if model.embeddings else None)
+        trackers.check(self.config)
         if self.holdout:
-            later = read_manifest(self.holdout, DatasetManifest)
-            if later.columns != manifest.columns or later.state != manifest.state:
-                raise DataError(
-                    f"hold-out {self.holdout} was encoded with another feature state than {self.dataset}. "
-                    f"Build both from one state."
-                )
+            later = self._encoded_alike(self.holdout, manifest)
             if GOLDEN_ENCODED not in [entry.path for entry in later.files]:
                 raise DataError(
                     f"hold-out {self.holdout} has no golden rows ({GOLDEN_ENCODED}). Build it as a later day."
                 )
+        self.open_validation()
+        self.transfer(manifest)
         return dataset
 
     def used(self, manifest: DatasetManifest) -> DatasetManifest:
         """With the columns that the model uses. Raises UsageError if they are not enough."""
         return manifest.model_copy(update={"columns": model_columns(self.config, manifest.columns)})
 
+    def open_validation(self) -> Dataset | None:
+        """The rows to validate on, with their groups; None without validation. Raises a NightjarError."""
+        config = self.config.validation
+        if config is None:
+            return None
+        manifest = read_manifest(self.dataset, DatasetManifest)
+        if config.share:
+            whole = Dataset.of(self.dataset, self.used(manifest), grouped=True)
+            held_out = replace(whole, files=hold_back(whole.files, config.share)[1])
+        else:
+            directory = config.dataset or self.holdout
+            if directory is None:
+                raise UsageError(
+                    "training.validation has no rows to evaluate on. Give it a share or a dataset, or --holdout."
+                )
+            held_out = Dataset.of(directory, self.used(self._encoded_alike(directory, manifest)), grouped=True)
+        if config.metric == "gauc" and not held_out.grouped:
+            raise UsageError("training.validation.metric is gauc, but the data set has no groups. Set features.group.")
+        return held_out
+
+    @staticmethod
+    def _encoded_alike(directory: str, manifest: DatasetManifest) -> DatasetManifest:
+        later = read_manifest(directory, DatasetManifest)
+        if later.columns != manifest.columns or later.state != manifest.state:
+            raise DataError(
+                f"hold-out {directory} was encoded with another feature state than the training rows. "
+                f"Build both from one state."
+            )
+        return later
+
+    def transfer(self, dataset: DatasetManifest) -> Transfer | None:
+        """The warm start, checked. Raises a NightjarError if it cannot be carried out."""
+        return self.warm_start.open(self.config.resolved, self.used(dataset)) if self.warm_start else None
+
     @classmethod
-    def of(cls, config: TrainingConfig, dataset: str, output: str, holdout: str | None = None) -> TrainingJob:
+    def of(
+        cls,
+        config: TrainingConfig,
+        dataset: str,
+        output: str,
+        holdout: str | None = None,
+        warm_start: WarmStart | None = None,
+    ) -> TrainingJob:
         """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
         dataset, output = storage.absolute(dataset), storage.absolute(output)
+        validation = config.validation
+        if validation and validation.dataset:
+            absolute = validation.model_copy(update={"dataset": storage.absolute(validation.dataset)})
+            config = config.model_copy(update={"validation": absolute})
         metrics = None if "://" in output else f"{output}.jsonl"
-        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics)
+        return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics, warm_start)
 
     def plan(self, dataset: Dataset) -> Plan:
         """The order of the rows of all epochs."""
@@ -79,7 +128,10 @@ class TrainingJob:
             "dataset": manifest_digest(self.dataset),
             "config": digest(self.config.settings),
         }
-        return inputs | ({"holdout": manifest_digest(self.holdout)} if self.holdout else {})
+        validation = self.config.validation and self.config.validation.dataset
+        others = {"holdout": self.holdout, "validation": validation}
+        inputs |= {name: manifest_digest(directory) for name, directory in others.items() if directory}
+        return {**inputs, **(self.warm_start.inputs if self.warm_start else {})}
 
     def is_done(self) -> bool:
         """True if `output` holds the candidate of just these inputs. Raises DataError if it holds another."""

@@ -1,18 +1,21 @@
-"""What a run says about itself: log lines, a progress bar on a terminal, metrics in a file."""
+"""What a run says about itself: log lines, a progress bar on a terminal, records for the trackers."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
-from pathlib import Path
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from training.collective import Collective
-from training.step import Score
+from training.step import NOTHING, Score
+from training.trackers import ProgressRecord, Tracker
 
 _REPORT_SECONDS = 10.0
 
@@ -41,22 +44,30 @@ class Progress:
     """Progressive validation of one epoch (McMahan et al. 2013, section 5): the loss of rows the model has
     not learned from yet.
 
-    metrics: a file to which rank 0 appends a JSON line for every report; None for none.
+    step, total: global batches of this epoch that the run has behind it, and their score.
     """
 
-    def __init__(self, epoch: int, epochs: int, steps: int, collective: Collective, metrics: str | None) -> None:
-        self._title = f"epoch {epoch + 1}/{epochs}"
-        self._epoch, self._steps = epoch, steps
-        self._log = RankLog(collective)
-        self._metrics = metrics if collective.rank == 0 else None
-        self._bar = _bar(self._title, steps) if collective.rank == 0 and sys.stderr.isatty() else None
-        self._step = 0
-        self.total = self._recent = Score(0.0, 0.0, 0)
-        self._since = time.perf_counter()
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        collective: Collective,
+        tracker: Tracker,
+        step: int = 0,
+        total: Score = NOTHING,
+    ) -> None:
+        self.epoch, self.step, self.total = epoch, step, total
+        self._first, self._before, self._recent = step, total.rows, NOTHING
+        self._title, self._steps = f"epoch {epoch + 1}/{epochs}", steps
+        self._log, self._tracker = RankLog(collective), tracker
+        self._bar = _bar(self._title, steps, step) if collective.rank == 0 and sys.stderr.isatty() else None
+        self._clock = self._reported = 0.0
 
     def __enter__(self) -> Progress:
         if self._bar:
             self._bar.start()
+        self._clock = time.perf_counter()
         return self
 
     def __exit__(
@@ -65,51 +76,63 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def add(self, score: Score) -> None:
+    def add(self, score: Score, learning_rate_scale: float) -> None:
         """Count a global batch; report now and then, and at the end."""
-        self._step += 1
+        self.step += 1
         self.total += score
         self._recent += score
+        seconds = self._seconds()
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], advance=1, loss=self.total.mean)
-        seconds = time.perf_counter() - self._since
-        if seconds >= _REPORT_SECONDS or self._step == self._steps:
-            self._report(seconds)
-            self._recent, self._since = Score(0.0, 0.0, 0), time.perf_counter()
+            speed = (self.total.rows - self._before) / seconds
+            self._bar.update(self._bar.task_ids[0], advance=1, loss=self.total.mean, speed=speed)
+        if seconds - self._reported >= _REPORT_SECONDS or self.step == self._steps:
+            self._report(seconds, learning_rate_scale)
+            self._recent, self._reported = NOTHING, self._seconds()
 
-    def _report(self, seconds: float) -> None:
-        speed = self._recent.rows / seconds
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in here does not count into the speed."""
+        began = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - began
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._clock
+
+    def _report(self, seconds: float, learning_rate_scale: float) -> None:
+        speed = self._recent.rows / (seconds - self._reported)
+        left = timedelta(seconds=round(seconds / (self.step - self._first) * (self._steps - self.step)))
         self._log.info(
-            "%s step %d/%d: log loss %.5f, lately %.5f, %s rows/s",
-            *(self._title, self._step, self._steps, self.total.mean, self._recent.mean, f"{speed:,.0f}"),
+            "%s step %d/%d: log loss %.5f, lately %.5f, %s rows/s, %s left",
+            *(self._title, self.step, self._steps, self.total.mean, self._recent.mean, f"{speed:,.0f}", left),
         )
-        if self._metrics:
-            line = {
-                "epoch": self._epoch,
-                "step": self._step,
-                "rows": self.total.rows,
-                "log_loss": self.total.mean,
-                "recent_log_loss": self._recent.mean,
-                "rows_per_second": speed,
-            }
-            with Path(self._metrics).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+        record = ProgressRecord(
+            step=self.epoch * self._steps + self.step,
+            epoch=self.epoch,
+            rows=self.total.rows,
+            log_loss=self.total.mean if self.total.weight else None,
+            recent_log_loss=self._recent.mean if self._recent.weight else None,
+            rows_per_second=speed,
+            memory_bytes=psutil.Process().memory_info().rss,
+            learning_rate_scale=learning_rate_scale,
+        )
+        self._tracker.log(record)
 
 
-def _bar(title: str, steps: int) -> Any:
+def _bar(title: str, steps: int, done: int) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    loss = TextColumn("log loss {task.fields[loss]:.5f}")
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        loss,
+        TextColumn("log loss {task.fields[loss]:.5f}"),
+        TextColumn("{task.fields[speed]:,.0f} rows/s"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(title, total=steps, loss=float("nan"))
+    bar.add_task(title, total=steps, completed=done, loss=float("nan"), speed=0.0)
     return bar

@@ -25,7 +25,7 @@ from training.collective import Collective, Pending
 from training.config import TrainingConfig
 from training.models import architecture, build_head
 from training.models.global_batch import GlobalBatch
-from training.optimizers import head_optimizer
+from training.optimizers import head_optimizer, head_tensors
 from training.pooling import gradient_of_rows, pool
 from training.tables import Table, embedding_table, place, wide_table
 
@@ -49,12 +49,16 @@ class Score:
         return self.loss / self.weight if self.weight else math.nan
 
 
+NOTHING = Score(0.0, 0.0, 0)
+
+
 class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
         config, model = config.resolved, architecture(config.model)
         self._collective = collective
+        self.learning_rate_scale = 1.0
         self.head = build_head(config.model, layout, config.deep, config.seed)
         world = (collective.rank, collective.size)
         self.wide: Table | None = None
@@ -117,10 +121,24 @@ class Learner:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
         return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
 
+    def head_tensors(self) -> dict[str, Tensor]:
+        """All that the head and its optimizer remember, live; see training.optimizers.head_tensors."""
+        return head_tensors(self.head, self.optimizer)
+
     @property
     def tables(self) -> list[Table]:
         """Those in use: the wide one, then the embeddings."""
         return [*([self.wide] if self.wide else []), *self.embeddings.values()]
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Multiply the learning rates of the tables and of the head."""
+        if factor == 1.0:
+            return
+        self.learning_rate_scale *= factor
+        for table in self.tables:
+            table.scale_learning_rate(factor)
+        for group in self.optimizer.param_groups if self.optimizer else ():
+            group["lr"] *= factor
 
     def _request(self, batch: Batch) -> replication.Request:
         entries = [batch.wide] * (self.wide is not None) + [batch.embeddings[width] for width in self.embeddings]

@@ -8,59 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from features.manifest import MANIFEST
+from tests.small_night import CONFIG, write_day
 from tests.submit import REPOSITORY
 
-KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions", "nights")
-MOMENTS = ("started", "half written", "committing", "committed")
-
-
-CONFIG = {
-    "features": {
-        "name": "small",
-        "label": "clicked",
-        "timestamp": "at",
-        "group": "user",
-        "fields": [{"name": "user"}, {"name": "item"}],
-        "dense": [{"name": "price"}],
-        "crosses": [{"name": "user_item", "fields": ["user", "item"], "buckets": 256}],
-        "frequencies": [{"name": "item_rate", "keys": ["item"], "windows": ["1d"], "prior": 0.4}],
-    },
-    "training": {"model": "wide_deep", "epochs": 3, "batch_size": 50, "deep": {"layers": [8]}},
-    "nightly": {"train_days": 1, "keep": {"models": 1, "datasets": 1}},
-    "gate": {
-        "rules": [{"metric": "log_loss", "tolerance": 1.0}],
-        "overall": {"rows": 100, "positives": 20, "groups": 10},
-    },
-}
-
-
-def write_day(logs: Path, day: int, rows: int = 600) -> None:
-    """Impressions of 20 users and 10 items, of which half are clicked nine times as often as the others."""
-    rng = np.random.default_rng(day)
-    item = rng.integers(10, size=rows)
-    begin = datetime(2026, 1, day, tzinfo=UTC)
-    table = pa.table(
-        {
-            "clicked": (rng.random(rows) < np.where(item % 2, 0.9, 0.1)).astype(np.int32),
-            "at": pa.array([begin + timedelta(minutes=int(n)) for n in rng.integers(1440, size=rows)]),
-            "user": rng.integers(20, size=rows),
-            "item": item,
-            "price": rng.random(rows),
-        }
-    )
-    folder = logs / f"date=2026-01-{day:02d}"
-    folder.mkdir(parents=True)
-    pq.write_table(table, folder / "part-0.parquet")
+KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions")
+MOMENTS = ("started", "half written", "committing")
 
 
 @pytest.fixture
@@ -68,7 +26,8 @@ def place(tmp_path: Path) -> Path:
     """Three days of logs, a config with little to compute, and a first night twice, whose model is the champion."""
     for day in (1, 2, 3):
         write_day(tmp_path / "logs", day)
-    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG))
+    nightly = CONFIG["nightly"] | {"keep": {"models": 1, "datasets": 1}}
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG | {"nightly": nightly}))
     assert run(tmp_path, "undisturbed", "2026-01-02", None) == 0, (tmp_path / "undisturbed.log").read_text()[-4000:]
     shutil.copytree(tmp_path / "undisturbed", tmp_path / "killed")
     return tmp_path
@@ -106,6 +65,7 @@ def test_a_night_killed_at_every_point_ends_as_the_undisturbed_one(place: Path) 
     for kind in KINDS:
         for moment in MOMENTS:
             assert [point for point in points if point.startswith(f"{moment} {kind}/")], (kind, moment)
+    assert [point.split(" nights/")[0] for point in points if " nights/" in point] == ["started", "committing"]
     for written in ("models/history/000002.json", "models/champion.json", "metrics/latest.prom"):
         assert {f"before writing {written}", f"after writing {written}"} <= set(points)
     assert [point for point in points if point.startswith("half removed datasets/")]

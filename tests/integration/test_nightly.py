@@ -83,6 +83,41 @@ def test_the_table_and_the_report_show_every_model_with_its_regret(place: Path, 
             assert f"{model.metrics.regret:.4f}" in undisturbed
 
 
+def test_the_second_night_begins_with_the_first_and_trains_on_its_new_day_only(place: Path, undisturbed: str) -> None:
+    """The baseline with the baseline beside it; without a parent the whole window is trained on."""
+    output = place / "undisturbed"
+    for kind, model in (("models", "wide_deep"), ("baselines", "lr")):
+        first, second = (
+            read_manifest(str(next((output / kind).glob(f"{date}-{model}-*"))), ArtifactManifest)
+            for date in ("2026-01-03", "2026-01-04")
+        )
+        assert first.lineage["parent"] is None
+        parent = second.lineage["parent"]
+        assert parent["through_date"] == "2026-01-02"
+        assert parent["digest"] == first.inputs["candidate"]
+        assert (first.metrics["rows"], second.metrics["rows"]) == (8000, 4000)
+        assert (output / "candidates" / parent["candidate"] / "manifest.json").exists()
+    champion = read_manifest(str(next((output / "models").glob("2026-01-03-*"))), ArtifactManifest)
+    assert champion.lineage["start"] == "cold: there is no earlier champion"
+
+
+def test_a_plan_says_what_a_night_begins_with_and_what_that_hangs_on(
+    place: Path, undisturbed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = ("--from", "2026-01-03", "--to", "2026-01-04", "--plan")
+    assert run_nightly.main(night(place, "undisturbed", *days)) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"2026-01-04 +start +warm: 2026-01-03-wide_deep-", said)
+    assert "unless" not in said
+    assert run_nightly.main(night(place, "not begun", *days)) == 0
+    assert "unless 2026-01-03 or a later night publishes: its model is the parent then" in capsys.readouterr().out
+    assert run_nightly.main(night(place, "undisturbed", "--date", "2026-01-04", "--cold", "--plan")) == 0
+    said = capsys.readouterr().out
+    assert "cold: the warm start is off" in said
+    assert "train      to do" in said
+    assert not (place / "not begun").exists()
+
+
 def test_a_second_run_does_nothing_and_says_so(
     place: Path, undisturbed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +179,11 @@ def test_dates_that_cannot_be_run_end_before_spark_starts(
     [
         ("training", {"model": "wide_dee"}, "there is no model 'wide_dee'"),
         ("training", {"deep": {"layers": [-5]}}, "training.deep.layers.0"),
-        ("gate", {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "country"}]}, "name a slice"),
+        (
+            "gate",
+            {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "installed"}]},
+            "neither single-valued fields nor dense",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_carried_out_ends_before_spark_starts(

@@ -37,6 +37,7 @@ CONFIG = TrainingConfig.model_validate(
         "wide": {"lambda1": 0.2, "alpha": 0.05},
         "embeddings": {"learning_rate": 0.05, "init_scale": 0.5},
         "deep": {"layers": [16, 8], "learning_rate": 0.03},
+        "validation": {"every_steps": 60},
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_are(world: World, tmp
 
 def test_packing_again_returns_what_is_published(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = pack_it(world, tmp_path / "artifact")
-    monkeypatch.setattr(dry_run, "run", lambda *_: pytest.fail("packed again"))
+    monkeypatch.setattr("serving.pack.open_model", lambda *_: pytest.fail("packed again"))
     assert pack_it(world, tmp_path / "artifact") == first
 
 
@@ -99,12 +100,37 @@ def test_another_candidate_never_overwrites_an_artifact(world: World, tmp_path: 
     ],
     ids=["wrong", "nan", "above one", "too few"],
 )
-def test_wrong_golden_scores_are_refused_and_nothing_is_published(world: World, tmp_path: Path, change, message):
+def test_wrong_golden_scores_are_found_by_the_dry_run(world: World, tmp_path: Path, change, message):
     scores = change(world.model.score(world.rows[:16]))
-    wrong = with_golden_scores(world, tmp_path / "wrong", scores)
-    with pytest.raises(DataError, match=f"(?s)nothing was published.*{message}"):
-        pack_it(wrong, tmp_path / "artifact")
-    assert not is_published(str(tmp_path / "artifact"))
+    pack_it(with_golden_scores(world, tmp_path / "wrong", scores), tmp_path / "artifact")
+    (problem,) = dry_run.run(str(tmp_path / "artifact")).problems
+    assert re.search(message, problem)
+
+
+def test_a_sound_artifact_is_timed_in_a_fresh_process(world: World, tmp_path: Path):
+    pack_it(world, tmp_path / "artifact")
+    found = dry_run.run(str(tmp_path / "artifact"))
+    assert found.problems == ()
+    assert found.measured is not None
+    assert found.measured.rows == 16
+    assert found.measured.largest_difference <= 1e-5
+    assert 0 < found.measured.median_latency <= found.measured.p99_latency
+    assert 10 < found.measured.resident_mib < 10_000
+
+
+def test_an_artifact_that_cannot_be_loaded_is_a_problem_and_not_a_crash(world: World, tmp_path: Path):
+    pack_it(world, tmp_path / "artifact")
+    (tmp_path / "artifact/scoring/head.onnx").write_bytes(b"no model")
+    (problem,) = dry_run.run(str(tmp_path / "artifact")).problems
+    assert "damaged: ['scoring/head.onnx']" in problem
+
+
+def test_a_process_that_dies_is_a_problem_and_not_a_crash(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pack_it(world, tmp_path / "artifact")
+    monkeypatch.setattr(dry_run.sys, "executable", "/bin/false")
+    assert dry_run.run(str(tmp_path / "artifact")).problems == ("the process ended with status 1: ",)
 
 
 def test_infinite_weights_are_refused_even_where_no_golden_row_meets_them(world: World, tmp_path: Path):
@@ -175,7 +201,7 @@ def test_a_killed_pack_publishes_nothing_and_the_next_one_ends_the_same(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(dry_run, "run", killed)
+        patched.setattr("serving.pack.open_model", killed)
         with pytest.raises(KeyboardInterrupt):
             pack_it(world, tmp_path / "artifact")
     assert not is_published(str(tmp_path / "artifact"))

@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from features.errors import DataError, UsageError
-from features.layout import BIAS
-from features.manifest import GOLDEN_ENCODED, CandidateManifest, DatasetManifest, read_manifest, verify
+from features.layout import BIAS, table_layout
+from features.manifest import GOLDEN_ENCODED, CandidateManifest, read_manifest, verify
 from features.spec import CategoricalField, FeatureSpec
 from jobs.train_model import main
 from tests.datasets import SPEC, make_dataset, matrix_of
 from training.batch import Entries, make_batch
 from training.collective import Solo
 from training.config import TrainingConfig
-from training.dataset import Dataset, read_table
+from training.dataset import read_table
 from training.job import TrainingJob
 from training.launch import run
 from training.step import Learner, Score
@@ -33,7 +33,8 @@ SETTINGS = {
     "lanes": 3,
     "wide": {"lambda1": 0.1, "alpha": 0.1},
     "embeddings": {"learning_rate": 0.1, "init_scale": 0.5},
-    "deep": {"layers": [8, 4]},
+    "deep": {"layers": [8, 4], "batch_norm": True, "dropout": 0.1},
+    "mf": {"fields": ["user", "item"]},
 }
 
 
@@ -65,7 +66,7 @@ def pooled(entries: Entries, table: np.ndarray) -> np.ndarray:
     return (matrix_of(entries, len(table)) @ table).reshape(entries.rows, -1).astype(np.float32)
 
 
-@pytest.mark.parametrize("model", ["lr", "deep", "wide_deep", "fm", "deepfm"])
+@pytest.mark.parametrize("model", ["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"])
 def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: str) -> None:
     assert main(job(workplace, model, "--model", model, "--holdout", str(workplace / "holdout"))) == 0
     directory = str(workplace / model)
@@ -74,9 +75,10 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     assert manifest.statistics["rows"] == 2 * 610
     assert manifest.statistics["last_epoch_log_loss"] < manifest.statistics["first_epoch_log_loss"]
 
-    dataset = Dataset.of(str(workplace / "dataset"), read_manifest(str(workplace / "dataset"), DatasetManifest))
-    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), dataset.columns), dataset.layout)
-    wide = np.zeros((dataset.layout.wide_rows, 1), dtype=np.float32)
+    columns = [column for column in manifest.columns if column.role not in ("group", "truth")]
+    layout = table_layout(columns)
+    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), columns), layout)
+    wide = np.zeros((layout.wide_rows, 1), dtype=np.float32)
     ids = np.load(f"{directory}/scoring/wide_ids.npy")
     weights = np.load(f"{directory}/scoring/wide_weights.npy")
     assert ids.dtype == np.int64
@@ -87,10 +89,11 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     feeds = {"first_order": pooled(batch.wide, wide)[:, 0], "dense": batch.dense_BN}
     if model != "lr":
         table = np.load(f"{directory}/scoring/embedding_4.npy")
-        assert table.shape == (dataset.layout.embedding_rows(4), 4)
+        assert table.shape == (layout.embedding_rows(4), 4)
+        assert (model != "nmf") or (table.min() == 0.0 < table.max())
         feeds["embeddings"] = pooled(batch.embeddings[4], table)
     session = onnxruntime.InferenceSession(f"{directory}/scoring/head.onnx", providers=["CPUExecutionProvider"])
-    used = {"lr": "f", "deep": "ed", "wide_deep": "fed", "fm": "fe", "deepfm": "fed"}[model]
+    used = {"lr": "f", "deep": "ed", "wide_deep": "fed", "deepfm": "fed"}.get(model, "fe")
     assert [value.name[0] for value in session.get_inputs()] == list(used)
     feeds = {value.name: feeds[value.name] for value in session.get_inputs()}
     [logits] = session.run(["logit"], feeds)
@@ -225,6 +228,6 @@ def test_a_lost_row_is_an_error_even_if_no_file_is_short(workplace: Path, monkey
 def test_metrics_are_json_lines_of_progressive_validation(workplace: Path) -> None:
     assert main(job(workplace, "measured", "--model", "lr")) == 0
     lines = [yaml.safe_load(line) for line in (workplace / "measured.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["step"], line["rows"]) for line in lines] == [(0, 10, 610), (1, 10, 610)]
+    assert [(line["epoch"], line["step"], line["rows"]) for line in lines] == [(0, 10, 610), (1, 20, 610)]
     statistics = read_manifest(str(workplace / "measured"), CandidateManifest).statistics
     assert lines[1]["log_loss"] == pytest.approx(statistics["last_epoch_log_loss"])

@@ -14,7 +14,10 @@ import sklearn.metrics
 from features.errors import DataError, SpecError, UsageError
 from features.hashing import MISSING
 from features.spec import load_yaml
-from serving.gate import Check, Decision, GateConfig, Metric, decide, draws
+from serving.bootstrap import Metric, Slices, draws
+from serving.decision import Check, Decision, DryRunLimits, GateConfig
+from serving.dry_run import DryRun, Measured
+from serving.gate import decide
 from serving.metrics import Observations, measure
 
 SMALL = {"rows": 50, "positives": 5, "groups": 5}
@@ -43,7 +46,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def config(*rules: dict[str, object], **settings: object) -> GateConfig:
-    return GateConfig.model_validate({"overall": SMALL, "slices": SMALL, "rules": rules, **settings})
+    return GateConfig.model_validate({"overall": SMALL, "slice_support": SMALL, "rules": rules, **settings})
 
 
 def rule(metric: str, tolerance: float = 0.01, **settings: object) -> dict[str, object]:
@@ -115,7 +118,7 @@ def test_intervals_equal_a_loop_over_scikit_learn(metric: Metric, decimals: int)
         data.observed,
         candidate,
         champion,
-        {"country": data.country},
+        {"country": Slices.of(data.country)},
     )
     unit = np.unique(data.group, return_inverse=True)[1]
     parts = {None: np.ones(500)} | {f"country={c}": (data.country == c).astype(float) for c in ("de", "fr", "jp")}
@@ -127,6 +130,76 @@ def test_intervals_equal_a_loop_over_scikit_learn(metric: Metric, decimals: int)
         for score, value in ((champion, check.champion), (candidate, check.candidate)):
             direct = by_scikit_learn(metric, data.observed.label, score, weight, data.group)
             assert value == pytest.approx(direct, rel=1e-9)
+
+
+@pytest.mark.parametrize("with_champion", [True, False])
+def test_every_metric_is_given_overall_and_by_slice_whatever_the_rules_are(with_champion: bool) -> None:
+    data = Impressions(rows=900, groups=60)
+    champion, candidate = data.scores(0.2), data.scores(0.6)
+    decision = decide(
+        config(rule("auc"), slices=["country"], resamples=100),
+        data.observed,
+        candidate,
+        champion if with_champion else None,
+        {"country": Slices.of(data.country)},
+    )
+    assert [part.name for part in decision.parts] == [None, "country=de", "country=fr", "country=jp"]
+    for part in decision.parts:
+        chosen = np.ones(900, bool) if part.name is None else data.country == part.name[-2:]
+        assert (part.rows, part.positives) == (chosen.sum(), data.observed.label[chosen].sum())
+        assert [figure.metric for figure in part.figures] == list(METRICS)
+        for figure in part.figures:
+            rest = (data.observed.weight * chosen, data.group)
+            assert figure.candidate == pytest.approx(
+                by_scikit_learn(figure.metric, data.observed.label, candidate, *rest), rel=1e-9
+            )
+            if with_champion:
+                expected = by_scikit_learn(figure.metric, data.observed.label, champion, *rest)
+                assert figure.champion == pytest.approx(expected, rel=1e-9)
+                assert figure.interval is not None
+                assert figure.interval[0] <= figure.difference <= figure.interval[1]
+            else:
+                assert (figure.champion, figure.difference, figure.interval) == (None, None, None)
+
+
+MEASURED = Measured(rows=64, largest_difference=1e-7, median_latency=8.0, p99_latency=20.0, resident_mib=300.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "limits", "reasons"),
+    [
+        (DryRun(problems=(), measured=MEASURED), {}, []),
+        (DryRun(problems=("it fell over.",)), {}, ["the dry run failed: it fell over."]),
+        (
+            DryRun(problems=(), measured=MEASURED),
+            {"median_latency": 7.0, "p99_latency": 19.0, "resident_mib": 299.0},
+            [
+                "the median latency is 8 ms, beyond the limit of 7 ms.",
+                "the 99th percentile of the latency is 20 ms, beyond the limit of 19 ms.",
+                "the resident memory is 300 MiB, beyond the limit of 299 MiB.",
+            ],
+        ),
+    ],
+)
+def test_a_dry_run_that_fails_or_takes_too_much_rejects_a_good_model(
+    found: DryRun, limits: dict[str, float], reasons: list[str]
+) -> None:
+    data = Impressions()
+    settings = config(rule("auc"), dry_run=DryRunLimits(**limits).model_dump())
+    decision = decide(settings, data.observed, data.scores(), dry_run=found)
+    assert [check.reason for check in decision.failures] == reasons
+    assert decision.verdict == ("rejected" if reasons else "published")
+
+
+def test_a_decision_does_not_depend_on_how_fast_the_dry_run_was() -> None:
+    data = Impressions()
+    score = data.scores()
+    slower = MEASURED.model_copy(update={"median_latency": 9.5, "resident_mib": 310.0})
+    one, other = (
+        decide(config(rule("auc")), data.observed, score, dry_run=DryRun(problems=(), measured=measured))
+        for measured in (MEASURED, slower)
+    )
+    assert one == other
 
 
 def test_values_are_those_of_the_evaluation() -> None:
@@ -182,7 +255,7 @@ def test_identical_models_pass_with_no_tolerance_at_all() -> None:
     data = Impressions()
     rules = [rule(m, tolerance=0.0, slice=s) for m in METRICS for s in (None, "country")]
     score = data.scores(0.2)
-    decision = decide(config(*rules), data.observed, score, score, {"country": data.country})
+    decision = decide(config(*rules), data.observed, score, score, {"country": Slices.of(data.country)})
     assert decision.verdict == "published"
     assert {c.difference for c in decision.checks if c.tolerance is not None} == {0.0}
 
@@ -246,7 +319,7 @@ def test_a_regression_in_one_slice_is_rejected_while_the_whole_improves() -> Non
     champion = data.scores(0.8)
     candidate = np.where(japan, data.scores(1.1), data.scores(0.0))
     rules = [rule("log_loss", 0.005), rule("log_loss", 0.005, slice="country")]
-    decision = decide(config(*rules), data.observed, candidate, champion, {"country": data.country})
+    decision = decide(config(*rules), data.observed, candidate, champion, {"country": Slices.of(data.country)})
     assert check_of(decision, "log_loss").passed
     assert [check.slice for check in decision.failures] == ["country=jp"]
 
@@ -257,10 +330,10 @@ def test_small_slices_are_judged_together_and_too_few_of_them_not_at_all() -> No
     champion = data.scores()
     candidate = np.where(small == 9, champion, data.scores(3.0))
     by_slice = rule("log_loss", slice="tier")
-    decision = decide(config(by_slice), data.observed, candidate, champion, {"tier": small})
+    decision = decide(config(by_slice), data.observed, candidate, champion, {"tier": Slices.of(small)})
     assert [check.slice for check in decision.failures] == ["tier: all others"]
-    strict = config(by_slice, slices={"rows": 100})
-    decision = decide(strict, data.observed, candidate, champion, {"tier": small})
+    strict = config(by_slice, slice_support={"rows": 100})
+    decision = decide(strict, data.observed, candidate, champion, {"tier": Slices.of(small)})
     assert decision.verdict == "published"
     assert decision.checks[-1].reason.startswith("log_loss is not judged: 90 rows, 100 needed")
 
@@ -398,7 +471,7 @@ def test_a_rule_on_something_that_is_not_there_is_an_error_even_for_the_first_mo
     data = Impressions()
     by_device = config(rule("auc", slice="device"))
     with pytest.raises(UsageError, match=r"rules on the slices \['device'\]; given are \['country'\]"):
-        decide(by_device, data.observed, data.scores(), slices={"country": data.country})
+        decide(by_device, data.observed, data.scores(), slices={"country": Slices.of(data.country)})
     with pytest.raises(UsageError, match="the data set has no group"):
         decide(config(rule("gauc")), Observations(data.observed.label, data.observed.weight), data.scores())
 

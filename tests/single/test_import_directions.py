@@ -18,6 +18,7 @@ CONTRACT = {
     "spec",
     "layout",
     "manifest",
+    "metrics",
     "ragged",
     "storage",
     "encoder",

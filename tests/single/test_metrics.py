@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import log_loss as sklearn_log_loss
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from features.hashing import MISSING
-from serving.metrics import Observations, bins, gauc, log_loss, measure
+from serving.metrics import Observations, bins, measure
 
 
 def draw(n: int, seed: int = 0, groups: int = 20) -> tuple[Observations, np.ndarray]:
@@ -39,21 +39,20 @@ def test_gauc_equals_a_loop_over_the_groups(n: int, groups: int):
     assert observed.group is not None
     group = np.where(observed.group == 1, MISSING, observed.group)
     expected = gauc_by_loops(observed.label, score, group, observed.weight)
-    found = gauc(observed.label, score, group, observed.weight)
-    assert found is not None
-    assert found[0] == pytest.approx(expected, abs=1e-12)
+    assert measure(replace(observed, group=group), score).gauc == pytest.approx(expected, abs=1e-12)
 
 
 def test_gauc_share_leaves_out_groups_of_one_class_and_rows_without_a_group():
     label = np.array([0.0, 1.0, 1.0, 1.0, 0.0, 1.0])
     group = np.array([7, 7, 8, 8, MISSING, MISSING])
-    found = gauc(label, np.arange(6.0), group, np.array([1.0, 2.0, 1.0, 1.0, 2.0, 1.0]))
-    assert found == (1.0, 3.0 / 8.0)
+    metrics = measure(Observations(label, np.array([1.0, 2.0, 1.0, 1.0, 2.0, 1.0]), group), np.arange(6.0) / 6)
+    assert (metrics.gauc, metrics.gauc_share) == (1.0, 3.0 / 8.0)
 
 
 @pytest.mark.parametrize("group", [[1, 2, 3], [MISSING] * 3])
 def test_gauc_without_any_group_of_both_classes_is_undefined(group: list[int]):
-    assert gauc(np.array([0.0, 1.0, 1.0]), np.zeros(3), np.array(group), np.ones(3)) is None
+    metrics = measure(Observations(np.array([0.0, 1.0, 1.0]), np.ones(3), np.array(group)), np.zeros(3))
+    assert (metrics.gauc, metrics.gauc_share) == (None, None)
 
 
 def test_log_loss_auc_and_calibration_are_scikit_learns_and_the_formulas():
@@ -61,7 +60,7 @@ def test_log_loss_auc_and_calibration_are_scikit_learns_and_the_formulas():
     metrics = measure(observed, score)
     y, p, w = observed.label, score.astype(np.float64), observed.weight
     rate = np.average(y, weights=w)
-    assert metrics.log_loss == pytest.approx(sklearn_log_loss(y, p, sample_weight=w), rel=1e-12)
+    assert metrics.log_loss == pytest.approx(log_loss(y, p, sample_weight=w), rel=1e-12)
     assert metrics.auc == pytest.approx(roc_auc_score(y, p, sample_weight=w), rel=1e-12)
     entropy = -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
     assert metrics.normalized_entropy == pytest.approx(metrics.log_loss / entropy, rel=1e-12)
@@ -106,11 +105,12 @@ def test_the_truth_has_no_regret_and_any_other_score_has_some():
     assert metrics.expected_bayes_log_loss == pytest.approx(
         np.average(-p * np.log(p) - (1 - p) * np.log(1 - p), weights=w), rel=1e-6
     )
-    assert metrics.regret == pytest.approx(metrics.log_loss - sklearn_log_loss(observed.label, p, sample_weight=w))
+    assert metrics.regret == pytest.approx(metrics.log_loss - log_loss(observed.label, p, sample_weight=w))
 
 
 def test_certain_and_wrong_scores_cost_a_finite_amount():
-    assert log_loss(np.array([1.0]), np.array([0.0], dtype=np.float32), np.ones(1)) == pytest.approx(-math.log(1e-7))
+    metrics = measure(Observations(np.array([1.0]), np.ones(1)), np.array([0.0], dtype=np.float32))
+    assert metrics.log_loss == pytest.approx(-math.log(1e-7))
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])

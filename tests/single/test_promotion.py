@@ -9,9 +9,9 @@ import pytest
 
 from features import storage
 from features.manifest import ArtifactManifest, DecisionManifest, begin, commit, describe_files
-from jobs.promotion import DECISION, Promotion
+from jobs.promotion import Promotion
 from serving import registry
-from serving.gate import Decision, GateConfig, GateRule
+from serving.decision import DECISION, Decision, GateConfig, GateRule
 
 CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
 NOTHING: Any = None
@@ -41,7 +41,7 @@ def decided(place: Path, version: str, against: str | None) -> Promotion:
         output,
         DecisionManifest(files=describe_files(output), version=version, champion=against, verdict="published"),
     )
-    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, "", output)
+    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, "", "", output)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from html_page import Page, require_accessible, require_self_contained
 from serving_kit import World, make_candidate, make_holdout, make_rows, make_state, make_world
 
 import serving
@@ -22,35 +22,6 @@ from serving.evaluation import evaluate, read_evaluation
 from serving.metrics import measure
 from serving.pack import pack
 from serving.report import render
-
-VOID = {"meta", "link", "br", "img"}
-
-
-class Page(HTMLParser):
-    """Collects tags, ids and text, and fails where tags are not nested as they should be."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -147,22 +118,14 @@ def test_an_empty_data_set_is_a_clear_error(world: World, artifacts: dict[str, s
 
 
 def test_the_report_needs_nothing_but_itself(published: str):
-    text = (Path(published) / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<img", text)
-    targets = re.findall(r'(?:href="|url\()#([^")]+)', text)
-    assert targets
-    ids = re.findall(r' id="([^"]+)"', text)
-    assert len(ids) == len(set(ids))
-    assert set(targets) <= set(ids)
+    require_self_contained((Path(published) / "report.html").read_text(encoding="utf-8"))
 
 
 def test_the_report_is_well_formed_and_says_what_its_figures_show(published: str):
     page = Page((Path(published) / "report.html").read_text(encoding="utf-8"))
     names = [tag for tag, _ in page.tags]
     assert names.count("figure") == names.count("figcaption") == 4
-    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
-    drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert all(a.get("aria-hidden") == "true" or (a.get("role") == "img" and a["aria-label"]) for a in drawings)
+    require_accessible(page)
     found = read_evaluation(published)
     for model in found.models.values():
         assert f"{model.metrics.log_loss:.5f}" in page.text

@@ -13,7 +13,7 @@ from training.hints import ROWS_AHEAD, prefetch
 from training.threads import in_ranges
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adagrad:
     """AdaGrad element for element (Duchi et al. 2011): n += g^2; w -= learning_rate g / sqrt(n)."""
 
@@ -36,7 +36,7 @@ class Adagrad:
         in_ranges(partial(adagrad_update, *arguments), len(places_U))
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowAdagrad:
     """AdaGrad with one accumulator a row: n += mean over the row of g^2; w -= learning_rate g / sqrt(n).
 

@@ -12,7 +12,7 @@ from numba import njit
 from training.threads import in_ranges
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) over every row in every step, whether it has a gradient or not:
 
@@ -53,7 +53,7 @@ class Adam:
         in_ranges(partial(adam_update, *arguments), len(index_R))
 
 
-@dataclass(frozen=True)
+@dataclass
 class LazyAdam:
     """Adam of the touched rows only: APPROXIMATE.
 

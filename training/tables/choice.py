@@ -12,14 +12,13 @@ from training.tables.ftrl import FtrlTable
 from training.tables.table import Shard, Table
 from training.tables.values import Rule, Uniform, ValueTable
 
-_LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001}
-
 
 def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
     """The wide part's table. seed: of q2.13's rounding. Its rows start at zero; row 0, the bias, is shrunk by
     neither L1 nor adam's l2.
     """
-    if config.rule not in (None, "ftrl"):
+    config = config.resolved()
+    if config.rule != "ftrl":
         return ValueTable(1, shard, _rule(config.rule, config, shard.place(BIAS)), Uniform(0.0))
     if config.precision == "q2.13":
         return FixedPointFtrlTable(shard, config, seed)
@@ -28,10 +27,9 @@ def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
 
 def embedding_table(width: int, shard: Shard, config: EmbeddingConfig, seed: int) -> Table:
     """A table of embeddings. Its values start uniform, with standard deviation init_scale / sqrt(width)."""
+    config = config.resolved()
     limit = config.init_scale * (3.0 / width) ** 0.5
-    return ValueTable(
-        width, shard, _rule(config.rule or "adagrad", config, -1), Uniform(limit, seed, config.nonnegative)
-    )
+    return ValueTable(width, shard, _rule(config.rule, config, -1), Uniform(limit, seed, config.nonnegative))
 
 
 def place(config: TableConfig, rows: int, rank: int, world: int) -> Shard:
@@ -42,8 +40,9 @@ def place(config: TableConfig, rows: int, rank: int, world: int) -> Shard:
 def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> None:
     """Raises UsageError if tables of this layout, those that are not None, cannot be as configured."""
     if wide:
+        wide = wide.resolved()
         _check("wide", wide, wide.rule, layout.wide_rows)
-        if wide.precision == "q2.13" and wide.rule not in (None, "ftrl"):
+        if wide.precision == "q2.13" and wide.rule != "ftrl":
             raise UsageError(
                 f"training.wide.precision q2.13 is made for the rule ftrl, not for {wide.rule}. "
                 f"Choose float32, or the rule ftrl."
@@ -56,6 +55,7 @@ def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: Embed
                 f"it may be at most 2 (beta / alpha + lambda2) = {room:g}. Lower lambda1 or alpha, or choose float32."
             )
     if embeddings:
+        embeddings = embeddings.resolved()
         for width in layout.embeddings:
             _check("embeddings", embeddings, embeddings.rule, layout.embedding_rows(width))
 
@@ -74,8 +74,9 @@ def _check(section: str, config: TableConfig, rule: str | None, rows: int) -> No
         )
 
 
-def _rule(name: str, config: TableConfig, unshrunk: int) -> Rule:
-    rate = config.learning_rate or _LEARNING_RATES[name]
+def _rule(name: str | None, config: TableConfig, unshrunk: int) -> Rule:
+    rate = config.learning_rate
+    assert rate is not None
     if name == "adagrad":
         return Adagrad(rate, config.initial_accumulator)
     if name == "row_adagrad":

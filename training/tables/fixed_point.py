@@ -9,7 +9,7 @@ from numba import njit
 
 from training import kernels
 from training.config import WideConfig
-from training.tables.ftrl import ftrl_parameters, ftrl_weight
+from training.tables.ftrl import ftrl_parameters, ftrl_weight, z_under_alpha
 from training.tables.table import Shard, grown
 
 UNIT = 2.0**-13
@@ -54,6 +54,13 @@ class FixedPointFtrlTable:
         self._step[...] += 1
         uniform_U = kernels.uniform(self._seed, self.shard.ids(places_U), int(self._step))
         fixed_point_update(self._codes_R1, self._squares_R1, places_U, gradients_UD, uniform_U, *self._parameters)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table. As FtrlTable does it; the moved u are rounded to the nearest code."""
+        unshrunk, alpha, beta, lambda1, lambda2 = self._parameters
+        new = alpha * factor
+        fixed_point_change_alpha(self._codes_R1, self._squares_R1, unshrunk, alpha, new, beta, lambda1, lambda2)
+        self._parameters = (unshrunk, new, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
         """{"q2_13": 2^13 u, int16[R, 1]; "squares": n, float32[R, 1]}."""
@@ -115,3 +122,14 @@ def fixed_point_update(  # type: ignore[no-untyped-def]
             z += g - (np.sqrt(n + g * g) - np.sqrt(n)) / alpha * w
             squares_R1[row, 0] = n + g * g
             codes_R1[row, 0] = encode(z, np.float64(squares_R1[row, 0]), uniform_U[i], alpha, beta, lambda2)
+
+
+@njit(cache=True, nogil=True)
+def fixed_point_change_alpha(codes_R1, squares_R1, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """Move every u so that its weight is under new_alpha what it was under alpha, but for the rounding."""
+    for row in range(len(codes_R1)):
+        if codes_R1[row, 0] != 0:
+            n = np.float64(squares_R1[row, 0])
+            z = decode(codes_R1[row, 0], n, alpha, beta, lambda2)
+            z = z_under_alpha(z, n, alpha, new_alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+            codes_R1[row, 0] = encode(z, n, 0.5, new_alpha, beta, lambda2)

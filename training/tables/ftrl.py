@@ -40,15 +40,20 @@ class FtrlTable:
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        weights_U1 = np.empty((len(places_U), 1), dtype=np.float32)
-        arguments = (self._state_R2, places_U, weights_U1, *self._parameters)
-        in_ranges(partial(ftrl_weights, *arguments), len(places_U))
-        return weights_U1
+        return weights_of(self._state_R2, places_U, self._parameters)
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
         arguments = (self._state_R2, places_U, gradients_UD, *self._parameters)
         in_ranges(partial(ftrl_update, *arguments), len(places_U))
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table. The weights are functions of z, so that z moves by what sigma is of a round in which nothing but
+        alpha changes: z -= (1/eta' - 1/eta) w, where 1/eta = (beta + sqrt(n)) / alpha.
+        """
+        unshrunk, alpha, beta, lambda1, lambda2 = self._parameters
+        ftrl_change_alpha(self._state_R2, unshrunk, alpha, alpha * factor, beta, lambda1, lambda2)
+        self._parameters = (unshrunk, alpha * factor, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
         """{"ftrl": (z, n) by row, float32[R, 2]}."""
@@ -71,6 +76,15 @@ class FtrlTable:
 def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float, float, float]:
     """(the place of the row that L1 leaves alone, alpha, beta, lambda1, lambda2)."""
     return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
+
+
+def weights_of(
+    state_R2: np.ndarray, places_U: np.ndarray, parameters: tuple[int, float, float, float, float]
+) -> np.ndarray:
+    """Weights float32[U, 1] of these rows. parameters: as ftrl_parameters gives them."""
+    weights_U1 = np.empty((len(places_U), 1), dtype=np.float32)
+    in_ranges(partial(ftrl_weights, state_R2, places_U, weights_U1, *parameters), len(places_U))
+    return weights_U1
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -106,3 +120,21 @@ def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, 
         w = ftrl_weight(z, root, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
         state_R2[row, 0] = z + g - (np.sqrt(total) - root) / alpha * w
         state_R2[row, 1] = total
+
+
+@njit(cache=True, nogil=True)
+def z_under_alpha(z, n, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """The z whose weight is under new_alpha what that of z is under alpha."""
+    root = np.sqrt(n)
+    w = ftrl_weight(z, root, alpha, beta, lambda1, lambda2)
+    return z - (beta + root) * (1.0 / new_alpha - 1.0 / alpha) * w
+
+
+@njit(cache=True, nogil=True)
+def ftrl_change_alpha(state_R2, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """`z_under_alpha` of every row; lambda1 is 0 for the row `unshrunk`."""
+    for row in range(len(state_R2)):
+        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
+        if z != 0.0:
+            l1 = 0.0 if row == unshrunk else lambda1
+            state_R2[row, 0] = z_under_alpha(z, n, alpha, new_alpha, beta, l1, lambda2)

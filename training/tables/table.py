@@ -54,6 +54,9 @@ class Table(Protocol):
         without rows: a rule may move rows that have no gradient, and may count steps.
         """
 
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the rule's learning rate from the next update on; no weight changes by it."""
+
     def state(self) -> Mapping[str, np.ndarray]:
         """All that the rule remembers of the rows, by name: arrays [R, k], live and writable; writing them back
         restores the table. Invalid after `grow`.

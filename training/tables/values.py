@@ -17,8 +17,11 @@ from training.threads import in_ranges
 
 
 class Rule(Protocol):
-    """How gradients move values. approximation: as Table's; whole: whether it moves rows without a gradient too."""
+    """How gradients move values. approximation: as Table's; whole: whether it moves rows without a gradient too;
+    learning_rate may be set between steps.
+    """
 
+    learning_rate: float
     approximation: str
     whole: bool
 
@@ -83,6 +86,10 @@ class ValueTable:
         if self._initial.nonnegative:
             values_RD, moved = self._state["values"], slice(None) if self._rule.whole else places_U
             values_RD[moved] = np.maximum(values_RD[moved], 0.0)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """See Table."""
+        self._rule.learning_rate *= factor
 
     def state(self) -> Mapping[str, np.ndarray]:
         """{"values": float32[R, D]} and what the rule remembers."""

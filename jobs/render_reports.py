@@ -1,0 +1,25 @@
+"""The reports of all nights, drawn again from what is published: reports/<date>.html and reports/index.html."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import entry_point
+from serving.night_report import publish
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw the pages and print where the index is."""
+    parser = argparse.ArgumentParser(prog="render_reports", description=__doc__)
+    parser.add_argument("--output", required=True, help="what run_nightly was given as --output")
+    args = parser.parse_args(argv)
+    *pages, index = publish(args.output)
+    print(f"{len(pages)} nights: {index}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""The slices that a gate config names, from encoded columns: a field by its values, a dense feature in quarters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from features import storage
+from features.encoder import MISSING_ID, OOV_ID
+from features.manifest import ArtifactManifest, DatasetManifest, StateManifest, read_manifest
+from features.state import load_values
+from serving.bootstrap import Slices
+from serving.comparison import observe
+from serving.metrics import Observations
+from serving.model import ENCODER
+
+
+def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[Observations, dict[str, Slices]]:
+    """What is known of a data set's rows, and the slices that they are in by field or dense feature.
+
+    artifact: one whose encoder state the data set was encoded under. names: checked by GateConfig.require_features.
+    """
+    by_feature = {
+        c.feature: c for c in read_manifest(artifact, ArtifactManifest).columns if c.role in ("dense", "field")
+    }
+    columns = {name: by_feature[name] for name in names}
+    observed, found = observe(
+        dataset, read_manifest(dataset, DatasetManifest), [column.name for column in columns.values()]
+    )
+    state = storage.join(artifact, ENCODER)
+    slices = {}
+    for name, column in columns.items():
+        if column.role == "dense":
+            slices[name] = quarters(found[column.name])
+        else:
+            values = load_values(state, read_manifest(state, StateManifest), name)
+            labels = values | {MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"}
+            slices[name] = Slices(found[column.name], labels)
+    return observed, slices
+
+
+def quarters(number_B: np.ndarray) -> Slices:
+    """Four slices of as many impressions, as far as ties allow, named by the encoded values that they hold."""
+    edges = np.unique(np.quantile(number_B, [0.25, 0.5, 0.75], method="lower"))
+    code_B = np.searchsorted(edges, number_B, side="left")
+    bounds = {int(code): number_B[code_B == code] for code in np.unique(code_B)}
+    return Slices(code_B, {code: f"{held.min():.4g} to {held.max():.4g}" for code, held in bounds.items()})

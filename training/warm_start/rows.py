@@ -1,0 +1,100 @@
+"""Where the rows of an earlier model's tables lie in a new model's, and the way there.
+
+Shapes: P rows of the parent, N rows that arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from features.encoder import FIRST_ID, MISSING_ID, OOV_ID, Vocabulary, find
+from training.arrays import ArrayFile
+from training.collective import Collective, Solo
+from training.tables import Shard
+
+BLOCK_ROWS = 1 << 16
+DROPPED = -1
+
+
+def ids_by_value(parent: Vocabulary, child: Vocabulary) -> np.ndarray:
+    """The child's id of the value of each of the parent's ids, int64[parent.size]; DROPPED where it has none.
+
+    Missing stays missing and out-of-vocabulary stays out-of-vocabulary.
+    """
+    ids = np.full(parent.size, DROPPED, dtype=np.int64)
+    ids[[MISSING_ID, OOV_ID]] = MISSING_ID, OOV_ID
+    position, found = find(child.hashes, parent.hashes)
+    ids[parent.ids[found]] = child.ids[position[found]]
+    assert len(parent.ids) == parent.size - FIRST_ID
+    return ids
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The parent's rows [start, start + size) go to the child's rows from `target` on.
+
+    ids: int64[size], the place of each behind `target`, or DROPPED; None: they keep their order.
+    """
+
+    start: int
+    size: int
+    target: int
+    ids: np.ndarray | None = None
+
+    @property
+    def carried(self) -> int:
+        """How many rows arrive."""
+        return self.size if self.ids is None else int(np.count_nonzero(self.ids != DROPPED))
+
+
+class RowMap:
+    """From rows of a parent's table to rows of a child's."""
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._passages = sorted(passages, key=lambda passage: passage.start)
+        self._starts = np.array([passage.start for passage in self._passages], dtype=np.int64)
+
+    def __call__(self, rows_P: np.ndarray) -> np.ndarray:
+        """The child's row of each of the parent's, int64[P]; DROPPED where there is none."""
+        targets_P = np.full(len(rows_P), DROPPED, dtype=np.int64)
+        passage_P = np.searchsorted(self._starts, rows_P, side="right") - 1
+        for n in np.unique(passage_P[passage_P >= 0]):
+            passage = self._passages[n]
+            [inside] = np.nonzero((passage_P == n) & (rows_P < passage.start + passage.size))
+            ids = rows_P[inside] - passage.start
+            if passage.ids is not None:
+                ids = passage.ids[ids]
+            targets_P[inside] = np.where(ids == DROPPED, DROPPED, passage.target + ids)
+        return targets_P
+
+
+def carry(
+    rows: RowMap,
+    ids: ArrayFile | None,
+    array: ArrayFile,
+    shard: Shard,
+    collective: Collective,
+    write: Callable[[np.ndarray, np.ndarray], None],
+) -> None:
+    """Bring a parent's rows to their new owners; every worker calls this.
+
+    Each row is read by one worker, a block at a time, and sent to its new owner, which calls write(places int64[N],
+    rows [N, ...]). ids: the parent's row that each entry of the array belongs to; None: entry and row are the same.
+    A table that every worker holds as a whole is read by every worker.
+    """
+    if shard.world == 1:
+        collective = Solo()
+    for first in range(0, len(array), BLOCK_ROWS * collective.size):
+        begin = min(first + BLOCK_ROWS * collective.rank, len(array))
+        block = slice(begin, min(begin + BLOCK_ROWS, len(array)))
+        targets = rows(np.arange(block.start, block.stop) if ids is None else ids[block])
+        [kept] = np.nonzero(targets != DROPPED)
+        kept = kept[np.argsort(targets[kept] % shard.world, kind="stable")]
+        sent = np.bincount(targets[kept] % shard.world, minlength=shard.world).tolist()
+        parts = [torch.from_numpy(targets[kept] // shard.world), torch.from_numpy(array[block][kept])]
+        (places, _), (values, _) = collective.all_to_all(parts, [sent, sent])
+        write(places.numpy(), values.numpy())

@@ -1,0 +1,168 @@
+"""What goes where in a warm start, from the vocabularies and the layouts of both models.
+
+Shapes: P rows of a parent's slot.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from features import storage
+from features.encoder import Vocabulary
+from features.layout import BIAS, Slot, TableLayout
+from features.manifest import CandidateManifest, StateManifest
+from features.state import load_vocabulary
+from training.collective import Collective
+from training.config import TrainingConfig
+from training.models import architecture
+from training.tables import Table
+from training.warm_start.columns import matching_columns
+from training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
+from training.warm_start.report import SlotCoverage, TensorCoverage, WarmStartReport
+from training.warm_start.rows import Passage, RowMap, ids_by_value
+from training.warm_start.tables import TableTransfer
+
+BIAS_PASSAGE = Passage(start=BIAS, size=1, target=BIAS)
+Slots = Mapping[str, Slot]
+"""By the name of the column."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models: its encoder state, its settings, its tables' layout."""
+
+    state_dir: str
+    state: StateManifest
+    config: TrainingConfig
+    layout: TableLayout
+
+    @property
+    def wide(self) -> Slots | None:
+        """The wide table's slots; None for a model without one."""
+        return {slot.column.name: slot for slot in self.layout.wide} if architecture(self.config.model).wide else None
+
+    @property
+    def embeddings(self) -> Mapping[int, Slots]:
+        """The slots of each embedding table that the model has, by width."""
+        if not architecture(self.config.model).embeddings:
+            return {}
+        return {width: {slot.column.name: slot for slot in slots} for width, slots in self.layout.embeddings.items()}
+
+    @property
+    def head(self) -> HeadShape:
+        """The head's tensors."""
+        return HeadShape.of(self.config.model, self.layout, self.config.deep)
+
+    def vocabulary(self, column: str) -> Vocabulary:
+        """The values of the field in this column."""
+        return load_vocabulary(self.state_dir, self.state, column.removeprefix("f_"))
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """From a parent, the published candidate `manifest` at `directory`, to a child."""
+
+    directory: str
+    manifest: CandidateManifest
+    parent: Side
+    child: Side
+    decay: float
+
+    def fill(
+        self, wide: Table | None, embeddings: Mapping[int, Table], head: Mapping[str, Tensor], collective: Collective
+    ) -> None:
+        """Carry everything over into fresh tables and a fresh head; every worker calls this.
+
+        embeddings: by width; head: its live tensors and its optimizer's, by `<state>/<name>`. What is not carried
+        over stays as it is. The result does not depend on the number of workers. Raises DataError if a file of the
+        parent is damaged.
+        """
+        tables = TableTransfer(self.directory, self.manifest, self.decay, collective)
+        if wide and self.parent.wide is not None:
+            passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}).values()]
+            tables.wide(wide, self.parent.config.wide, self.child.config.wide, RowMap(passages))
+        for width, table in embeddings.items():
+            for parent_width, slots in self.parent.embeddings.items():
+                passages = list(self._passages(slots, self.child.embeddings[width]).values())
+                if passages:
+                    tables.embeddings(table, parent_width, RowMap(passages))
+        content = storage.read_bytes(storage.join(self.directory, "optimizer/head.npz"))
+        with np.load(io.BytesIO(content), allow_pickle=False) as source:
+            fill_head(head, source, self._tensors, self.decay)
+
+    def report(self) -> WarmStartReport:
+        """What `fill` carries over; known without reading the parent's tables."""
+        slots: list[SlotCoverage] = []
+        if self.child.wide is not None:
+            known = int(self.parent.wide is not None)
+            slots.append(SlotCoverage(table="wide", slot="bias", parent_rows=known, rows=1, carried=known))
+            slots += self._coverage({"wide": self.parent.wide or {}}, {"wide": self.child.wide})
+        theirs, ours = (
+            {f"embedding_{width}": slots for width, slots in side.embeddings.items()}
+            for side in (self.parent, self.child)
+        )
+        slots += self._coverage(theirs, ours)
+        maps = self._tensors
+        head = [
+            TensorCoverage(tensor=name, shape=shape, carried=maps[name].carried if name in maps else 0)
+            for name, shape in self.child.head.shapes.items()
+        ]
+        name = self.directory.rpartition("/")[2]
+        return WarmStartReport(parent=name, decay=self.decay, slots=tuple(slots), head=tuple(head))
+
+    def _coverage(self, theirs: Mapping[str, Slots], ours: Mapping[str, Slots]) -> Iterator[SlotCoverage]:
+        """Of tables that rows may move between."""
+        everything = {name: slot for slots in theirs.values() for name, slot in slots.items()}
+        taken = {self._columns.get(name) for slots in ours.values() for name in slots}
+        gone = everything.keys() - taken
+        for table, slots in ours.items():
+            passages = self._passages(everything, slots)
+            for name, slot in slots.items():
+                passage = passages.get(name)
+                before = passage or (everything[name] if name in gone else None)
+                yield SlotCoverage(
+                    table=table,
+                    slot=name,
+                    renamed_from=self._columns[name] if passage and self._columns[name] != name else None,
+                    parent_rows=before.size if before else 0,
+                    rows=slot.size,
+                    carried=passage.carried if passage else 0,
+                )
+        named = {name for slots in ours.values() for name in slots}
+        for table, slots in theirs.items():
+            for name, slot in slots.items():
+                if name in gone - named:
+                    yield SlotCoverage(table=table, slot=name, parent_rows=slot.size, rows=0, carried=0)
+
+    def _passages(self, theirs: Slots, ours: Slots) -> dict[str, Passage]:
+        """By the child's column, the way of the rows of each slot that both have."""
+        passages = {}
+        for name, slot in ours.items():
+            known = theirs.get(self._columns.get(name, ""))
+            if known:
+                passages[name] = Passage(known.offset, known.size, slot.offset, self._ids.get(name))
+        return passages
+
+    @cached_property
+    def _columns(self) -> Mapping[str, str]:
+        return matching_columns(self.parent.state.spec, self.child.state.spec)
+
+    @cached_property
+    def _tensors(self) -> Mapping[str, TensorMap]:
+        return tensor_maps(self.parent.head, self.child.head, self._columns)
+
+    @cached_property
+    def _ids(self) -> Mapping[str, np.ndarray]:
+        """By the child's column, of each field that both have: the child's id of each of the parent's, int64[P]."""
+        fields = [f"f_{field.name}" for field in self.child.state.spec.fields]
+        return {
+            name: ids_by_value(self.parent.vocabulary(self._columns[name]), self.child.vocabulary(name))
+            for name in fields
+            if name in self._columns
+        }
