@@ -110,9 +110,9 @@ def matrix_of(entries: Entries, rows: int) -> np.ndarray:
     for b in range(entries.rows):
         for k, x in enumerate(entries.x_BK[b]):
             matrix[b, 0, entries.ids_U[k]] += x
-        for f, cell in enumerate(entries.cells_F):
-            matrix[b, cell, entries.ids_U[entries.index_FB[f, b]]] += 1.0
-        for column in entries.lists:
-            for place in column.index_M[column.offsets[b] : column.offsets[b + 1]]:
-                matrix[b, column.cell, entries.ids_U[place]] += column.coefficients_B[b]
+        for column, shift, cell in entries.fields_F3:
+            matrix[b, cell, entries.ids_U[entries.index_CB[column, b] + shift]] += 1.0
+        for e in entries.lists:
+            for place in e.index_M[e.offsets[b] : e.offsets[b + 1]] + e.shift:
+                matrix[b, e.cell, entries.ids_U[place]] += e.coefficients_B[b]
     return matrix

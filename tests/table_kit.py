@@ -71,7 +71,7 @@ def single_field(ids: np.ndarray) -> Entries:
     """One id a row, each in a cell of its own."""
     unique, index = np.unique(ids, return_inverse=True)
     nothing = np.empty((len(ids), 0), dtype=np.float32)
-    return Entries(unique, nothing, index.astype(np.int32)[None, :], np.zeros(1, dtype=np.int64), (), 1)
+    return Entries(unique, nothing, index.astype(np.int32)[None, :], np.zeros((1, 3), dtype=np.int64), (), 1)
 
 
 def rounds(width: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -3,8 +3,8 @@
 A row of the batch has cells: one in the wide table, one for each field in an embedding table. A single-valued
 column adds one row of the table to its cell, a multi-valued one a list of rows.
 
-Shapes: B rows, F single-valued columns, N dense columns, K = 1 + N of them with the bias, U distinct ids of a
-table, M ids of a multi-valued column.
+Shapes: B rows, C single-valued columns of ids, F of them in a table, N dense columns, K = 1 + N of them with the
+bias, U distinct ids of a table, M ids of a multi-valued column.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ ROW_KEY = "row_key"
 @dataclass(frozen=True)
 class ListEntries:
     """A multi-valued column: cell `cell` of row b takes coefficients_B[b] times the sum of the table's rows
-    ids_U[index_M[offsets[b]:offsets[b + 1]]].
+    ids_U[index_M[offsets[b]:offsets[b + 1]] + shift].
     """
 
     cell: int
     index_M: np.ndarray
+    shift: int
     offsets: np.ndarray
     coefficients_B: np.ndarray
 
@@ -39,14 +40,15 @@ class ListEntries:
 class Entries:
     """What a batch needs of a table. ids_U: its rows, each once, int64.
 
-    Row b's cell cells_F[f] takes row ids_U[index_FB[f, b]]; the lists add theirs. Its cell 0 takes x_BK[b, k] times
-    row ids_U[k], for all k: the bias and the dense columns, which every row has.
+    For each field f of fields_F3 = (column c, shift, cell), row b's cell takes row ids_U[index_CB[c, b] + shift]:
+    index_CB is one array for all tables. The lists add theirs. Cell 0 takes x_BK[b, k] times row ids_U[k], for all k:
+    the bias and the dense columns, which every row has.
     """
 
     ids_U: np.ndarray
     x_BK: np.ndarray
-    index_FB: np.ndarray
-    cells_F: np.ndarray
+    index_CB: np.ndarray
+    fields_F3: np.ndarray
     lists: tuple[ListEntries, ...]
     cells: int
 
@@ -95,7 +97,14 @@ def empty_columns(columns: Sequence[Column]) -> Columns:
 
 def take(columns: Columns, rows: np.ndarray) -> Columns:
     """These rows of all columns, in this order."""
-    return {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in columns.items()}
+    taken: dict[str, np.ndarray | Ragged] = {}
+    for name, column in columns.items():
+        if isinstance(column, Ragged):
+            taken[name] = column.take(rows)
+        else:
+            taken[name] = np.empty(len(rows), dtype=column.dtype)
+            kernels.take(column, rows, taken[name])
+    return taken
 
 
 def concatenate(parts: Sequence[tuple[Columns, slice]]) -> Columns:
@@ -148,8 +157,11 @@ class _Distinct:
         self._bounds = offsets_of(np.array([len(v) for v in values], dtype=np.int64))
         ids_M = np.concatenate([np.empty(0, dtype=np.int32), *values])
         self._unique, self._starts, self._index = kernels.deduplicate(ids_M, self._bounds)
+        self._counts = np.diff(self._starts)
         self._place = {name: c for c, name in enumerate(names)}
         self._rows = len(_scalars(columns["label"]))
+        single = len(names) - len(self._lists)
+        self._index_CB = self._index[: single * self._rows].reshape(single, self._rows)
 
     def wide(self, slots: Sequence[Slot], x_BK: np.ndarray) -> Entries:
         """All columns add to the one cell of a row."""
@@ -167,21 +179,22 @@ class _Distinct:
         self, members: Sequence[tuple[Slot, int, Pooling]], cells: int, always_K: np.ndarray, x_BK: np.ndarray
     ) -> Entries:
         """members: each column's slot in the table, its cell, and what a list of it counts as."""
-        ids, first = [always_K], len(always_K)
-        index, cells_F, lists = [], [], []
-        for slot, cell, pooling in members:
-            c = self._place[slot.column.name]
-            ids.append(self._unique[self._starts[c] : self._starts[c + 1]] + np.int64(slot.offset))
-            index_M = self._index[self._bounds[c] : self._bounds[c + 1]] + np.int32(first - self._starts[c])
-            first += len(ids[-1])
+        columns = np.array([self._place[slot.column.name] for slot, _, _ in members], dtype=np.int64)
+        offsets = np.array([slot.offset for slot, _, _ in members], dtype=np.int64)
+        ids_U = np.empty(len(always_K) + int(self._counts[columns].sum()), dtype=np.int64)
+        ids_U[: len(always_K)] = always_K
+        shifts = kernels.place_ids(self._unique, self._starts, columns, offsets, len(always_K), ids_U)
+        fields, lists = [], []
+        for c, shift, (slot, cell, pooling) in zip(columns.tolist(), shifts.tolist(), members, strict=True):
             if slot.column.multi_valued:
                 values = self._lists[slot.column.name]
-                lists.append(ListEntries(cell, index_M, values.offsets, _coefficients(values.lengths, pooling)))
+                index_M = self._index[self._bounds[c] : self._bounds[c + 1]]
+                coefficients_B = _coefficients(values.lengths, pooling)
+                lists.append(ListEntries(cell, index_M, shift, values.offsets, coefficients_B))
             else:
-                index.append(index_M)
-                cells_F.append(cell)
-        index_FB = np.concatenate([np.empty(0, dtype=np.int32), *index]).reshape(len(index), self._rows)
-        return Entries(np.concatenate(ids), x_BK, index_FB, np.array(cells_F, dtype=np.int64), tuple(lists), cells)
+                fields.append((c, shift, cell))
+        fields_F3 = np.array(fields, dtype=np.int64).reshape(-1, 3)
+        return Entries(ids_U, x_BK, self._index_CB, fields_F3, tuple(lists), cells)
 
 
 def _coefficients(lengths: np.ndarray, pooling: Pooling) -> np.ndarray:

@@ -20,6 +20,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from features import storage
 from features.errors import DataError
@@ -29,6 +30,7 @@ from training.plan import EpochPlan, Segment
 from training.prefetch import Prefetched
 
 _BATCHES_AHEAD = 4
+_FILES_AHEAD = 2
 
 
 def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int = 0) -> Prefetched[Batch]:
@@ -40,18 +42,25 @@ def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, sta
 
 def _batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int) -> Iterator[Batch]:
     layout, nothing = dataset.layout, empty_columns(dataset.columns)
-    order = epoch.reading_order(rank, world, start)
     loaded: dict[int, Columns] = {}
-    with closing(read_files(dataset, order)) as files:
+    with Prefetched(_shuffled_files(dataset, epoch, epoch.reading_order(rank, world, start)), _FILES_AHEAD) as files:
+        following = iter(files)
         first = epoch.number * epoch.plan.steps
         for step, segments in enumerate(epoch.batches(rank, world, start), start=first + start):
             for segment in segments:
                 if segment.file not in loaded:
-                    keys = row_keys(segment.file, dataset.rows[segment.file])
-                    loaded[segment.file] = take({**next(files), ROW_KEY: keys}, epoch.permutation(segment.file))
+                    loaded[segment.file] = next(following)
             parts = [(loaded[segment.file], slice(segment.start, segment.stop)) for segment in segments]
             yield make_batch(concatenate(parts) if parts else nothing, layout, step)
             _forget_finished(loaded, segments, dataset.rows)
+
+
+def _shuffled_files(dataset: Dataset, epoch: EpochPlan, order: Sequence[int]) -> Iterator[Columns]:
+    """These files, each with its rows in the epoch's order."""
+    with closing(read_files(dataset, order)) as files:
+        for file, columns in zip(order, files, strict=True):
+            keys = row_keys(file, dataset.rows[file])
+            yield take({**columns, ROW_KEY: keys}, epoch.permutation(file))
 
 
 def _forget_finished(loaded: dict[int, Columns], segments: Sequence[Segment], rows: Sequence[int]) -> None:
@@ -124,7 +133,9 @@ def _reader_class() -> type[Any]:
         """
 
         def __init__(self, fs: Any) -> None:
-            self.isfile, self.isdir, self.open = fs.isfile, fs.isdir, fs.open
+            self.isfile, self.isdir = fs.isfile, fs.isdir
+            # Arrow reads a local file itself, without Python's lock.
+            self.open = pa.OSFile if isinstance(fs, LocalFileSystem) else fs.open
 
     class Tables:
         """Hands a table on as it is."""

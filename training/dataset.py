@@ -110,9 +110,8 @@ def to_columns(table: pa.Table, columns: Sequence[Column], url: str) -> Columns:
 def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
     """A column of one row group, without a copy where its pages lie in one chunk."""
     kind = pa.type_for_alias(column.dtype)
-    array = table.column(column.name).combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    values = table.column(column.name)
+    array = values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays([pa.array([], values.type), *values.chunks])
     found = array.type.value_type if column.multi_valued and pa.types.is_list(array.type) else array.type
     if found != kind or pa.types.is_list(array.type) != column.multi_valued or array.null_count:
         raise DataError(

@@ -63,7 +63,7 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
         bits += 1
     shift, mask = np.uint64(64 - bits), (1 << bits) - 1
     slots = np.full(1 << bits, -1, dtype=np.int32)
-    unique = np.empty(len(ids_M), dtype=ids_M.dtype)
+    unique = np.empty(len(ids_M) + 1, dtype=ids_M.dtype)
     starts = np.zeros(columns + 1, dtype=np.int64)
     index = np.empty(len(ids_M), dtype=np.int32)
     count = 0
@@ -74,11 +74,13 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
             slot = np.int64((np.uint64(value) * _GOLDEN) >> shift)
             while slots[slot] >= first and unique[slots[slot]] != value:
                 slot = (slot + 1) & mask
-            if slots[slot] < first:
-                slots[slot] = count
-                unique[count] = value
-                count += 1
-            index[i] = slots[slot]
+            # Half of the ids are new, at random: without a branch on it the processor has nothing to guess.
+            found = slots[slot]
+            place = found if found >= first else np.int32(count)
+            slots[slot] = place
+            unique[count] = value
+            index[i] = place
+            count += found < first
         starts[c + 1] = count
     return unique[:count], starts, index
 
@@ -100,60 +102,83 @@ def group_by_owner(ids_U, world):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def pool_fields(rows_UD, index_FB, cells_F, out, stride, width, start, stop):  # type: ignore[no-untyped-def]
-    """For batch rows [start, stop): cell cells_F[f] is the sum of rows_UD[index_FB[f, b]] over its fields.
+def place_ids(unique, starts, columns, offsets, first, out_U):  # type: ignore[no-untyped-def]
+    """Lay the distinct ids of these columns side by side in out_U from `first` on, each column's plus its offset.
+
+    Returns what to add to a place in `unique` to have the place in out_U, int32[columns].
+    """
+    shifts = np.empty(len(columns), dtype=np.int32)
+    for k in range(len(columns)):
+        shifts[k] = first - starts[columns[k]]
+        for u in range(starts[columns[k]], starts[columns[k] + 1]):
+            out_U[first] = np.int64(unique[u]) + offsets[k]
+            first += 1
+    return shifts
+
+
+@njit(cache=True, nogil=True)
+def take(values, rows, out):  # type: ignore[no-untyped-def]
+    """out[i] = values[rows[i]]."""
+    for i in range(len(rows)):
+        out[i] = values[rows[i]]
+
+
+@njit(cache=True, nogil=True)
+def pool_fields(rows_UD, index_CB, fields_F3, out, stride, width, start, stop):  # type: ignore[no-untyped-def]
+    """For batch rows [start, stop) and fields f of fields_F3 = (column c, shift, cell): add row
+    rows_UD[index_CB[c, b] + shift] to the cell.
 
     Batch row b is out[b * stride : b * stride + width], which is overwritten; its cells lie side by side.
     """
-    fields, size = len(index_FB), rows_UD.shape[1]
+    size = rows_UD.shape[1]
     for b in range(start, stop):
         first = b * stride
         out[first : first + width] = 0.0
-        for f in range(fields):
-            row, cell = index_FB[f, b], first + cells_F[f] * size
+        for f in range(len(fields_F3)):
+            row, cell = index_CB[fields_F3[f, 0], b] + fields_F3[f, 1], first + fields_F3[f, 2] * size
             for d in range(size):
                 out[cell + d] += rows_UD[row, d]
 
 
 @njit(cache=True, nogil=True)
-def sum_fields(gradient_UD, index_FB, cells_F, cells, stride, start, stop):  # type: ignore[no-untyped-def]
+def sum_fields(gradient_UD, index_CB, fields_F3, cells, stride, start, stop):  # type: ignore[no-untyped-def]
     """The transpose of pool_fields, for fields [start, stop): add each cell to the rows that were pooled in it."""
     size = gradient_UD.shape[1]
     for f in range(start, stop):
-        for b in range(index_FB.shape[1]):
-            row, cell = index_FB[f, b], b * stride + cells_F[f] * size
+        for b in range(index_CB.shape[1]):
+            row, cell = index_CB[fields_F3[f, 0], b] + fields_F3[f, 1], b * stride + fields_F3[f, 2] * size
             for d in range(size):
                 gradient_UD[row, d] += cells[cell + d]
 
 
 @njit(cache=True, nogil=True)
-def pool_lists(rows_UD, index_M, offsets, coefficients_B, cell, out, stride):  # type: ignore[no-untyped-def]
-    """Add to `cell` of row b coefficients_B[b] times the sum of the rows in its list,
-    index_M[offsets[b]:offsets[b + 1]].
+def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, stride, start, stop):  # type: ignore[no-untyped-def]
+    """Add to `cell` of batch rows [start, stop) coefficients_B[b] times the sum of the rows in their list, those at
+    index_M[offsets[b]:offsets[b + 1]] + shift.
     """
     size = rows_UD.shape[1]
-    for b in range(len(coefficients_B)):
+    for b in range(start, stop):
         first = b * stride + cell * size
         for i in range(offsets[b], offsets[b + 1]):
             for d in range(size):
-                out[first + d] += coefficients_B[b] * rows_UD[index_M[i], d]
+                out[first + d] += coefficients_B[b] * rows_UD[index_M[i] + shift, d]
 
 
 @njit(cache=True, nogil=True)
-def sum_lists(gradient_UD, index_M, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
-    """The transpose of pool_lists."""
+def sum_list(gradient_UD, index_M, shift, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
+    """The transpose of pool_list."""
     size = gradient_UD.shape[1]
     for b in range(len(coefficients_B)):
         first = b * stride + cell * size
         for i in range(offsets[b], offsets[b + 1]):
             for d in range(size):
-                gradient_UD[index_M[i], d] += coefficients_B[b] * cells[first + d]
+                gradient_UD[index_M[i] + shift, d] += coefficients_B[b] * cells[first + d]
 
 
 @njit(cache=True, nogil=True)
-def pool_dense(rows_U1, x_BK, out_B):  # type: ignore[no-untyped-def]
-    """Add x . w of the coordinates that every row has: the first K of rows_U1."""
-    for b in range(len(x_BK)):
+def pool_dense(rows_U1, x_BK, out_B, start, stop):  # type: ignore[no-untyped-def]
+    """Add to batch rows [start, stop) x . w of the coordinates that every row has: the first K of rows_U1."""
+    for b in range(start, stop):
         for k in range(x_BK.shape[1]):
             out_B[b] += x_BK[b, k] * rows_U1[k, 0]
 

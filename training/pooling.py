@@ -9,17 +9,24 @@ import numpy as np
 
 from training import kernels
 from training.batch import Entries
+from training.threads import in_ranges
 
 
 def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) -> None:
     """Overwrite columns [start, start + C * D) of out_BE (C-contiguous) with the cells of every row."""
     size, (rows, stride) = rows_UD.shape[1], out_BE.shape
     out = out_BE.reshape(-1)[start:]
-    kernels.pool_fields(rows_UD, entries.index_FB, entries.cells_F, out, stride, entries.cells * size, 0, rows)
-    for column in entries.lists:
-        kernels.pool_lists(rows_UD, column.index_M, column.offsets, column.coefficients_B, column.cell, out, stride)
-    if entries.x_BK.shape[1]:
-        kernels.pool_dense(rows_UD, entries.x_BK, out)
+
+    def of_rows(first: int, last: int) -> None:
+        fields = (rows_UD, entries.index_CB, entries.fields_F3, out, stride, entries.cells * size)
+        kernels.pool_fields(*fields, first, last)
+        for e in entries.lists:
+            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.pool_list(rows_UD, *a_list, out, stride, first, last)
+        if entries.x_BK.shape[1]:
+            kernels.pool_dense(rows_UD, entries.x_BK, out, first, last)
+
+    in_ranges(of_rows, rows)
 
 
 def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: int) -> np.ndarray:
@@ -29,9 +36,18 @@ def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: i
         return gradient_UD
     stride = cells_BE.strides[0] // cells_BE.itemsize
     flat = np.lib.stride_tricks.as_strided(cells_BE[0, start:], ((len(cells_BE) - 1) * stride + entries.cells * size,))
-    kernels.sum_fields(gradient_UD, entries.index_FB, entries.cells_F, flat, stride, 0, len(entries.index_FB))
-    for column in entries.lists:
-        kernels.sum_lists(gradient_UD, column.index_M, column.offsets, column.coefficients_B, column.cell, flat, stride)
+
+    def of_fields(first: int, last: int) -> None:
+        kernels.sum_fields(gradient_UD, entries.index_CB, entries.fields_F3, flat, stride, first, last)
+
+    def of_lists(first: int, last: int) -> None:
+        for e in entries.lists[first:last]:
+            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.sum_list(gradient_UD, *a_list, flat, stride)
+
+    # No two columns share a row of a table, so that threads never meet.
+    in_ranges(of_fields, len(entries.fields_F3), least=2)
+    in_ranges(of_lists, len(entries.lists), least=1)
     if entries.x_BK.shape[1]:
         kernels.sum_dense(gradient_UD, entries.x_BK, flat)
     return gradient_UD

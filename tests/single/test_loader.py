@@ -213,7 +213,7 @@ def test_an_empty_batch_has_the_shapes_of_a_full_one(dataset: Dataset) -> None:
         0,
         *(slot.offset for slot in dataset.layout.wide if slot.column.role == "dense"),
     ]
-    assert batch.wide.index_FB.shape == (3, 0)
+    assert batch.wide.index_CB.shape == (4, 0)
     assert {width: (len(e.ids_U), e.cells) for width, e in batch.embeddings.items()} == {3: (0, 2), 4: (0, 3)}
 
 

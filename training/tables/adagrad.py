@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numba import njit
+
+from training.hints import ROWS_AHEAD, prefetch
+from training.threads import in_ranges
 
 
 @dataclass
@@ -28,7 +32,8 @@ class Adagrad:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
-        adagrad_update(state["values"], state["accumulators"], places_U, gradients_UD, self.learning_rate)
+        arguments = (state["values"], state["accumulators"], places_U, gradients_UD, self.learning_rate)
+        in_ranges(partial(adagrad_update, *arguments), len(places_U))
 
 
 @dataclass
@@ -54,28 +59,39 @@ class RowAdagrad:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
-        row_adagrad_update(state["values"], state["row_accumulators"], places_U, gradients_UD, self.learning_rate)
+        arguments = (state["values"], state["row_accumulators"], places_U, gradients_UD, self.learning_rate)
+        in_ranges(partial(row_adagrad_update, *arguments), len(places_U))
 
 
-@njit(cache=True, nogil=True)
-def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_rate):  # type: ignore[no-untyped-def]
-    """n += g^2;  w -= learning_rate g / sqrt(n), by element; nothing where g is 0. The rows must differ."""
-    for i in range(len(rows_U)):
-        row = rows_U[i]
+@njit(cache=True, nogil=True, error_model="numpy")
+def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_rate, start, stop):  # type: ignore[no-untyped-def]
+    """n += g^2;  w -= learning_rate g / sqrt(n), by element; nothing where g is 0. For rows_U[start:stop], which must
+    differ.
+    """
+    zero, rate = np.float32(0.0), np.float32(learning_rate)
+    for i in range(start, stop):
+        row, soon = rows_U[i], rows_U[min(i + ROWS_AHEAD, stop - 1)]
+        prefetch(values_RD, soon)
+        prefetch(accumulators_RD, soon)
         for d in range(values_RD.shape[1]):
-            g = np.float64(gradients_UD[i, d])
-            if g != 0.0:
-                n = np.float64(accumulators_RD[row, d]) + g * g
-                accumulators_RD[row, d] = n
-                values_RD[row, d] -= learning_rate * g / np.sqrt(n)
+            g = gradients_UD[i, d]
+            n = accumulators_RD[row, d] + g * g
+            accumulators_RD[row, d] = n
+            # Chosen, not branched on: n may be 0 where g is, and a loop without branches is vectorised.
+            step = rate * g / np.sqrt(n)
+            values_RD[row, d] -= step if g != zero else zero
 
 
-@njit(cache=True, nogil=True)
-def row_adagrad_update(values_RD, accumulators_R1, rows_U, gradients_UD, learning_rate):  # type: ignore[no-untyped-def]
-    """n += mean_d g^2;  w -= learning_rate g / sqrt(n); nothing where all of g is 0. The rows must differ."""
+@njit(cache=True, nogil=True, error_model="numpy")
+def row_adagrad_update(values_RD, accumulators_R1, rows_U, gradients_UD, learning_rate, start, stop):  # type: ignore[no-untyped-def]
+    """n += mean_d g^2;  w -= learning_rate g / sqrt(n); nothing where all of g is 0. For rows_U[start:stop], which must
+    differ.
+    """
     width = values_RD.shape[1]
-    for i in range(len(rows_U)):
-        row = rows_U[i]
+    for i in range(start, stop):
+        row, soon = rows_U[i], rows_U[min(i + ROWS_AHEAD, stop - 1)]
+        prefetch(values_RD, soon)
+        prefetch(accumulators_R1, soon)
         squares = np.float64(0.0)
         for d in range(width):
             squares += np.float64(gradients_UD[i, d]) ** 2

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numba import njit
+
+from training.threads import in_ranges
 
 
 @dataclass
@@ -46,7 +49,8 @@ class Adam:
         index_R[places_U] = np.arange(len(places_U), dtype=np.int32)
         arrays = (state["values"], state["means"], state["squares"])
         settings = (self.learning_rate, self.beta1, self.beta2, self.epsilon)
-        adam_update(*arrays, index_R, gradients_UD, int(self.t), *settings, self.l2, self.unshrunk)
+        arguments = (*arrays, index_R, gradients_UD, int(self.t), settings, self.l2, self.unshrunk)
+        in_ranges(partial(adam_update, *arguments), len(index_R))
 
 
 @dataclass
@@ -78,7 +82,7 @@ class LazyAdam:
         """See Rule."""
         settings = (self.learning_rate, self.beta1, self.beta2, self.epsilon)
         arrays = (state["values"], state["means"], state["squares"], state["steps"])
-        lazy_adam_update(*arrays, places_U, gradients_UD, *settings)
+        in_ranges(partial(lazy_adam_update, *arrays, places_U, gradients_UD, settings), len(places_U))
 
 
 def _moments(rows: int, width: int) -> Mapping[str, np.ndarray]:
@@ -86,41 +90,36 @@ def _moments(rows: int, width: int) -> Mapping[str, np.ndarray]:
 
 
 @njit(cache=True, nogil=True)
-def adam_element(w, m, v, g, bias1, bias2, learning_rate, beta1, beta2, epsilon):  # type: ignore[no-untyped-def]
-    """(w, m, v) after a step with the gradient g; bias1 = 1 - beta1^t, bias2 = 1 - beta2^t."""
-    m = beta1 * m + (1.0 - beta1) * g
-    v = beta2 * v + (1.0 - beta2) * g * g
-    return w - learning_rate * (m / bias1) / (np.sqrt(v / bias2) + epsilon), m, v
-
-
-@njit(cache=True, nogil=True)
-def adam_update(  # type: ignore[no-untyped-def]
-    values_RD, means_RD, squares_RD, index_R, gradients_UD, t, learning_rate, beta1, beta2, epsilon, l2, unshrunk
-):
-    """Step t of every row; the gradient of row r is gradients_UD[index_R[r]], or 0 where that is -1."""
+def adam_row(w_D, m_D, v_D, g_D, decay, t, settings):  # type: ignore[no-untyped-def]
+    """Step t of a row, in place, by g_D + decay w_D. settings: learning_rate, beta1, beta2, epsilon."""
+    learning_rate, beta1, beta2, epsilon = settings
     bias1, bias2 = 1.0 - beta1**t, 1.0 - beta2**t
-    for row in range(values_RD.shape[0]):
-        i = index_R[row]
-        decay = 0.0 if row == unshrunk else l2
-        for d in range(values_RD.shape[1]):
-            w, m, v = np.float64(values_RD[row, d]), np.float64(means_RD[row, d]), np.float64(squares_RD[row, d])
-            g = decay * w + (np.float64(gradients_UD[i, d]) if i >= 0 else 0.0)
-            w, m, v = adam_element(w, m, v, g, bias1, bias2, learning_rate, beta1, beta2, epsilon)
-            values_RD[row, d], means_RD[row, d], squares_RD[row, d] = w, m, v
+    for d in range(len(w_D)):
+        g = np.float64(g_D[d]) + decay * np.float64(w_D[d])
+        m = beta1 * np.float64(m_D[d]) + (1.0 - beta1) * g
+        v = beta2 * np.float64(v_D[d]) + (1.0 - beta2) * g * g
+        m_D[d], v_D[d] = m, v
+        w_D[d] -= learning_rate * (m / bias1) / (np.sqrt(v / bias2) + epsilon)
 
 
 @njit(cache=True, nogil=True)
-def lazy_adam_update(  # type: ignore[no-untyped-def]
-    values_RD, means_RD, squares_RD, steps_R1, rows_U, gradients_UD, learning_rate, beta1, beta2, epsilon
-):
-    """The next step of each of these rows; nothing where all of its gradient is 0. The rows must differ."""
-    for i in range(len(rows_U)):
+def adam_update(values_RD, means_RD, squares_RD, index_R, gradients_UD, t, settings, l2, unshrunk, start, stop):  # type: ignore[no-untyped-def]
+    """Step t of rows [start, stop); the gradient of row r is gradients_UD[index_R[r]], or 0 where that is -1."""
+    nothing_D = np.zeros(values_RD.shape[1], dtype=gradients_UD.dtype)
+    for row in range(start, stop):
+        g_D = gradients_UD[index_R[row]] if index_R[row] >= 0 else nothing_D
+        decay = 0.0 if row == unshrunk else l2
+        adam_row(values_RD[row], means_RD[row], squares_RD[row], g_D, decay, t, settings)
+
+
+@njit(cache=True, nogil=True)
+def lazy_adam_update(values_RD, means_RD, squares_RD, steps_R1, rows_U, gradients_UD, settings, start, stop):  # type: ignore[no-untyped-def]
+    """The next step of each of these rows; nothing where all of its gradient is 0. For rows_U[start:stop], which
+    must differ.
+    """
+    for i in range(start, stop):
         row = rows_U[i]
         if np.any(gradients_UD[i] != 0.0):
             steps_R1[row, 0] += 1
-            bias1, bias2 = 1.0 - beta1 ** steps_R1[row, 0], 1.0 - beta2 ** steps_R1[row, 0]
-            for d in range(values_RD.shape[1]):
-                w, m, v = np.float64(values_RD[row, d]), np.float64(means_RD[row, d]), np.float64(squares_RD[row, d])
-                g = np.float64(gradients_UD[i, d])
-                w, m, v = adam_element(w, m, v, g, bias1, bias2, learning_rate, beta1, beta2, epsilon)
-                values_RD[row, d], means_RD[row, d], squares_RD[row, d] = w, m, v
+            t = steps_R1[row, 0]
+            adam_row(values_RD[row], means_RD[row], squares_RD[row], gradients_UD[i], 0.0, t, settings)

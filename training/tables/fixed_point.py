@@ -102,7 +102,7 @@ def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lam
         row = rows_U[i]
         n = np.float64(squares_R1[row, 0])
         z = decode(codes_R1[row, 0], n, alpha, beta, lambda2)
-        weights[i, 0] = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+        weights[i, 0] = ftrl_weight(z, np.sqrt(n), alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
     return weights
 
 
@@ -118,7 +118,7 @@ def fixed_point_update(  # type: ignore[no-untyped-def]
         if g != 0.0:
             n = np.float64(squares_R1[row, 0])
             z = decode(codes_R1[row, 0], n, alpha, beta, lambda2)
-            w = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+            w = ftrl_weight(z, np.sqrt(n), alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
             z += g - (np.sqrt(n + g * g) - np.sqrt(n)) / alpha * w
             squares_R1[row, 0] = n + g * g
             codes_R1[row, 0] = encode(z, np.float64(squares_R1[row, 0]), uniform_U[i], alpha, beta, lambda2)

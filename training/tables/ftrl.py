@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from numba import njit
 
 from features.layout import BIAS
 from training.config import WideConfig
+from training.hints import ROWS_AHEAD, prefetch
 from training.tables.table import Shard, differs, grown
+from training.threads import in_ranges
 
 
 class FtrlTable:
@@ -37,11 +40,12 @@ class FtrlTable:
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return ftrl_weights(self._state_R2, places_U, *self._parameters)
+        return weights_of(self._state_R2, places_U, self._parameters)
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
-        ftrl_update(self._state_R2, places_U, gradients_UD, *self._parameters)
+        arguments = (self._state_R2, places_U, gradients_UD, *self._parameters)
+        in_ranges(partial(ftrl_update, *arguments), len(places_U))
 
     def scale_learning_rate(self, factor: float) -> None:
         """See Table. The weights are functions of z, so that z moves by what sigma is of a round in which nothing but
@@ -74,45 +78,56 @@ def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float
     return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
 
 
-@njit(cache=True, nogil=True)
-def ftrl_weight(z, n, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2)."""
+def weights_of(
+    state_R2: np.ndarray, places_U: np.ndarray, parameters: tuple[int, float, float, float, float]
+) -> np.ndarray:
+    """Weights float32[U, 1] of these rows. parameters: as ftrl_parameters gives them."""
+    weights_U1 = np.empty((len(places_U), 1), dtype=np.float32)
+    in_ranges(partial(ftrl_weights, state_R2, places_U, weights_U1, *parameters), len(places_U))
+    return weights_U1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def ftrl_weight(z, root, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+    """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + root) / alpha + lambda2), root = sqrt(n)."""
     if abs(z) <= lambda1:
         return 0.0
-    return -(z - np.sign(z) * lambda1) / ((beta + np.sqrt(n)) / alpha + lambda2)
+    return -(z - np.sign(z) * lambda1) / ((beta + root) / alpha + lambda2)
 
 
-@njit(cache=True, nogil=True)
-def ftrl_weights(state_R2, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
-    weights = np.empty((len(rows_U), 1), dtype=np.float32)
-    for i in range(len(rows_U)):
+@njit(cache=True, nogil=True, error_model="numpy")
+def ftrl_weights(state_R2, rows_U, weights_U1, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
+    """Weights of rows_U[start:stop]; lambda1 is 0 for the row `unshrunk`."""
+    for i in range(start, stop):
         row = rows_U[i]
+        prefetch(state_R2, rows_U[min(i + ROWS_AHEAD, stop - 1)])
         l1 = 0.0 if row == unshrunk else lambda1
-        weights[i, 0] = ftrl_weight(
-            np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1]), alpha, beta, l1, lambda2
-        )
-    return weights
+        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
+        weights_U1[i, 0] = ftrl_weight(z, np.sqrt(n), alpha, beta, l1, lambda2)
 
 
-@njit(cache=True, nogil=True)
-def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. The rows must differ."""
-    for i in range(len(rows_U)):
+@njit(cache=True, nogil=True, error_model="numpy")
+def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
+    """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. For rows_U[start:stop], which must
+    differ.
+    """
+    for i in range(start, stop):
         row = rows_U[i]
+        prefetch(state_R2, rows_U[min(i + ROWS_AHEAD, stop - 1)])
         g = np.float64(gradients_U1[i, 0])
         z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
-        w = ftrl_weight(z, n, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
-        sigma = (np.sqrt(n + g * g) - np.sqrt(n)) / alpha
-        state_R2[row, 0] = z + g - sigma * w
-        state_R2[row, 1] = n + g * g
+        root, total = np.sqrt(n), n + g * g
+        w = ftrl_weight(z, root, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
+        state_R2[row, 0] = z + g - (np.sqrt(total) - root) / alpha * w
+        state_R2[row, 1] = total
 
 
 @njit(cache=True, nogil=True)
 def z_under_alpha(z, n, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
     """The z whose weight is under new_alpha what that of z is under alpha."""
-    w = ftrl_weight(z, n, alpha, beta, lambda1, lambda2)
-    return z - (beta + np.sqrt(n)) * (1.0 / new_alpha - 1.0 / alpha) * w
+    root = np.sqrt(n)
+    w = ftrl_weight(z, root, alpha, beta, lambda1, lambda2)
+    return z - (beta + root) * (1.0 / new_alpha - 1.0 / alpha) * w
 
 
 @njit(cache=True, nogil=True)

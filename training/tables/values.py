@@ -13,6 +13,7 @@ import numpy as np
 
 from training import kernels
 from training.tables.table import Shard, differs, grown
+from training.threads import in_ranges
 
 
 class Rule(Protocol):
@@ -71,7 +72,13 @@ class ValueTable:
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return self._state["values"][places_U]
+        rows_UD = np.empty((len(places_U), self.width), dtype=np.float32)
+
+        def of_range(start: int, stop: int) -> None:
+            np.take(self._state["values"], places_U[start:stop], axis=0, out=rows_UD[start:stop], mode="clip")
+
+        in_ranges(of_range, len(places_U))
+        return rows_UD
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""

@@ -17,7 +17,7 @@ from training.arrays import ArrayFile
 from training.collective import Collective
 from training.config import WideConfig
 from training.tables import Table
-from training.tables.ftrl import ftrl_weights
+from training.tables.ftrl import weights_of
 from training.warm_start.rows import RowMap, carry
 
 FTRL, VALUES = "ftrl", "values"
@@ -58,8 +58,8 @@ def carried_ftrl_state(
     """The state after n' = decay n under the child's constants: the weights are those that the parent had."""
     [at_bias] = np.nonzero(ids_N == BIAS)
     unshrunk = int(at_bias[0]) if len(at_bias) else -1
-    constants = (parent.alpha, parent.beta, parent.lambda1, parent.lambda2)
-    weights_N1 = ftrl_weights(state_N2, np.arange(len(state_N2)), unshrunk, *constants)
+    parameters = (unshrunk, parent.alpha, parent.beta, parent.lambda1, parent.lambda2)
+    weights_N1 = weights_of(state_N2, np.arange(len(state_N2)), parameters)
     return ftrl_state(weights_N1[:, 0], state_N2 * [1.0, decay], ids_N, child)
 
 
