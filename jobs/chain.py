@@ -42,13 +42,14 @@ class Step:
 
 
 def carry_out(steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: Run, check: Callable[[], None]) -> bool:
-    """Run the steps of these names that are not done; True if there was one that publishes.
+    """Run the steps of these names that are not done. True if one published something, or if none of them ever does.
 
     check: called before each; raises if this run must not go on. Raises UsageError if a step's inputs are missing.
     """
-    wanted, worked = set(only), False
-    for step in steps:
-        if step.name not in wanted or step.is_done():
+    wanted = [step for step in steps if step.name in set(only)]
+    worked = not any(step.directories for step in wanted)
+    for step in wanted:
+        if step.is_done():
             continue
         check()
         missing = [directory for directory in step.needs if not is_published(directory)]

@@ -62,8 +62,10 @@ def run(
 
 
 def _on_spark(task: Callable[[], Outcome], workers: int, settings: Mapping[str, str]) -> list[Outcome]:
+    # Archives of --py-files lie in the executors' working directory, and on another machine only there.
+    archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")]
     try:
-        return run_on_spark(task, workers, {**settings, **os.environ, **_import_path()})
+        return run_on_spark(task, workers, {**settings, **os.environ, **_import_path(*archives)})
     except Exception as error:
         raise WorkerError(
             f"a worker of {workers} in Spark ended without a report: {error}. See Spark's log."
@@ -161,5 +163,5 @@ def _values(outcomes: list[Outcome]) -> list[Any]:
     return [outcome.value for outcome in sorted(outcomes, key=lambda outcome: outcome.rank)]
 
 
-def _import_path() -> Mapping[str, str]:
-    return {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+def _import_path(*more: str) -> Mapping[str, str]:
+    return {"PYTHONPATH": os.pathsep.join([*(path or os.getcwd() for path in sys.path), *more])}

@@ -3,7 +3,8 @@
     python -m tests.faults.mortal VISITED -- ARGUMENTS OF run_nightly
 
 VISITED: a file that collects the points, one a line; without one (`-`) nobody is killed. Every run is a child forked
-from this process, which has imported everything and started nothing. It dies by SIGKILL, and what it started too.
+from this process, which has imported everything. It dies by SIGKILL, and what it started too, but for Spark's JVM: that
+is this process's, so that a kill does not cost the start of another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from features import manifest, storage
 from features.manifest import FileEntry, Manifest
@@ -23,7 +25,7 @@ class Fate:
     """Where the runs so far have died; the next point that is not among them is the end of this one."""
 
     def __init__(self, visited: Path, output: str) -> None:
-        self.visited, self.output = visited, output
+        self.visited, self.output, self.open = visited, output, "nothing"
         visited.touch()
         self.known = set(visited.read_text().splitlines())
 
@@ -40,12 +42,13 @@ class Fate:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def patch(self) -> None:
-        """Put a point at every start, middle, commit and end of a directory, and around every other write."""
+        """Put a point at every start, middle and commit of a directory, and around every write that is in none."""
         begin, describe_files, commit = manifest.begin, manifest.describe_files, manifest.commit
         write_bytes, create_bytes, remove = storage.write_bytes, storage.create_bytes, storage.remove
 
         def mortal_begin(directory: str) -> None:
             begin(directory)
+            self.open = f"{directory}/"
             self.strikes("started", directory)
 
         def mortal_describe(directory: str, known: Sequence[FileEntry] = ()) -> tuple[FileEntry, ...]:
@@ -56,7 +59,7 @@ class Fate:
             torn = storage.join(directory, ".manifest.json.torn.tmp")
             self.strikes("committing", directory, lambda: Path(torn).write_text('{"kind": '))
             commit(directory, content)
-            self.strikes("committed", directory)
+            self.open = "nothing"
 
         def mortal_unpublish(directory: str) -> None:
             remove(storage.join(directory, manifest.MANIFEST))
@@ -65,7 +68,7 @@ class Fate:
             self.strikes("removed", directory)
 
         def mortal_write(url: str, content: bytes) -> None:
-            if url.endswith((f"/{manifest.MANIFEST}", ".jsonl")) or "/lock/" in url:
+            if url.startswith((self.open, f"{self.output}/lock/")) or url.endswith(".jsonl"):
                 return write_bytes(url, content)
             self.strikes("before writing", url)
             write_bytes(url, content)
@@ -88,12 +91,28 @@ def tear(directory: str) -> None:
         os.truncate(largest, largest.stat().st_size // 2)
 
 
+def share_a_jvm() -> None:
+    """Start Spark's JVM here, for all children; a child that finds the Spark context of a dead one takes it over."""
+    from pyspark import SparkContext
+    from pyspark.java_gateway import launch_gateway
+
+    server = launch_gateway().java_parameters
+    os.environ |= {"PYSPARK_GATEWAY_PORT": str(server.port), "PYSPARK_GATEWAY_SECRET": server.auth_token}
+
+    def join(self: SparkContext, settings: Any) -> Any:
+        jvm = self._jvm
+        return jvm.JavaSparkContext.fromSparkContext(jvm.org.apache.spark.SparkContext.getOrCreate(settings))
+
+    SparkContext._initialize_context = join
+
+
 def main(visited: str, arguments: list[str]) -> int:
     """Fork runs until one ends by itself; its exit status."""
     output = os.path.abspath(arguments[arguments.index("--output") + 1])
     fate = None if visited == "-" else Fate(Path(visited), output)
     if fate:
         fate.patch()
+    share_a_jvm()
     from jobs import run_nightly  # after the patch: what it imports takes the mortal functions
 
     while True:

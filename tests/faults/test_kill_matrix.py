@@ -14,34 +14,23 @@ import pytest
 import yaml
 
 from features.manifest import MANIFEST
-from jobs import generate_logs
+from tests.small_night import CONFIG, write_day
 from tests.submit import REPOSITORY
 
-KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions", "nights")
-MOMENTS = ("started", "half written", "committing", "committed")
+KINDS = ("aggregates", "states", "datasets", "candidates", "models", "evaluations", "decisions")
+MOMENTS = ("started", "half written", "committing")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
-    """Three days of logs and a config with little to compute, and the first night, which has a champion's successor."""
-    place = tmp_path_factory.mktemp("matrix")
-    arguments = ["--days", "3", "--rows-per-day", "1200", "--start-date", "2026-01-01", "--seed", "3"]
-    assert generate_logs.main(["--output", str(place / "logs"), *arguments]) == 0
-    config = yaml.safe_load((REPOSITORY / "conf" / "app_store.yaml").read_text())
-    config["features"] |= {"fields": config["features"]["fields"][:4], "dense": config["features"]["dense"][:1]}
-    config["features"] |= {"crosses": [], "frequencies": config["features"]["frequencies"][:1]}
-    config["training"] |= {"model": "wide_deep", "epochs": 1, "batch_size": 256, "deep": {"layers": [8]}}
-    config["nightly"] = {"baselines": [], "train_days": 1, "keep": {"models": 1, "datasets": 1}}
-    # A thousand rows cannot show that a difference is small: whether models are good is not the question here.
-    config["gate"] = {
-        "rules": [{"metric": "log_loss", "tolerance": 5.0}],
-        "calibration": [0.01, 100.0],
-        "overall": {"rows": 100, "positives": 10, "groups": 10},
-    }
-    (place / "conf.yaml").write_text(yaml.safe_dump(config))
-    assert run(place, "undisturbed", "2026-01-02", None) == 0
-    shutil.copytree(place / "undisturbed", place / "killed")
-    return place
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Three days of logs, a config with little to compute, and a first night twice, whose model is the champion."""
+    for day in (1, 2, 3):
+        write_day(tmp_path / "logs", day)
+    nightly = CONFIG["nightly"] | {"keep": {"models": 1, "datasets": 1}}
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG | {"nightly": nightly}))
+    assert run(tmp_path, "undisturbed", "2026-01-02", None) == 0, (tmp_path / "undisturbed.log").read_text()[-4000:]
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "killed")
+    return tmp_path
 
 
 def run(place: Path, output: str, night: str, visited: Path | None) -> int:
@@ -76,6 +65,7 @@ def test_a_night_killed_at_every_point_ends_as_the_undisturbed_one(place: Path) 
     for kind in KINDS:
         for moment in MOMENTS:
             assert [point for point in points if point.startswith(f"{moment} {kind}/")], (kind, moment)
+    assert [point.split(" nights/")[0] for point in points if " nights/" in point] == ["started", "committing"]
     for written in ("models/history/000002.json", "models/champion.json", "metrics/latest.prom"):
         assert {f"before writing {written}", f"after writing {written}"} <= set(points)
     assert [point for point in points if point.startswith("half removed datasets/")]

@@ -20,9 +20,9 @@ import yaml
 
 import serving
 from features.manifest import ArtifactManifest, CandidateManifest, read_manifest, verify
-from jobs import generate_logs
 from jobs.lineage import PACKAGES, code
 from serving import registry
+from tests.small_night import CONFIG, write_day
 from tests.submit import REPOSITORY, kill
 
 BINARIES = Path(sys.executable).parent
@@ -61,8 +61,8 @@ def found(log: Path, pattern: str, seconds: float = 60) -> re.Match[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The master's URL, once two workers with a core each have registered."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The master's URL, once two workers with a core each have registered, and where they leave their logs."""
     place = tmp_path_factory.mktemp("cluster")
     package = "org.apache.spark.deploy"
     with ExitStack() as stack:
@@ -72,22 +72,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             options = ["--cores", "1", "--memory", "2g", "--work-dir", str(place / name)]
             log = stack.enter_context(daemon(place, name, f"{package}.worker.Worker", url, *options))
             found(log, "Successfully registered with master")
-        yield url
+        yield url, place
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two days of logs, a config for two Horovod workers, the code's archive and an archive of the environment's."""
     place = tmp_path_factory.mktemp("submitted")
-    logs = ["--days", "2", "--rows-per-day", "2000", "--start-date", "2026-01-01", "--seed", "3"]
-    assert generate_logs.main(["--output", str(place / "logs"), *logs]) == 0
-    config = yaml.safe_load((REPOSITORY / "conf" / "app_store.yaml").read_text())
-    config["training"] |= {"epochs": 1, "batch_size": 128, "workers": 2, "deep": {"layers": [16]}}
-    config["nightly"] = {"baselines": [], "hook": {"command": f"tee {place}/told.json"}}
-    config["gate"] = {
-        "rules": [{"metric": "log_loss", "tolerance": 0.1}],
-        "calibration": [0.1, 10.0],
-        "overall": {"rows": 100, "positives": 20, "groups": 20},
+    for day in (1, 2):
+        write_day(place / "logs", day)
+    config = CONFIG | {
+        "training": CONFIG["training"] | {"workers": 2},
+        "nightly": {"hook": {"command": f"tee {place}/told.json"}},
     }
     (place / "conf.yaml").write_text(yaml.safe_dump(config))
     subprocess.run(
@@ -98,12 +94,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
     return place
 
 
-def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(place: Path, cluster: str) -> None:
+def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(
+    place: Path, cluster: tuple[str, Path]
+) -> None:
     submit = "--executor-cores 1 --total-executor-cores 2 --executor-memory 1g --driver-memory 1g"
     submit += " --conf spark.sql.shuffle.partitions=2 --conf spark.driver.bindAddress=127.0.0.1"
     environment = os.environ | {
         "PATH": f"{BINARIES}:{os.environ['PATH']}",
-        "SPARK_MASTER": cluster,
+        "SPARK_MASTER": cluster[0],
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
@@ -130,7 +128,8 @@ def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(
     finally:
         kill(process)
     assert process.returncode == 0, err[-4000:]
-    assert "[rank 0/2]" in err
+    executors = [path.read_text() for path in cluster[1].glob("worker?/app-*/*/stderr")]
+    assert sum("[rank 0/2] trained on 1800 rows" in text for text in executors) == 1
     models = str(place / "out" / "models")
     champion = registry.load_champion(models)
     assert f"champion: {champion.rpartition('/')[2]}" in out

@@ -41,6 +41,7 @@ def test_a_second_run_only_looks(tmp_path: Path) -> None:
     chain = make_chain(tmp_path)
     assert run(chain) == (True, ["look", "a", "b"])
     assert run(chain) == (False, ["look"])
+    assert run(chain, "look") == (True, ["look"])
 
 
 def test_a_step_alone_needs_what_comes_before_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from features import storage
 from features.errors import LockedError
+from jobs.cli import EXIT_TERMINATED
 from jobs.lease import Lease, acquire, lease
 
 STALE = 60.0
@@ -116,14 +118,17 @@ def test_a_heartbeat_keeps_it_alive(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
+from jobs.cli import leaving_in_order
+from jobs.cli import EXIT_TERMINATED
 from jobs.lease import lease
-with lease(sys.argv[1], "holder"):
+with leaving_in_order(), lease(sys.argv[1], "holder"):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
-def test_a_killed_owner_on_this_machine_is_known_to_be_dead_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_an_owner_that_is_ended_on_this_machine_is_followed_at_once(tmp_path: Path, end: signal.Signals) -> None:
     folder = str(tmp_path / "lock")
     process = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE, text=True)
     try:
@@ -132,6 +137,8 @@ def test_a_killed_owner_on_this_machine_is_known_to_be_dead_at_once(tmp_path: Pa
         with pytest.raises(LockedError, match=f"run holder \\(process {process.pid} on "):
             acquire(folder, "second", STALE)
     finally:
-        process.kill()
+        process.send_signal(end)
         process.communicate(timeout=60)
+    assert process.returncode == (EXIT_TERMINATED if end == signal.SIGTERM else -end)
+    assert [entry.released for entry in entries(folder)] == [end == signal.SIGTERM]
     assert acquire(folder, "second", STALE).number == 2
