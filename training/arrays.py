@@ -24,10 +24,11 @@ class ArrayFile:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }[version]
             self.shape, fortran_order, self.dtype = read_header(self._stream)
+            if fortran_order:
+                raise ValueError("its rows do not lie one behind the other")
         except (ValueError, KeyError) as error:
             self._stream.close()
             raise DataError(f"{url} is no array that can be read: {error}. Restore it.") from error
-        assert not fortran_order
         self._begin = self._stream.tell()
         self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
 

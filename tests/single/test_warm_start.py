@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 
+from features import storage
 from features.errors import DataError, UsageError
 from features.layout import TableLayout, dataset_columns, table_layout
 from features.manifest import (
@@ -31,9 +33,11 @@ from features.manifest import (
     verify,
 )
 from features.spec import FeatureSpec
+from jobs.train_model import main
 from tests.cluster import run_cluster
 from tests.datasets import make_dataset
 from training import candidate
+from training.arrays import ArrayFile
 from training.collective import Collective, Solo
 from training.config import TrainingConfig
 from training.job import TrainingJob
@@ -356,10 +360,9 @@ def test_layers_that_are_not_the_parents_start_afresh(old: Old, deep: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("decay", "wide"),
-    [(0.25, {}), (1.0, {"alpha": 0.03, "beta": 2.0, "lambda1": 0.1, "lambda2": 0.5}), (0.5, {"lambda1": 1.5})],
+    ("decay", "wide"), [(0.25, {}), (1.0, {"alpha": 0.03, "beta": 2.0, "lambda2": 0.5}), (0.5, {"alpha": 0.3})]
 )
-def test_decay_and_other_constants_leave_the_wide_weights_as_they_are(
+def test_decay_and_other_learning_rates_leave_the_wide_weights_as_they_are(
     old: Old, decay: float, wide: dict[str, float]
 ) -> None:
     learner = begin(old.place, warm(old, old.place, decay), Solo(), wide=TRAINING["wide"] | wide)
@@ -369,6 +372,16 @@ def test_decay_and_other_constants_leave_the_wide_weights_as_they_are(
     np.testing.assert_allclose(wide_weights(learner), weights, rtol=2e-6, atol=1e-7)
     assert learner.wide is not None
     np.testing.assert_allclose(learner.wide.state()["ftrl"][:, 1], decay * state[:, 1], rtol=1e-6)
+
+
+def test_more_l1_shrinks_the_carried_weights_but_not_the_bias(old: Old) -> None:
+    learner = begin(old.place, warm(old, old.place, 0.5), Solo(), wide=TRAINING["wide"] | {"lambda1": 0.9})
+    weights, state = parent_wide(old)
+    shrink = (0.9 - 0.4) / ((1.0 + np.sqrt(0.5 * state[:, 1])) / 0.1 + 0.1)
+    expected = np.sign(weights) * np.maximum(np.abs(weights) - shrink, 0.0)
+    expected[0] = weights[0]
+    assert 5 < np.count_nonzero(expected) < np.count_nonzero(weights)
+    np.testing.assert_allclose(wide_weights(learner), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_decay_lets_old_rows_move_faster_but_not_faster_than_new_ones(old: Old) -> None:
@@ -478,3 +491,39 @@ def test_what_does_not_belong_together_is_refused(old: Old, new: Place, tmp_path
     other = make_place(tmp_path / "other", {**SPEC, "label": "bought"}, VALUES, seed=5)
     with pytest.raises(UsageError, match="has learned to predict 'clicked', not 'bought'"):
         train(other, tmp_path / "never", warm(old, other))
+
+
+def test_the_job_takes_a_parent_by_the_command_line(
+    old: Old, new: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"training": TRAINING}))
+    output = str(tmp_path / "child")
+    arguments = ["--dataset", new.dataset, "--config", str(tmp_path / "config.yaml"), "--output", output]
+    parent = ["--parent", old.candidate, "--parent-state", old.place.state]
+    assert main([*arguments, *parent]) == 2
+    assert "--parent, --parent-state and --state belong together" in capsys.readouterr().err
+    assert main([*arguments, *parent, "--state", new.state, "--decay", "0.5"]) == 0
+    found = read_manifest(output, CandidateManifest).parent
+    assert found is not None
+    assert found.decay == 0.5
+    assert main([*arguments, *parent, "--state", new.state]) == 2
+    assert "holds a candidate of other inputs" in capsys.readouterr().err
+
+
+def test_rows_of_an_array_are_read_from_any_file_system_a_piece_at_a_time() -> None:
+    array = np.arange(60, dtype=np.float32).reshape(20, 3)
+    content = io.BytesIO()
+    np.save(content, array)
+    storage.write_bytes("memory://arrays/whole.npy", content.getvalue())
+    storage.write_bytes("memory://arrays/cut.npy", content.getvalue()[:-1])
+    storage.write_bytes("memory://arrays/none.npy", b"PAR1")
+    with ArrayFile("memory://arrays/whole.npy") as rows:
+        assert len(rows) == 20
+        for start, stop in ((0, 20), (3, 7), (19, 25), (5, 5)):
+            np.testing.assert_array_equal(rows[start:stop], array[start:stop])
+    with ArrayFile("memory://arrays/cut.npy") as rows:
+        np.testing.assert_array_equal(rows[0:19], array[:19])
+        with pytest.raises(DataError, match="ends within its rows 18 to 20"):
+            rows[18:20]
+    with pytest.raises(DataError, match="is no array that can be read"):
+        ArrayFile("memory://arrays/none.npy")

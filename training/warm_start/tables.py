@@ -35,32 +35,37 @@ def decayed(squares: np.ndarray, decay: float, fresh: np.ndarray) -> np.ndarray:
     return np.maximum(squares * np.float32(decay), fresh)
 
 
-def ftrl_state(weights_N: np.ndarray, state_N2: np.ndarray, ids_N: np.ndarray, config: WideConfig) -> np.ndarray:
+def ftrl_state(
+    weights_N: np.ndarray, state_N2: np.ndarray, ids_N: np.ndarray, config: WideConfig, lambda1: float
+) -> np.ndarray:
     """(z', n) float32[N, 2] under which FTRL-Proximal has just these weights; state_N2: z and the n to have.
 
     From w = -(z - sign(z) lambda1) / ((beta + sqrt(n)) / alpha + lambda2), where the sign of w is that of -z:
 
         z' = -w ((beta + sqrt(n)) / alpha + lambda2) - sign(w) lambda1     where w is not 0
-        z' = z, pulled into [-lambda1, lambda1]                            where it is
+        z' = z                                                             where it is
 
-    lambda1 is 0 for the bias.
+    lambda1 is 0 for the bias; the other constants are those of `config`.
     """
     w_N, (z_N, n_N) = weights_N.astype(np.float64), state_N2.astype(np.float64).T
-    lambda1_N = np.where(ids_N == BIAS, 0.0, config.lambda1)
     pull_N = (config.beta + np.sqrt(n_N)) / config.alpha + config.lambda2
-    solved_N = np.where(w_N != 0.0, -w_N * pull_N - np.sign(w_N) * lambda1_N, np.clip(z_N, -lambda1_N, lambda1_N))
-    return np.stack([solved_N, n_N], axis=1).astype(np.float32)
+    solved_N = -w_N * pull_N - np.sign(w_N) * np.where(ids_N == BIAS, 0.0, lambda1)
+    return np.stack([np.where(w_N != 0.0, solved_N, z_N), n_N], axis=1).astype(np.float32)
 
 
 def carried_ftrl_state(
     state_N2: np.ndarray, ids_N: np.ndarray, parent: WideConfig, child: WideConfig, decay: float
 ) -> np.ndarray:
-    """The state after n' = decay n under the child's constants: the weights are those that the parent had."""
+    """The state after n' = decay n, under the child's alpha, beta and lambda2: the weights are those of the parent.
+
+    Another lambda1 is not made up for. It says how much evidence a weight needs, and applies to the parent's evidence:
+    a larger one shrinks the weights by (lambda1' - lambda1) / ((beta + sqrt(n')) / alpha + lambda2), to 0 at the most.
+    """
     [at_bias] = np.nonzero(ids_N == BIAS)
     unshrunk = int(at_bias[0]) if len(at_bias) else -1
     parameters = (unshrunk, parent.alpha, parent.beta, parent.lambda1, parent.lambda2)
     weights_N1 = weights_of(state_N2, np.arange(len(state_N2)), parameters)
-    return ftrl_state(weights_N1[:, 0], state_N2 * [1.0, decay], ids_N, child)
+    return ftrl_state(weights_N1[:, 0], state_N2 * [1.0, decay], ids_N, child, parent.lambda1)
 
 
 class TableTransfer:
@@ -88,7 +93,7 @@ class TableTransfer:
         elif state_file not in self._files:
 
             def from_weights(weights_N1: np.ndarray, ids_N: np.ndarray) -> np.ndarray:
-                return ftrl_state(weights_N1[:, 0], np.zeros((len(ids_N), 2)), ids_N, child)
+                return ftrl_state(weights_N1[:, 0], np.zeros((len(ids_N), 2)), ids_N, child, child.lambda1)
 
             self._carry(table, FTRL, rows, WIDE_IDS, WIDE_WEIGHTS, from_weights)
         elif (parent, 1.0) == (child, self._decay):
