@@ -17,6 +17,7 @@ the same bytes.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Iterator, Mapping
 
@@ -60,7 +61,10 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
         if writer:
             _save(job.output, "scoring/golden_scores.npy", scores)
     if writer:
-        storage.write_bytes(storage.join(job.output, "scoring/head.onnx"), export_head(learner.head, dataset.layout))
+        storage.write_bytes(
+            storage.join(job.output, "scoring/head.onnx"),
+            export_head(copy.deepcopy(learner.head).cpu(), dataset.layout),
+        )
         storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
     collective.barrier()
     if writer:
@@ -134,9 +138,9 @@ def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective:
 def _head_state(learner: Learner) -> bytes:
     arrays = {}
     for name, parameter in learner.head.named_parameters():
-        arrays[f"values/{name}"] = parameter.detach().numpy()
+        arrays[f"values/{name}"] = parameter.detach().cpu().numpy()
         if learner.optimizer:
-            arrays[f"accumulators/{name}"] = learner.optimizer.state[parameter]["sum"].numpy()
+            arrays[f"accumulators/{name}"] = learner.optimizer.state[parameter]["sum"].cpu().numpy()
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -49,6 +49,7 @@ class TrainingConfig(Strict):
     workers. threads_per_worker: torch threads; None shares the machine's cores among its workers.
     precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in float32, and pays
     where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
+    device: of the dense layers; auto takes a GPU if there is one.
     stall_seconds: how long workers wait for a silent one. timeout_seconds: the run's limit
     under the local launcher.
     """
@@ -63,6 +64,7 @@ class TrainingConfig(Strict):
     stall_seconds: int = Field(default=300, ge=1)
     timeout_seconds: int = Field(default=24 * 3600, ge=1)
     precision: Literal["float32", "bf16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()

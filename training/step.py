@@ -2,7 +2,8 @@
 
 One logistic loss; its gradient flows into both parts at once. The loss of a step is the SUM over the rows of
 the global batch of weight times logistic loss: FTRL takes the gradient of that sum, AdaGrad divides it by the
-sum of the weights of the global batch.
+sum of the weights of the global batch. The head runs on the worker's device; tables, and the kernels that pool their
+rows and sum the rows' gradients, in the host's memory.
 
 Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, U distinct rows of a table.
 """
@@ -21,8 +22,10 @@ from torch.nn import functional
 from features.layout import TableLayout
 from training import exchange
 from training.batch import Batch
-from training.collective import Collective, Pending
+from training.collective import Collective
 from training.config import TrainingConfig
+from training.device import device_of_worker
+from training.gradients import HeadGradients
 from training.models import architecture, build_head
 from training.pooling import gradient_of_rows, pool
 from training.tables import EmbeddingTable, Shard, Table, WideTable
@@ -53,7 +56,8 @@ class Learner:
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
         model = architecture(config.model)
         self._collective = collective
-        self.head = build_head(config.model, layout, config.deep, config.seed)
+        self._device = device_of_worker(config.device, collective.rank)
+        self.head = build_head(config.model, layout, config.deep, config.seed).to(self._device)
         self.wide: WideTable | None = None
         if model.wide:
             self.wide = WideTable(self._shard(layout.wide_rows), config.wide)
@@ -62,21 +66,22 @@ class Learner:
             for width in layout.embeddings:
                 shard = self._shard(layout.embedding_rows(width))
                 self.embeddings[width] = EmbeddingTable(width, shard, config.embeddings, config.seed)
-        self.parameters = list(self.head.parameters())
+        parameters = list(self.head.parameters())
         self.optimizer: torch.optim.Adagrad | None = None
-        if self.parameters:
+        if parameters:
             self.optimizer = torch.optim.Adagrad(
-                self.parameters,
+                parameters,
                 lr=config.deep.learning_rate,
                 initial_accumulator_value=config.deep.initial_accumulator,
-                fused=True,
+                fused=self._device.type == "cpu",
             )
+        self._gradients = HeadGradients(parameters, collective)
         self._bf16 = config.precision == "bf16"
         # Where each table's cells begin among those that are pooled into the same array.
         fields = [len(layout.embeddings[width]) * width for width in self.embeddings]
         self._inputs = sum(fields)
         self._starts = [0] * (self.wide is not None) + np.cumsum([0, *fields])[:-1].tolist()
-        self._requested: dict[int, exchange.Request] = {}
+        self._requested: dict[int, tuple[Batch, exchange.Request | None]] = {}
 
     def ahead(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; while one is learned from, the ids of the next are on their way to the rows' owners.
@@ -84,13 +89,16 @@ class Learner:
         Every worker runs this, and they stop at the same batch if they stop early.
         """
         following: Batch | None = None
-        for batch in batches:
-            self._requested[id(batch)] = self._request(batch)
+        try:
+            for batch in batches:
+                self._requested[id(batch)] = batch, self._request(batch)
+                if following:
+                    yield following
+                following = batch
             if following:
                 yield following
-            following = batch
-        if following:
-            yield following
+        finally:
+            self._requested.clear()
 
     def step(self, batch: Batch) -> Score:
         """Score this worker's share of the global batch, then learn from the whole of it. Every worker calls
@@ -99,19 +107,19 @@ class Learner:
         lookups = self._look_up(batch)
         first_order_B, embeddings_BE = (pooled.requires_grad_() for pooled in self._pool(batch, lookups))
         logit_B = self._logits(batch, first_order_B, embeddings_BE)
-        label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
+        label_B, weight_B = self._on_device(batch.label_B), self._on_device(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._gradients.clear()
         loss.backward()
-        sums = torch.stack([loss.detach(), weight_B.sum(), torch.tensor(float(batch.rows))])
-        reduced = self._begin_reduce(sums)
         gradients = self._row_gradients(lookups, first_order_B.grad, embeddings_BE.grad)
         sent = exchange.send_gradients(lookups, gradients, self._collective)
-        score, received = self._reduced(reduced.wait()), sent.wait()
+        sums = torch.stack([loss.detach(), weight_B.sum()]).cpu().tolist()
+        total = self._gradients.finish(torch.tensor([*sums, batch.rows], dtype=torch.float64))
+        score, received = Score(total[0], total[1], round(total[2])), sent.wait()
         if score.weight == 0.0:  # the same on every worker: nothing to learn from
             return score
         if self.optimizer:
+            self._gradients.divide(score.weight)
             self.optimizer.step()
         exchange.update(lookups, received, score.weight)
         return score
@@ -119,7 +127,7 @@ class Learner:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, *self._pool(batch, self._look_up(batch)))
+        return self._logits(batch, *self._pool(batch, self._look_up(batch))).cpu()
 
     def _request(self, batch: Batch) -> exchange.Request:
         """Ask for the rows of each table in use: the wide one, then the embeddings."""
@@ -128,8 +136,8 @@ class Learner:
 
     def _look_up(self, batch: Batch) -> list[exchange.Rows]:
         tables: list[Table] = [*([self.wide] if self.wide else []), *self.embeddings.values()]
-        requested = self._requested.pop(id(batch), None) or self._request(batch)
-        return exchange.look_up(tables, requested, self._collective)
+        _, requested = self._requested.pop(id(batch), (batch, None))
+        return exchange.look_up(tables, requested or self._request(batch), self._collective)
 
     def _pool(self, batch: Batch, lookups: list[exchange.Rows]) -> tuple[Tensor, Tensor]:
         """The wide part's sums [B], and all pooled embeddings of a row side by side [B, E]."""
@@ -137,14 +145,14 @@ class Learner:
         embeddings_BE = np.empty((batch.rows, self._inputs), dtype=np.float32)
         for rows, start in zip(lookups, self._starts, strict=True):
             pool(rows.rows_UD, rows.entries, first_order_B1 if rows.table is self.wide else embeddings_BE, start)
-        return torch.from_numpy(first_order_B1[:, 0]), torch.from_numpy(embeddings_BE)
+        return self._on_device(first_order_B1[:, 0]), self._on_device(embeddings_BE)
 
     def _row_gradients(
         self, lookups: list[exchange.Rows], first_order_B: Tensor | None, embeddings_BE: Tensor | None
     ) -> list[np.ndarray]:
         """[U, D] of each table, from the gradients of what `_pool` gave; None: the head made no use of it."""
-        wide_B1 = None if first_order_B is None else first_order_B.numpy()[:, None]
-        deep_BE = None if embeddings_BE is None else embeddings_BE.numpy()
+        wide_B1 = None if first_order_B is None else first_order_B.cpu().numpy()[:, None]
+        deep_BE = None if embeddings_BE is None else embeddings_BE.cpu().numpy()
         gradients = []
         for rows, start in zip(lookups, self._starts, strict=True):
             cells = wide_B1 if rows.table is self.wide else deep_BE
@@ -155,22 +163,12 @@ class Learner:
         return gradients
 
     def _logits(self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN))
-        return logit_B.float()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            logit_B: Tensor = self.head(first_order_B, embeddings_BE, self._on_device(batch.dense_BN))
+        return logit_B
 
-    def _begin_reduce(self, sums: Tensor) -> Pending[Tensor]:
-        """Begin to sum the head's gradients over the workers, in one message together with the batch's sums."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        return self._collective.begin_all_reduce_sum_(torch.cat([sums, *(g.reshape(-1) for g in gradients)]))
-
-    def _reduced(self, flat: Tensor) -> Score:
-        """Make the head's gradients means over the global batch."""
-        loss, weight, rows = flat[:3].tolist()
-        parts = (flat[3:] / (weight or 1.0)).split([p.numel() for p in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return Score(loss, weight, round(rows))
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
 
     def _shard(self, rows: int) -> Shard:
         return Shard(rows, self._collective.rank, self._collective.size)
