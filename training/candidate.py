@@ -26,6 +26,7 @@ the same bytes.
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Mapping
 
@@ -67,7 +68,10 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
         if writer:
             write_array(job.output, "scoring/golden_scores.npy", scores)
     if writer:
-        storage.write_bytes(storage.join(job.output, "scoring/head.onnx"), export_head(learner.head, dataset.layout))
+        storage.write_bytes(
+            storage.join(job.output, "scoring/head.onnx"),
+            export_head(copy.deepcopy(learner.head).cpu(), dataset.layout),
+        )
         storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
         if transfer := job.transfer(manifest):
             report = transfer.report().model_dump_json(indent=1) + "\n"

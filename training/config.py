@@ -194,7 +194,8 @@ class TrainingConfig(Strict):
     batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
     workers. precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in
-    float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere).
+    float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere). device:
+    of the dense layers; auto takes a GPU if there is one.
 
     workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
     some are lost (training.attempts). threads_per_worker: torch threads; None shares the machine's cores
@@ -217,6 +218,7 @@ class TrainingConfig(Strict):
     max_restarts: int = Field(default=3, ge=0)
     checkpoint: CheckpointConfig = CheckpointConfig()
     precision: Literal["float32", "bf16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()

@@ -33,7 +33,10 @@ def head_optimizer(head: nn.Module, config: DeepConfig) -> torch.optim.Optimizer
             adam.state[p] = {"step": torch.zeros((), device=p.device), **zeros}
         return adam
     return torch.optim.Adagrad(
-        groups, lr=config.learning_rate, initial_accumulator_value=config.initial_accumulator, fused=True
+        groups,
+        lr=config.learning_rate,
+        initial_accumulator_value=config.initial_accumulator,
+        fused=parameters[0].is_cpu,
     )
 
 

@@ -2,7 +2,8 @@
 
 One logistic loss; its gradient flows into both parts at once. The loss of a step is the SUM over the rows of
 the global batch of weight times logistic loss: FTRL takes the gradient of that sum, AdaGrad divides it by the
-sum of the weights of the global batch.
+sum of the weights of the global batch. The head runs on the worker's device; tables, and the kernels that pool their
+rows and sum the rows' gradients, in the host's memory.
 
 Shapes: B rows, E all pooled embeddings of a row side by side, N dense columns, U distinct rows of a table.
 """
@@ -21,8 +22,10 @@ from torch.nn import functional
 from features.layout import TableLayout
 from training import exchange, replication
 from training.batch import Batch
-from training.collective import Collective, Pending
+from training.collective import Collective
 from training.config import TrainingConfig
+from training.device import device_of_worker
+from training.gradients import HeadGradients
 from training.models import architecture, build_head
 from training.models.global_batch import GlobalBatch
 from training.optimizers import head_optimizer, head_tensors
@@ -58,8 +61,9 @@ class Learner:
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
         config, model = config.resolved, architecture(config.model)
         self._collective = collective
+        self._device = device_of_worker(config.device, collective.rank)
         self.learning_rate_scale = 1.0
-        self.head = build_head(config.model, layout, config.deep, config.seed)
+        self.head = build_head(config.model, layout, config.deep, config.seed).to(self._device)
         world = (collective.rank, collective.size)
         self.wide: Table | None = None
         if model.wide:
@@ -68,14 +72,14 @@ class Learner:
         for width in layout.embeddings:
             shard = place(config.embeddings, layout.embedding_rows(width), *world)
             self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
-        self.parameters = list(self.head.parameters())
         self.optimizer = head_optimizer(self.head, config.deep)
+        self._gradients = HeadGradients(list(self.head.parameters()), collective)
         self._bf16 = config.precision == "bf16"
         # Where each table's cells begin among those that are pooled into the same array.
         fields = [len(layout.embeddings[width]) * width for width in self.embeddings]
         self._inputs = sum(fields)
         self._starts = [0] * (self.wide is not None) + np.cumsum([0, *fields])[:-1].tolist()
-        self._requested: dict[int, replication.Request] = {}
+        self._requested: dict[int, tuple[Batch, replication.Request | None]] = {}
 
     def ahead(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """The same batches; while one is learned from, the ids of the next are on their way to the rows' owners.
@@ -85,7 +89,7 @@ class Learner:
         following: Batch | None = None
         try:
             for batch in batches:
-                self._requested[id(batch)] = self._request(batch)
+                self._requested[id(batch)] = batch, self._request(batch)
                 if following:
                     yield following
                 following = batch
@@ -100,21 +104,21 @@ class Learner:
         """
         lookups = self._look_up(batch)
         first_order_B, embeddings_BE = (pooled.requires_grad_() for pooled in self._pool(batch, lookups))
-        training = GlobalBatch(self._collective, batch.step, torch.from_numpy(batch.keys_B))
+        training = GlobalBatch(self._collective, batch.step, self._on_device(batch.keys_B))
         logit_B = self._logits(batch, first_order_B, embeddings_BE, training)
-        label_B, weight_B = torch.from_numpy(batch.label_B), torch.from_numpy(batch.weight_B)
+        label_B, weight_B = self._on_device(batch.label_B), self._on_device(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._gradients.clear()
         loss.backward()
-        sums = torch.stack([loss.detach(), weight_B.sum(), torch.tensor(float(batch.rows))])
-        reduced = self._begin_reduce(sums)
         gradients = self._row_gradients(lookups, first_order_B.grad, embeddings_BE.grad)
         sent = replication.send_gradients(lookups, gradients, self._collective)
-        score, (lookups, received) = self._reduced(reduced.wait()), sent.wait()
+        sums = torch.stack([loss.detach(), weight_B.sum()]).cpu().tolist()
+        total = self._gradients.finish(torch.tensor([*sums, batch.rows], dtype=torch.float64))
+        score, (lookups, received) = Score(total[0], total[1], round(total[2])), sent.wait()
         if score.weight == 0.0:  # the same on every worker: nothing to learn from
             return score
         if self.optimizer:
+            self._gradients.divide(score.weight)
             self.optimizer.step()
         exchange.update(lookups, received, score.weight)
         return score
@@ -122,7 +126,7 @@ class Learner:
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
         """Logits float32[B] of this worker's rows; every worker calls this, with rows or without."""
-        return self._logits(batch, *self._pool(batch, self._look_up(batch)), None)
+        return self._logits(batch, *self._pool(batch, self._look_up(batch)), None).cpu()
 
     def head_tensors(self) -> dict[str, Tensor]:
         """All that the head and its optimizer remember, live; see training.optimizers.head_tensors."""
@@ -148,8 +152,8 @@ class Learner:
         return replication.request(self.tables, entries, self._collective)
 
     def _look_up(self, batch: Batch) -> list[exchange.Rows]:
-        requested = self._requested.pop(id(batch), None) or self._request(batch)
-        return replication.look_up(self.tables, requested, self._collective)
+        _, requested = self._requested.pop(id(batch), (batch, None))
+        return replication.look_up(self.tables, requested or self._request(batch), self._collective)
 
     def _pool(self, batch: Batch, lookups: list[exchange.Rows]) -> tuple[Tensor, Tensor]:
         """The wide part's sums [B], and all pooled embeddings of a row side by side [B, E]."""
@@ -157,14 +161,14 @@ class Learner:
         embeddings_BE = np.empty((batch.rows, self._inputs), dtype=np.float32)
         for rows, start in zip(lookups, self._starts, strict=True):
             pool(rows.rows_UD, rows.entries, first_order_B1 if rows.table is self.wide else embeddings_BE, start)
-        return torch.from_numpy(first_order_B1[:, 0]), torch.from_numpy(embeddings_BE)
+        return self._on_device(first_order_B1[:, 0]), self._on_device(embeddings_BE)
 
     def _row_gradients(
         self, lookups: list[exchange.Rows], first_order_B: Tensor | None, embeddings_BE: Tensor | None
     ) -> list[np.ndarray]:
         """[U, D] of each table, from the gradients of what `_pool` gave; None: the head made no use of it."""
-        wide_B1 = None if first_order_B is None else first_order_B.numpy()[:, None]
-        deep_BE = None if embeddings_BE is None else embeddings_BE.numpy()
+        wide_B1 = None if first_order_B is None else first_order_B.cpu().numpy()[:, None]
+        deep_BE = None if embeddings_BE is None else embeddings_BE.cpu().numpy()
         gradients = []
         for rows, start in zip(lookups, self._starts, strict=True):
             cells = wide_B1 if rows.table is self.wide else deep_BE
@@ -177,19 +181,9 @@ class Learner:
     def _logits(
         self, batch: Batch, first_order_B: Tensor, embeddings_BE: Tensor, training: GlobalBatch | None
     ) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logit_B: Tensor = self.head(first_order_B, embeddings_BE, torch.from_numpy(batch.dense_BN), training)
-        return logit_B.float()
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            logit_B: Tensor = self.head(first_order_B, embeddings_BE, self._on_device(batch.dense_BN), training)
+        return logit_B
 
-    def _begin_reduce(self, sums: Tensor) -> Pending[Tensor]:
-        """Begin to sum the head's gradients over the workers, in one message together with the batch's sums."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        return self._collective.begin_all_reduce_sum_(torch.cat([sums, *(g.reshape(-1) for g in gradients)]))
-
-    def _reduced(self, flat: Tensor) -> Score:
-        """Make the head's gradients means over the global batch."""
-        loss, weight, rows = flat[:3].tolist()
-        parts = (flat[3:] / (weight or 1.0)).split([p.numel() for p in self.parameters])
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return Score(loss, weight, round(rows))
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from features.layout import TableLayout, dataset_columns, table_layout
 from tests.cluster import ThreadCollective, run_cluster
@@ -28,6 +29,8 @@ CONFIG = TrainingConfig(
 )
 COLUMNS = [column for column in dataset_columns(SPEC, SIZES) if column.role not in ("group", "truth")]
 LAYOUT = table_layout(COLUMNS)
+FM_COLUMNS = [column.model_copy(update={"embedding": 4 * (column.embedding > 0)}) for column in COLUMNS]
+FM_LAYOUT = table_layout(FM_COLUMNS)
 
 
 def table(rows: int, seed: int) -> pa.Table:
@@ -180,6 +183,53 @@ def test_pooling_is_the_matrix_that_entries_describe_and_its_gradient_the_transp
         expected = np.einsum("bcr,bcd->rd", matrix, out[:, cells].reshape(rows, entries.cells, width))
         np.testing.assert_allclose(gradient, expected[entries.ids_U], rtol=1e-5, atol=1e-5)
         assert not np.any(np.delete(expected, entries.ids_U, axis=0))
+
+
+def test_bf16_layers_learn_as_well_as_float32_ones() -> None:
+    losses = {}
+    for precision in ("float32", "bf16"):
+        learner = Learner(CONFIG.model_copy(update={"precision": precision}), LAYOUT, Solo())
+        scores = [learner.step(batch_of(table(200, seed))) for seed in range(60)]
+        losses[precision] = np.array([score.mean for score in scores])
+        assert learner.logits(batch_of(table(5, 0))).dtype == torch.float32
+        assert {parameter.dtype for parameter in learner.head.parameters()} == {torch.float32}
+    assert losses["float32"][40:].mean() < 0.95 * losses["float32"][:5].mean()
+    assert losses["bf16"][40:].mean() == pytest.approx(losses["float32"][40:].mean(), rel=2e-3)
+    assert not np.array_equal(losses["bf16"], losses["float32"])
+
+
+def test_batches_asked_for_ahead_teach_the_same_on_every_worker() -> None:
+    """The rows are looked up after the update before, however early their ids were sent."""
+    batches = [batch_of(table(24, seed)) for seed in range(6)]
+
+    def work(collective: ThreadCollective) -> dict[str, np.ndarray]:
+        early, late = Learner(CONFIG, LAYOUT, collective), Learner(CONFIG, LAYOUT, collective)
+        for batch in early.ahead(batches):
+            early.step(batch)
+        for batch in batches:
+            late.step(batch)
+        assert {k: v.tobytes() for k, v in state(early).items()} == {k: v.tobytes() for k, v in state(late).items()}
+        return state(early)
+
+    first, second = run_cluster(2, work)
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit_of_the_tables(threads: int) -> None:
+    def tables(count: int) -> dict[str, bytes]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            learner = Learner(CONFIG.model_copy(update={"model": "fm"}), FM_LAYOUT, Solo())
+            for seed in range(3):
+                columns = to_columns(table(4000, seed), FM_COLUMNS, "test")
+                learner.step(make_batch(take(columns, np.arange(4000)), FM_LAYOUT))
+            return {name: array.tobytes() for name, array in state(learner).items()}
+        finally:
+            torch.set_num_threads(before)
+
+    assert tables(threads) == tables(1)
 
 
 def state(learner: Learner) -> dict[str, np.ndarray]:

@@ -136,7 +136,7 @@ def test_a_snapshot_is_the_learner_as_it_was(place: Path) -> None:
     def disturb() -> None:
         for table in learner.tables:
             table.update(np.arange(8), rng.normal(size=(8, table.width)).astype(np.float32))
-        for parameter in learner.parameters:
+        for parameter in learner.head.parameters():
             parameter.grad = torch.full_like(parameter, 0.1)
         assert learner.optimizer
         learner.optimizer.step()
@@ -145,7 +145,7 @@ def test_a_snapshot_is_the_learner_as_it_was(place: Path) -> None:
         arrays = [array for table in learner.tables for array in table.state().values()]
         arrays += [tensor.numpy() for tensor in learner.head.state_dict().values()]
         assert learner.optimizer
-        arrays += [learner.optimizer.state[parameter]["sum"].numpy() for parameter in learner.parameters]
+        arrays += [learner.optimizer.state[parameter]["sum"].numpy() for parameter in learner.head.parameters()]
         return [array.tobytes() for array in arrays]
 
     snapshot = Snapshot(work, Solo())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from features.errors import UsageError
 from features.layout import TableLayout
@@ -16,6 +17,7 @@ from training.models.batch_norm import BatchNorm
 from training.models.dropout import Dropout
 from training.models.global_batch import GlobalBatch
 
+_ALIGNMENT = 16
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -41,7 +43,7 @@ class Hidden(nn.Module):
 
     def forward(self, x_BI: Tensor, batch: GlobalBatch | None) -> Tensor:
         """[B, H]."""
-        x_BH = self.linear(x_BI)
+        x_BH = _aligned(self.linear, x_BI)
         if self.norm:
             x_BH = self.norm(x_BH, batch)
         x_BH = self.activation(x_BH)
@@ -52,7 +54,8 @@ class Mlp(nn.Module):
     """Hidden layers and one linear output: [B, I] -> [B].
 
     bias: whether the output has one. It has none beside a wide part, which has the model's only b (Cheng et
-    al. 2016, eq. 3). Weights start as Glorot and Bengio (2010) ask, drawn from `generator`; biases at 0.
+    al. 2016, eq. 3). Weights start as Glorot and Bengio (2010) ask, drawn from `generator`; biases at 0. Under
+    autocast the hidden layers are computed in bfloat16, the output in float32.
     """
 
     def __init__(self, inputs: int, config: DeepConfig, generator: torch.Generator, *, bias: bool) -> None:
@@ -66,7 +69,10 @@ class Mlp(nn.Module):
         """[B] logits."""
         for layer in self.hidden:
             x_BI = layer(x_BI, batch)
-        return self.output(x_BI).squeeze(1)
+        if not torch.is_autocast_enabled(x_BI.device.type):
+            return self.output(x_BI).squeeze(1)
+        with torch.autocast(x_BI.device.type, enabled=False):
+            return self.output(x_BI.float()).squeeze(1)
 
 
 class FactorizationMachine(nn.Module):
@@ -100,6 +106,17 @@ def one_width(layout: TableLayout) -> tuple[int, int]:
         )
     [(width, slots)] = layout.embeddings.items()
     return len(slots), width
+
+
+def _aligned(linear: nn.Linear, x_BI: Tensor) -> Tensor:
+    """linear(x_BI), the inputs filled up with zeros to a multiple of 16: an odd number of them (26 fields of width 16
+    and 13 dense columns are 429) makes matrix products on CPUs a third to two thirds slower.
+    """
+    missing = -linear.in_features % _ALIGNMENT
+    if not missing or torch.compiler.is_exporting():
+        return linear(x_BI)
+    x_BI, weight = functional.pad(x_BI, (0, missing)), functional.pad(linear.weight, (0, missing))
+    return functional.linear(x_BI, weight, linear.bias)
 
 
 def _linear(inputs: int, outputs: int, bias: bool, generator: torch.Generator) -> nn.Linear:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from features.layout import Column, Slot, TableLayout
@@ -103,7 +104,9 @@ def fill_head(
         state, _, name = key.partition("/")
         if name in maps and key in source:
             if source[key].ndim:
-                maps[name].fill(state, tensor.detach().numpy(), source[key], decay)
+                filled = tensor.detach().cpu().numpy()
+                maps[name].fill(state, filled, source[key], decay)
+                tensor.detach().copy_(torch.from_numpy(filled))
             else:
                 tensor.detach().fill_(source[key].item())
 
