@@ -12,6 +12,8 @@ import yaml
 
 from benchmarks.frappe import encode, main, read_csv
 from features.errors import DataError
+from features.spec import load_yaml
+from training.config import TrainingConfig
 
 FIELDS = {"user": 40, "item": 60, "weekday": 7, "weather": 5}
 
@@ -34,7 +36,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_csv(place / f"{name}.csv", rows, seed=n)
     (place / "config").mkdir()
     adam = {"rule": "adam", "learning_rate": 0.01, "l2": 1e-4}
-    common = {"epochs": 4, "batch_size": 200, "wide": adam, "embeddings": {**adam, "init_scale": 0.1}}
+    validation = {"metric": "auc", "early_stopping": {"patience": 2}, "plateau": {"patience": 1}, "publish": "best"}
+    common = {"epochs": 6, "batch_size": 200, "validation": validation, "wide": adam}
+    common["embeddings"] = {**adam, "init_scale": 0.1}
     deep = {"layers": [32, 16], "batch_norm": True, "dropout": 0.1, "optimizer": "adam", "learning_rate": 0.005}
     for model in ("lr", "deep", "deepfm"):
         settings = {"model": model, **common, "deep": deep}
@@ -86,9 +90,8 @@ def test_a_file_of_another_kind_is_one_clear_error(tmp_path: Path, text: str, me
 
 @pytest.mark.parametrize("model", ["lr", "fm", "deep", "wide_deep", "deepfm"])
 def test_there_is_a_config_for_every_published_model(model: str) -> None:
-    from features.spec import load_yaml
-    from training.config import TrainingConfig
-
     config = load_yaml(Path(__file__).parents[2] / f"conf/frappe/{model}.yaml", TrainingConfig, "training")
     assert config.model == model
     assert config.batch_size == 4096
+    assert config.validation is not None
+    assert config.validation.publish == "best"
