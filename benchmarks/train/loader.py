@@ -7,14 +7,16 @@ from collections.abc import Mapping
 
 import pyarrow.parquet as pq
 
-from benchmarks.train.nightjar import BATCH, opened
+from benchmarks.train.nightjar import BATCH
+from features.manifest import DatasetManifest, read_manifest
 from training.data import epoch_batches
+from training.dataset import Dataset
 from training.plan import Plan
 
 
 def scan_round(directory: str) -> Mapping[str, float]:
     """Every row group of every file, every column as a NumPy array, by pyarrow and nothing else."""
-    dataset = opened(directory)
+    dataset = Dataset.of(directory, read_manifest(directory, DatasetManifest))
     names = [column.name for column in dataset.columns]
     rows = 0
     began = time.perf_counter()
@@ -28,7 +30,7 @@ def scan_round(directory: str) -> Mapping[str, float]:
 
 def loader_round(directory: str) -> Mapping[str, float]:
     """An epoch's batches, shuffled and laid out for the tables, and no step."""
-    dataset = opened(directory)
+    dataset = Dataset.of(directory, read_manifest(directory, DatasetManifest))
     order = Plan(dataset.rows, BATCH, 8, 0).epoch(0)
     began = time.perf_counter()
     with epoch_batches(dataset, order, 0, 1) as batches:

@@ -19,6 +19,7 @@ from training.collective import Collective, Solo
 from training.config import TrainingConfig
 from training.data import epoch_batches
 from training.dataset import Dataset
+from training.job import TrainingJob
 from training.plan import Plan
 from training.step import Learner
 from training.worker import set_threads
@@ -26,9 +27,9 @@ from training.worker import set_threads
 BATCH = 4096
 SETTINGS = {
     "batch_size": BATCH,
-    "embeddings": {"learning_rate": 0.02, "initial_accumulator": 1e-6, "init_scale": 0.05},
-    "deep": {"layers": [400, 400, 400], "learning_rate": 0.02, "initial_accumulator": 1e-3},
-    "wide": {"alpha": 0.1, "beta": 1.0, "lambda1": 0.0, "lambda2": 0.0},
+    "embeddings": {"rule": "adagrad", "learning_rate": 0.02, "initial_accumulator": 1e-6, "init_scale": 0.05},
+    "deep": {"layers": [400, 400, 400], "optimizer": "adagrad", "learning_rate": 0.02, "initial_accumulator": 1e-3},
+    "wide": {"rule": "ftrl", "alpha": 0.1, "beta": 1.0, "lambda1": 0.0, "lambda2": 0.0},
 }
 
 
@@ -36,8 +37,9 @@ class Trainer:
     """Epochs of training, one after the other. directory: a published data set."""
 
     def __init__(self, config: TrainingConfig, directory: str, collective: Collective) -> None:
-        self.dataset = opened(directory)
-        self.plan = Plan(self.dataset.rows, config.batch_size, config.lanes, config.seed)
+        self._job = TrainingJob(config, directory, "")
+        self.dataset = self._job.open()
+        self.plan = self._job.plan(self.dataset)
         self.learner = Learner(config, self.dataset.layout, collective)
         self._collective = collective
         self._epoch = 0
@@ -48,13 +50,13 @@ class Trainer:
         self._epoch += 1
         began = time.perf_counter()
         with epoch_batches(self.dataset, order, self._collective.rank, self._collective.size) as batches:
-            for batch in batches:
+            for batch in self.learner.ahead(batches):
                 self.learner.step(batch)
         return time.perf_counter() - began
 
     def held_out(self, directory: str) -> float:
         """Log loss on another data set."""
-        dataset = opened(directory)
+        dataset = Dataset.of(directory, self._job.used(read_manifest(directory, DatasetManifest)))
         order = Plan(dataset.rows, BATCH, 1, 0).epoch(0)
         labels, logits = [], []
         with epoch_batches(dataset, order, 0, 1) as batches:
@@ -62,11 +64,6 @@ class Trainer:
                 labels.append(batch.label_B)
                 logits.append(self.learner.logits(batch).numpy())
         return log_loss(np.concatenate(labels), np.concatenate(logits))
-
-
-def opened(directory: str) -> Dataset:
-    """A published data set."""
-    return Dataset.of(directory, read_manifest(directory, DatasetManifest))
 
 
 def main() -> None:
