@@ -25,6 +25,8 @@ from features.manifest import (
 from jobs.pack_model import main
 from serving import dry_run
 from serving.pack import pack
+from training.config import TrainingConfig
+from training.models import model_columns
 
 
 @pytest.fixture
@@ -173,6 +175,17 @@ def test_inputs_that_do_not_belong_together_are_refused_with_every_reason(world:
     assert "the candidate was made with the state 000000000000" in message
     assert f"the candidate's columns ['{columns[4].name}'] are not what the state gives" in message
     assert "the hold-out lacks ['golden/raw.parquet', 'golden/encoded.parquet']" in message
+
+
+@pytest.mark.parametrize("model", ["lr", "deep", "wide_deep"])
+def test_a_candidate_of_the_columns_that_its_model_uses_scores_the_same(tmp_path: Path, model: str):
+    world = make_world(tmp_path, model)
+    used = model_columns(TrainingConfig(model=model), world.columns)
+    assert (used == world.columns) == (model == "wide_deep")
+    republish(world.candidate, CandidateManifest, columns=used)
+    pack_it(world, tmp_path / "artifact")
+    scores = serving.load(str(tmp_path / "artifact")).score(world.rows)
+    np.testing.assert_allclose(scores, world.model.score(world.rows), rtol=0, atol=1e-6)
 
 
 def test_an_encoder_that_disagrees_with_spark_is_named_by_column(world: World, tmp_path: Path):

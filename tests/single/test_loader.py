@@ -54,6 +54,24 @@ def test_rows_come_in_the_plans_order(dataset: Dataset, rank: int, world: int, s
     assert load(dataset, plan, 2, rank, world, start) == planned
 
 
+def test_keys_name_the_same_rows_whoever_reads_them_and_steps_count_through_the_run(dataset: Dataset) -> None:
+    plan, keys = Plan(dataset.rows, 64, 3, seed=1), []
+    for epoch, world in ((0, 1), (1, 2), (1, 3)):
+        found: dict[int, int] = {}
+        for rank in range(world):
+            with epoch_batches(dataset, plan.epoch(epoch), rank, world, 2) as shares:
+                batches = list(shares)
+            assert [batch.step for batch in batches] == list(range(epoch * plan.steps + 2, (epoch + 1) * plan.steps))
+            for batch in batches:
+                assert batch.keys_B.dtype == np.int64
+                found |= dict(zip(row_numbers(batch), batch.keys_B.tolist(), strict=True))
+        keys.append(found)
+    assert keys[1] == keys[2]
+    assert len(set((keys[0] | keys[1]).values())) == len(keys[0] | keys[1])
+    assert all(keys[0][row] == keys[1][row] for row in keys[0].keys() & keys[1].keys())
+    assert {key >> 32 for key in keys[0].values()} == {n for n, rows in enumerate(FILES) if rows}
+
+
 def test_a_worker_without_rows_in_a_batch_gets_an_empty_one(tmp_path: Path) -> None:
     directory = str(tmp_path / "dataset")
     dataset = Dataset.of(directory, make_dataset(directory, [40, 2]))
