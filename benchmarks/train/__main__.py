@@ -60,8 +60,11 @@ def interleaved(rounds: Mapping[str, Round], repeats: int) -> dict[str, list[Map
 
 
 def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Median examples per second, the ratio to the first contestant, the spread, the last round's log loss."""
-    table = Table("contestant", "examples/s", "of the first", "slowest .. fastest", "log loss", title=title)
+    """Median examples per second, the ratio to the first contestant, the spread, the last round's log loss, and what
+    the process held after the first and the last round.
+    """
+    columns = ("contestant", "examples/s", "of the first", "slowest .. fastest", "log loss", "resident MiB")
+    table = Table(*columns, title=title)
     first: float | None = None
     for name, rounds in results.items():
         rates = sorted(figures["rows"] / figures["seconds"] for figures in rounds)
@@ -69,7 +72,9 @@ def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[st
         first = first or rate
         loss = rounds[-1].get("log_loss")
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
-        table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, "-" if loss is None else f"{loss:.4f}")
+        memory = " .. ".join(f"{rounds[n]['mib']:,.0f}" for n in (0, -1)) if "mib" in rounds[0] else "-"
+        quality = "-" if loss is None else f"{loss:.4f}"
+        table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, quality, memory)
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""Nightjar's trainer as a contestant: a round is an epoch through its own loader, files and all.
+"""Nightjar's trainer as a contestant: a round is a first epoch through its own loader, files and all.
 
 python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
+import psutil
 
 from benchmarks.train.contestant import serve
 from benchmarks.train.rows import log_loss
@@ -70,13 +71,14 @@ def main() -> None:
     model, train, test, threads, settings = sys.argv[1:]
     set_threads(int(threads))
     config = TrainingConfig.model_validate(SETTINGS | {"model": model} | json.loads(settings))
-    trainer = Trainer(config, train, Solo())
 
     def measure() -> Mapping[str, float]:
+        trainer = Trainer(config, train, Solo())
         seconds = trainer.epoch()
-        return {"rows": trainer.plan.rows, "seconds": seconds, "log_loss": trainer.held_out(test)}
+        resident = psutil.Process().memory_info().rss / 2**20
+        return {"rows": trainer.plan.rows, "seconds": seconds, "mib": resident, "log_loss": trainer.held_out(test)}
 
-    trainer.epoch()  # compiles the kernels, in every process anew or from numba's cache
+    Trainer(config, train, Solo()).epoch()  # loads the kernels, compiled in this process or from numba's cache
     serve(measure)
 
 
