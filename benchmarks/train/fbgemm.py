@@ -31,7 +31,7 @@ class Network(nn.Module):
         self.tables = SplitTableBatchedEmbeddingBagsCodegen(
             [(ids, PADDED, EmbeddingLocation.HOST, ComputeDevice.CPU)] * fields,
             optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
-            learning_rate=0.01,
+            learning_rate=0.02,
             eps=1e-10,
             pooling_mode=PoolingMode.SUM,
         )
