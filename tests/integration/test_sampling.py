@@ -13,7 +13,7 @@ from features.build import build, plan_build
 from features.manifest import DatasetManifest, StateManifest, read_manifest
 from features.spec import FeatureSpec, Sampling
 
-ROWS, RATE, SCALE = 4000, 0.2, 16384
+ROWS, RATE, SCALE = 2000, 0.2, 8192
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 PLAIN = FeatureSpec.model_validate(
     {
@@ -41,6 +41,7 @@ def write_logs(root: Path) -> pa.Table:
                 "user": [f"u{n % 50}" for n in number],
                 "request": [None if n % 10 == 0 else f"r{n // 4}" for n in number],
                 "value": rng.normal(size=ROWS),
+                "w": np.full(ROWS, 3.0),
             }
         )
         (root / f"date={date}").mkdir(parents=True)
@@ -77,13 +78,15 @@ def test_negatives_are_sampled_by_row_or_request_and_weigh_more(spark: SparkSess
     assert len(whole) == 2 * ROWS
     assert "weight" not in whole.column_names
 
-    for request in (None, "request"):
-        spec = PLAIN.model_copy(update={"sampling": Sampling(negatives=RATE, request=request)})
+    for request, weight in ((None, "w"), ("request", None)):
+        sampling = Sampling(negatives=RATE, request=request)
+        spec = PLAIN.model_copy(update={"sampling": sampling, "weight": weight})
+        own = 3.0 if weight else 1.0
         rows, holdout, sampled_state = built(spark, tmp_path, spec)
         assert sampled_state.boundaries == state.boundaries
         assert sampled_state.vocabulary_sizes == state.vocabulary_sizes
         assert len(holdout) == ROWS
-        assert set(holdout.column("weight").to_pylist()) == {1.0}
+        assert set(holdout.column("weight").to_pylist()) == {own}
 
         kept = rows.to_pandas().set_index("truth")
         assert kept.index.is_unique
@@ -96,22 +99,9 @@ def test_negatives_are_sampled_by_row_or_request_and_weigh_more(spark: SparkSess
             assert sizes.equals(units.groupby(units).size()[sizes.index])
         certain, drawn = kept[label.loc[kept.index] == 1], kept[label.loc[kept.index] == 0]
         assert set(certain.index) == set(label[label == 1].index)
-        assert set(certain.weight) == {1.0}
-        assert set(drawn.weight) == {np.float32(1 / RATE)}
+        assert set(certain.weight) == {own}
+        assert set(drawn.weight) == {np.float32(own / RATE)}
         candidates = (label == 0).sum()
         # Binomial; rows of a request stand and fall together, four of them at most.
         deviation = np.sqrt(candidates * RATE * (1 - RATE) * (4 if request else 1))
         assert abs(len(drawn) - RATE * candidates) < 4 * deviation
-
-
-def test_weights_multiply_those_of_the_log(spark: SparkSession, tmp_path: Path) -> None:
-    write_logs(tmp_path / "logs")
-    spec = PLAIN.model_copy(update={"sampling": Sampling(negatives=0.5), "weight": "w"})
-    for path in (tmp_path / "logs").rglob("*.parquet"):
-        table = pq.read_table(path)
-        pq.write_table(table.append_column("w", pa.array(np.full(len(table), 3.0))), path)
-    rows, holdout, _ = built(spark, tmp_path, spec)
-    weights = rows.to_pandas().groupby("label").weight.unique()
-    assert weights[1.0].tolist() == [3.0]
-    assert weights[0.0].tolist() == [6.0]
-    assert set(holdout.column("weight").to_pylist()) == {3.0}
