@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_LOWER_HALF = (1 << 32) - 1
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
@@ -49,20 +50,22 @@ def uniform(seed, ids_U, step):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
-    """The distinct ids of each column, in order of first use; column c is ids_M[bounds[c]:bounds[c + 1]].
+    """The distinct ids of each column, in order of first use; column c is ids_M[bounds[c]:bounds[c + 1]]. Ids lie in
+    [0, 2^32).
 
     Returns (unique ids [U], where each column's begin among them int64[columns + 1], place of each id among them
-    int32[M]). By open addressing in one small hash table: a slot that names an id of an earlier column is free.
+    int32[M]). By open addressing in one small hash table, whose slots hold a place and, in their lower half, its id;
+    a slot with a place of an earlier column is free.
     """
     columns = len(bounds) - 1
     longest = 0
     for c in range(columns):
         longest = max(longest, bounds[c + 1] - bounds[c])
     bits = 4
-    while (1 << bits) < 2 * longest:
+    while (1 << bits) < 4 * longest:
         bits += 1
-    shift, mask = np.uint64(64 - bits), (1 << bits) - 1
-    slots = np.full(1 << bits, -1, dtype=np.int32)
+    shift, mask = np.uint64(64 - bits), np.uint64((1 << bits) - 1)
+    slots = np.full(1 << bits, -1, dtype=np.int64)
     unique = np.empty(len(ids_M) + 1, dtype=ids_M.dtype)
     starts = np.zeros(columns + 1, dtype=np.int64)
     index = np.empty(len(ids_M), dtype=np.int32)
@@ -70,17 +73,19 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
     for c in range(columns):
         first = count
         for i in range(bounds[c], bounds[c + 1]):
-            value = ids_M[i]
-            slot = np.int64((np.uint64(value) * _GOLDEN) >> shift)
-            while slots[slot] >= first and unique[slots[slot]] != value:
-                slot = (slot + 1) & mask
-            # Half of the ids are new, at random: without a branch on it the processor has nothing to guess.
+            value = np.int64(ids_M[i])
+            slot = (np.uint64(value) * _GOLDEN) >> shift
             found = slots[slot]
-            place = found if found >= first else np.int32(count)
-            slots[slot] = place
+            while (found & _LOWER_HALF) != value and (found >> 32) >= first:
+                slot = (slot + np.uint64(1)) & mask
+                found = slots[slot]
+            # Half of the ids are new, at random: without a branch on it the processor has nothing to guess.
+            new = (found >> 32) < first
+            place = count if new else found >> 32
+            slots[slot] = (place << 32) | value
             unique[count] = value
             index[i] = place
-            count += found < first
+            count += np.int64(new)
         starts[c + 1] = count
     return unique[:count], starts, index
 
