@@ -18,11 +18,13 @@ T = TypeVar("T")
 class _Meeting:
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=120)
-        self.desk: list[list[list[Tensor]]] = [[] for _ in range(size)]
+        self.desk: list[tuple[str, list[list[Tensor]]]] = [("", []) for _ in range(size)]
 
 
 class ThreadCollective(AtOnce):
-    """training.collective.Collective among threads."""
+    """training.collective.Collective among threads. Horovod would wait in silence for workers that do not call the same
+    operations in the same order; here they fail.
+    """
 
     def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
@@ -30,7 +32,7 @@ class ThreadCollective(AtOnce):
     def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
         """See Collective."""
         parts = [list(tensor.split(list(rows))) for tensor, rows in zip(tensors, splits, strict=True)]
-        theirs = self._swap(parts)
+        theirs = self._swap(f"all_to_all of {len(tensors)}", parts)
         mine = [[parts[t][self.rank] for parts in theirs] for t in range(len(tensors))]
         assert all(len({part.dtype for part in parts}) == 1 for parts in mine), "Horovod refuses mixed types"
         received = [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
@@ -38,20 +40,22 @@ class ThreadCollective(AtOnce):
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""
-        total = torch.stack([parts[0][0] for parts in self._swap([[tensor.clone()]])]).sum(dim=0)
+        operation = f"all_reduce {tensor.dtype} {tuple(tensor.shape)}"
+        total = torch.stack([parts[0][0] for parts in self._swap(operation, [[tensor.clone()]])]).sum(dim=0)
         tensor.copy_(total)
         return Pending(lambda: tensor)
 
     def barrier(self) -> None:
         """See Collective."""
-        self._meeting.barrier.wait()
+        self._swap("barrier", [])
 
-    def _swap(self, mine: list[list[Tensor]]) -> list[list[list[Tensor]]]:
-        self._meeting.desk[self.rank] = mine
-        self.barrier()
-        everything = list(self._meeting.desk)
-        self.barrier()
-        return everything
+    def _swap(self, operation: str, mine: list[list[Tensor]]) -> list[list[list[Tensor]]]:
+        self._meeting.desk[self.rank] = operation, mine
+        self._meeting.barrier.wait()
+        operations, everything = zip(*self._meeting.desk, strict=True)
+        self._meeting.barrier.wait()
+        assert len(set(operations)) == 1, f"the workers do not call the same: {operations}"
+        return list(everything)
 
 
 def run_cluster(world: int, function: Callable[[ThreadCollective], T]) -> list[T]:

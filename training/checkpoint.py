@@ -21,15 +21,7 @@ import torch
 
 from features import storage
 from features.errors import DataError
-from features.manifest import (
-    MANIFEST,
-    Manifest,
-    commit,
-    is_published,
-    key_of,
-    read_manifest,
-    verify,
-)
+from features.manifest import Manifest, commit, is_published, key_of, read_manifest, unpublish, verify
 from training.collective import Collective
 from training.config import CheckpointConfig
 from training.job import TrainingJob
@@ -74,9 +66,21 @@ def folder_of(job: TrainingJob) -> str:
     return f"{job.output}.checkpoints"
 
 
+def directories(job: TrainingJob, prefix: str = "") -> dict[int, str]:
+    """The job's checkpoints by step, the unfinished ones too; prefix: of what else is kept beside them."""
+    prefix = f"{prefix}{key_of(**job.inputs)}-"
+    names = [name for name in storage.list_folders(folder_of(job)) if name.startswith(prefix)]
+    return {int(name.removeprefix(prefix)): storage.join(folder_of(job), name) for name in names}
+
+
+def directory_at(job: TrainingJob, step: int, prefix: str = "") -> str:
+    """Where `directories` finds what is kept at this step."""
+    return storage.join(folder_of(job), f"{prefix}{key_of(**job.inputs)}-{step:010d}")
+
+
 def newest_step(job: TrainingJob) -> int:
     """Global batches, over all epochs, up to the newest finished checkpoint of a job; 0 if there is none."""
-    return max((step for step, directory in _directories(job).items() if is_published(directory)), default=0)
+    return max((step for step, directory in directories(job).items() if is_published(directory)), default=0)
 
 
 def discard(job: TrainingJob) -> None:
@@ -104,7 +108,7 @@ class Checkpoints:
     def resume(self) -> Position:
         """Bring the learner to where the newest usable checkpoint was taken; the beginning if there is none."""
         done = _told_by_first(self._newest_usable() if self._collective.rank == 0 else 0, self._collective)
-        position = self._restore(_directory(self._job, done)) if done else Position()
+        position = self._restore(directory_at(self._job, done)) if done else Position()
         self._clock.restart(done)
         return position
 
@@ -112,7 +116,7 @@ class Checkpoints:
         """Write a checkpoint if it is time to. One that cannot be written is a warning: training goes on."""
         done = at.done(self._steps)
         if self._clock.due(done):
-            self._save(_directory(self._job, done), at)
+            self._save(directory_at(self._job, done), at)
             self._clock.restart(done)
 
     def _save(self, directory: str, at: Position) -> None:
@@ -135,19 +139,19 @@ class Checkpoints:
         self._log.info("checkpoint %s: %.1f MB in %.1f s", directory, size, time.perf_counter() - began)
 
     def _prune(self) -> None:
-        found = sorted(_directories(self._job).items())
+        found = sorted(directories(self._job).items())
         for _, directory in found[: -self._job.config.checkpoint.keep]:
-            _remove(directory)
+            unpublish(directory)
 
     def _newest_usable(self) -> int:
         """Removes what cannot be used: it would stand in the way of the checkpoint that is due there again."""
-        for step, directory in sorted(_directories(self._job).items(), reverse=True):
+        for step, directory in sorted(directories(self._job).items(), reverse=True):
             try:
                 verify(directory, read_manifest(directory, CheckpointManifest))
                 return step
             except DataError as error:
                 self._log.warning("unusable checkpoint removed: %s", error)
-                _remove(directory)
+                unpublish(directory)
         return 0
 
     def _restore(self, directory: str) -> Position:
@@ -186,22 +190,6 @@ class _Clock:
         wait = _told_by_first(steps if left > 0 else 0, self._collective)
         self._look = step + wait
         return wait == 0
-
-
-def _directory(job: TrainingJob, step: int) -> str:
-    return storage.join(folder_of(job), f"{key_of(**job.inputs)}-{step:010d}")
-
-
-def _directories(job: TrainingJob) -> dict[int, str]:
-    """The job's checkpoints by step, the unfinished ones too."""
-    prefix = f"{key_of(**job.inputs)}-"
-    names = [name for name in storage.list_folders(folder_of(job)) if name.startswith(prefix)]
-    return {int(name.removeprefix(prefix)): storage.join(folder_of(job), name) for name in names}
-
-
-def _remove(directory: str) -> None:
-    storage.remove(storage.join(directory, MANIFEST))  # first: half a checkpoint must not look like one
-    storage.remove(directory)
 
 
 def _told_by_first(number: int, collective: Collective) -> int:

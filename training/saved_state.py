@@ -1,14 +1,16 @@
 """The state of a learner as files: written by the workers of a run, read by those of any other.
 
 shard-<rank>.zip   the tables' rows that worker <rank> holds, with the state of their rules (training.shards)
-head.pt            the head's state, its optimizer's, the tables' scalars, the learning rates' scale, by torch.save
+head.pt            what the head and its optimizer remember (training.optimizers.head_tensors), the tables' scalars and
+                   the learning rates' scale, by torch.save: nothing of the device that the head was on
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from training.step import Learner
 from training.tables import Table
 
 _HEAD = "head.pt"
+T = TypeVar("T")
 
 
 def save_state(directory: str, learner: Learner, collective: Collective) -> tuple[FileEntry, ...] | None:
@@ -30,17 +33,12 @@ def save_state(directory: str, learner: Learner, collective: Collective) -> tupl
 
     A full disk is no reason to end a run: None, with a warning, if a worker could not write.
     """
-    first, report = collective.rank == 0, ""
-    try:
-        if first:
-            begin(directory)
-            storage.write_bytes(storage.join(directory, _HEAD), _dense_state(learner))
-        collective.barrier()
-        own = _own_tables(learner, collective)
-        report = write_shards(directory, f"shard-{collective.rank:05d}.zip", own).model_dump_json()
-    except OSError as error:
-        RankLog(collective).warning("cannot write %s: %s", directory, error)
-    reports = _gathered(report, collective)
+    first = collective.rank == 0
+    begun = not first or _tried(partial(_begin, directory, learner), directory, collective)
+    collective.barrier()
+    shard = partial(write_shards, directory, f"shard-{collective.rank:05d}.zip", _own_tables(learner, collective))
+    entry = _tried(shard, directory, collective)
+    reports = _gathered(entry.model_dump_json() if begun and entry else "", collective)
     if not first:
         return None
     if not all(reports):
@@ -58,19 +56,32 @@ def load_state(urls: Sequence[str], learner: Learner) -> None:
     # Before the tables are filled: another learning rate moves FTRL's sums.
     learner.scale_learning_rates(state["learning_rate_scale"] / learner.learning_rate_scale)
     read_shards([url for url in urls if url != head], _tables(learner))
-    learner.head.load_state_dict(state["head"])
-    if learner.optimizer:
-        learner.optimizer.load_state_dict(state["optimizer"])
+    for name, tensor in learner.head_tensors().items():
+        tensor.detach().copy_(state["head"][name])
     for name, table in _tables(learner).items():
         for part, live in table.scalars().items():
             live[...] = state["tables"][name][part].numpy()
 
 
+def _begin(directory: str, learner: Learner) -> bool:
+    begin(directory)
+    storage.write_bytes(storage.join(directory, _HEAD), _dense_state(learner))
+    return True
+
+
+def _tried(write: Callable[[], T], directory: str, collective: Collective) -> T | None:
+    """None where a file cannot be written. The worker goes on: others wait for it in the operations that follow."""
+    try:
+        return write()
+    except OSError as error:
+        RankLog(collective).warning("cannot write %s: %s", directory, error)
+        return None
+
+
 def _dense_state(learner: Learner) -> bytes:
     tables = _tables(learner).items()
     state: dict[str, Any] = {
-        "head": learner.head.state_dict(),
-        "optimizer": learner.optimizer.state_dict() if learner.optimizer else None,
+        "head": {name: tensor.detach() for name, tensor in learner.head_tensors().items()},
         "tables": {name: {k: torch.as_tensor(v) for k, v in table.scalars().items()} for name, table in tables},
         "learning_rate_scale": learner.learning_rate_scale,
     }

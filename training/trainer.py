@@ -72,10 +72,9 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     validation = Validation(job, plan.steps, learner, collective, ranked)
     checkpoints = Checkpoints(job, plan.steps, learner, validation.state, collective)
     at = checkpoints.resume()
+    validation.go_on(at.done(plan.steps), at.extra)
     if at.extra is None:
         _begin(job, learner, collective, ranked)
-    else:
-        validation.restore(at.extra)
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
     with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan.steps)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:

@@ -76,8 +76,13 @@ class Validation:
             **{name: record and record.model_dump(mode="json") for name, record in records.items()},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned. The learning rates' scale is the learner's to restore."""
+    def go_on(self, step: int, state: Mapping[str, Any] | None) -> None:
+        """Begin after `step` global batches of the run, with what `state` returned then; None: at the beginning. The
+        learning rates' scale is the learner's to restore.
+        """
+        self._snapshot.go_on(step)
+        if state is None:
+            return
         self.schedule.restore(state["schedule"])
         self._best, self._last = (
             ValidationRecord.model_validate(state[name]) if state[name] else None for name in ("best", "last")

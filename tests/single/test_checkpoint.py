@@ -277,6 +277,42 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
     assert files(job.output) == undisturbed(2)
 
 
+def test_a_head_that_cannot_be_written_does_not_end_the_run_of_several(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the first worker sees it, and must not leave the others behind."""
+
+    def full(directory: str) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_state, "begin", full)
+        job = make_job(place, tmp_path / "out")
+        with interrupted_after(7):
+            by(2, job)
+    assert newest_step(job) == 0
+    assert "cannot write" in caplog.text
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_best_state_that_was_found_after_the_checkpoint_is_found_again(
+    place: Path, tmp_path: Path, world: int
+) -> None:
+    """Beside the newest best state, those stay that the checkpoints would go on with."""
+    validation, saved = {"every_steps": 1, "publish": "best", "early_stopping": {"patience": 6}}, {"every_steps": 3}
+    wide, deep = {"alpha": 0.02}, {"learning_rate": 0.02, "layers": [8]}
+    settings: dict[str, object] = {"validation": validation, "checkpoint": saved, "wide": wide, "deep": deep}
+    whole, parts = (make_job(place, tmp_path / name, **settings) for name in ("whole", "parts"))
+    by(world, whole)
+    with interrupted_after(8):
+        by(world, parts)
+    kept = [int(path.name.rpartition("-")[2]) for path in Path(folder_of(parts)).glob("best-*")]
+    assert newest_step(parts) == 6
+    assert sorted(kept) == [3, 6, 8]
+    by(world, parts)
+    assert files(parts.output) == files(whole.output)
+
+
 def test_workers_agree_on_the_time_for_a_checkpoint(place: Path, tmp_path: Path) -> None:
     job = make_job(place, tmp_path / "out", checkpoint={"every_minutes": 1e-9})
     with interrupted_after(9):

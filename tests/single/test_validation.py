@@ -152,16 +152,27 @@ def test_a_snapshot_is_the_learner_as_it_was(place: Path) -> None:
     disturb()
     learner.scale_learning_rates(0.5)
     expected = state()
-    for step in (7, 8):
-        snapshot.keep(learner, step)
-        disturb()
-        learner.scale_learning_rates(0.5)
+    snapshot.keep(learner, 7)
+    disturb()
+    learner.scale_learning_rates(0.5)
     assert state() != expected
     snapshot.restore(learner, 7)
     assert state() == expected
     assert learner.learning_rate_scale == 0.5
     assert learner.optimizer
     assert learner.optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_a_damaged_snapshot_is_not_put_back(place: Path) -> None:
+    work = job(place, "damaged")
+    learner, snapshot = Learner(work.config, work.open().layout, Solo()), Snapshot(work, Solo())
+    snapshot.keep(learner, 7)
+    [head] = Path(f"{work.output}.checkpoints").glob("best-*/head.pt")
+    head.write_bytes(head.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"is damaged: \['head.pt'\] differ"):
+        snapshot.restore(learner, 7)
+    with pytest.raises(DataError, match="is not a published directory"):
+        snapshot.restore(learner, 8)
 
 
 def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
@@ -174,7 +185,7 @@ def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
     first, second = begin(), begin()
     first.after(1, Trackers())
     first.after(2, Trackers())
-    second.restore(json.loads(json.dumps(first.state())))
+    second.go_on(2, json.loads(json.dumps(first.state())))
     assert not second.stopped
     second.after(3, Trackers())
     assert second.stopped
