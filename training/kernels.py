@@ -85,7 +85,7 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
             slots[slot] = (place << 32) | value
             unique[count] = value
             index[i] = place
-            count += np.int64(new)
+            count += int(new)
         starts[c + 1] = count
     return unique[:count], starts, index
 

@@ -3,7 +3,7 @@
     python -m benchmarks.train --work build/bench --rivals RIVALS/bin/python [wide|deep|loader|workers|vocabulary ...]
 
 wide: lr beside Vowpal Wabbit's FTRL. deep: wide_deep and deepfm beside FBGEMM's tables and DeepCTR-Torch.
-loader: the loader beside a bare scan of the same files. workers: two workers of one thread beside one.
+loader: the loader beside a bare scan of the same files. workers: two workers beside one, each on a core of its own.
 vocabulary: a step's cost from 10^5 to 10^8 rows of tables. RIVALS: an environment of benchmarks/train/requirements.txt.
 """
 
@@ -140,7 +140,7 @@ def workers(console: Console, data: Data, args: argparse.Namespace) -> None:
     train = data.train(10**6, args.rows)
     for model in ("wide_deep", "lr"):
         rounds: dict[str, Round] = {
-            f"{count} worker{'s' * (count > 1)} of one thread": partial(workers_round, model, train, count)
+            f"{count} worker{'s' * (count > 1)}, a core each": partial(workers_round, model, train, count)
             for count in (1, 2)
         }
         show(console, f"{model}, number of workers", interleaved(rounds, args.repeats))

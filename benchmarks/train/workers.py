@@ -1,9 +1,11 @@
-"""Training by some number of real workers of one thread each."""
+"""Training by some number of real workers, each on a core of its own: all its threads, the loader's too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+
+import psutil
 
 from benchmarks.train.nightjar import SETTINGS, Trainer
 from training.collective import Collective
@@ -21,8 +23,12 @@ def workers_round(model: str, train: str, workers: int) -> Mapping[str, float]:
 
 
 def _seconds(config: TrainingConfig, train: str, collective: Collective) -> Mapping[str, float]:
+    process = psutil.Process()
+    cores = process.cpu_affinity()
+    process.cpu_affinity([collective.rank])
     trainer = Trainer(config, train, collective)
     trainer.epoch()
     collective.barrier()
     seconds = sum(trainer.epoch() for _ in range(EPOCHS))
+    process.cpu_affinity(cores)
     return {"rows": trainer.plan.rows * EPOCHS, "seconds": seconds}
