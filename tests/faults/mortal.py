@@ -1,4 +1,5 @@
-"""A night that is killed at every point where it writes, each once, and started again until it has ended.
+"""A night that is killed at every point where it writes, each once, and started again until it has ended. Directories
+of one kind share their points: the first to come there dies.
 
     python -m tests.faults.mortal VISITED -- ARGUMENTS OF run_nightly
 
@@ -41,6 +42,10 @@ class Fate:
             os.fsync(stream.fileno())
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def kind(self, directory: str) -> str:
+        """`datasets` and the like: the folder of the output that a directory is in."""
+        return directory.removeprefix(self.output + "/").partition("/")[0]
+
     def patch(self) -> None:
         """Put a point at every start, middle and commit of a directory, and around every write that is in none."""
         begin, describe_files, commit = manifest.begin, manifest.describe_files, manifest.commit
@@ -49,23 +54,23 @@ class Fate:
         def mortal_begin(directory: str) -> None:
             begin(directory)
             self.open = f"{directory}/"
-            self.strikes("started", directory)
+            self.strikes("started", self.kind(directory))
 
         def mortal_describe(directory: str, known: Sequence[FileEntry] = ()) -> tuple[FileEntry, ...]:
-            self.strikes("half written", directory, lambda: tear(directory))
+            self.strikes("half written", self.kind(directory), lambda: tear(directory))
             return describe_files(directory, known)
 
         def mortal_commit(directory: str, content: Manifest) -> None:
             torn = storage.join(directory, ".manifest.json.torn.tmp")
-            self.strikes("committing", directory, lambda: Path(torn).write_text('{"kind": '))
+            self.strikes("committing", self.kind(directory), lambda: Path(torn).write_text('{"kind": '))
             commit(directory, content)
             self.open = "nothing"
 
         def mortal_unpublish(directory: str) -> None:
             remove(storage.join(directory, manifest.MANIFEST))
-            self.strikes("half removed", directory)
+            self.strikes("half removed", self.kind(directory))
             remove(directory)
-            self.strikes("removed", directory)
+            self.strikes("removed", self.kind(directory))
 
         def mortal_write(url: str, content: bytes) -> None:
             if url.startswith((self.open, f"{self.output}/lock/")) or url.endswith(".jsonl"):

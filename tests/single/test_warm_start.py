@@ -36,6 +36,7 @@ from features.spec import FeatureSpec
 from jobs.train_model import main
 from tests.cluster import run_cluster
 from tests.datasets import make_dataset
+from tests.table_kit import copy_of
 from training import candidate
 from training.arrays import ArrayFile
 from training.collective import Collective, Solo
@@ -216,13 +217,17 @@ def wide_weights(learner: Learner) -> np.ndarray:
     return learner.wide.weights(np.arange(learner.wide.shard.size))[:, 0]
 
 
+def wide_array(old: Old, name: str, kind: str = "optimizer") -> np.ndarray:
+    """An array of the parent's wide table, by row, float64; 0 where it has none."""
+    array = np.load(f"{old.candidate}/{kind}/wide_{name}.npy")
+    rows = np.zeros((old.place.layout.wide_rows, *array.shape[1:]))
+    rows[np.load(f"{old.candidate}/{kind}/wide_ids.npy")] = array
+    return rows
+
+
 def parent_wide(old: Old) -> tuple[np.ndarray, np.ndarray]:
     """Weights and (z, n) of every row."""
-    rows = old.place.layout.wide_rows
-    weights, state = np.zeros(rows, dtype=np.float32), np.zeros((rows, 2), dtype=np.float32)
-    weights[np.load(f"{old.candidate}/scoring/wide_ids.npy")] = np.load(f"{old.candidate}/scoring/wide_weights.npy")
-    state[np.load(f"{old.candidate}/optimizer/wide_ids.npy")] = np.load(f"{old.candidate}/optimizer/wide_ftrl.npy")
-    return weights, state
+    return wide_array(old, "weights", "scoring"), wide_array(old, "ftrl")
 
 
 @pytest.fixture(scope="module")
@@ -276,16 +281,133 @@ def test_every_embedding_is_that_of_its_value_in_the_columns_that_both_have(old:
         assert ours["field", "place", 3].shape == (2,)
 
 
-def test_the_same_features_and_no_step_publish_the_parent_again(old: Old, tmp_path: Path) -> None:
-    """Byte for byte, golden scores included."""
-    config = TrainingConfig.model_validate(TRAINING)
+CHOICES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fixed point, adagrad by row": {
+        "wide": TRAINING["wide"] | {"precision": "q2.13"},
+        "embeddings": TRAINING["embeddings"] | {"rule": "row_adagrad"},
+    },
+    "lazy adam, batch norm": {
+        "wide": {"rule": "lazy_adam"},
+        "embeddings": {"rule": "lazy_adam"},
+        "deep": TRAINING["deep"] | {"optimizer": "adam", "batch_norm": True},
+    },
+    "adam": {"wide": {"rule": "adam"}, "embeddings": {"rule": "adam"}, "deep": TRAINING["deep"] | {"optimizer": "sgd"}},
+    "adagrad": {"wide": {"rule": "adagrad"}},
+}
+
+
+@pytest.fixture(scope="module")
+def olds(old: Old, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Old]:
+    """Parents of every rule."""
+    root = tmp_path_factory.mktemp("parents")
+    trained = {name: Old(old.place, train(old.place, root / name, **c)) for name, c in CHOICES.items() if c}
+    return {"default": old, **trained}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_same_features_and_no_step_publish_the_parent_again(
+    olds: dict[str, Old], choice: str, tmp_path: Path
+) -> None:
+    """Byte for byte: golden scores, steps and running averages included."""
+    old = olds[choice]
+    config = TrainingConfig.model_validate(TRAINING | CHOICES[choice])
     start = warm(old, old.place)
     job = TrainingJob(config, old.place.dataset, str(tmp_path / "again"), old.place.dataset, warm_start=start)
-    candidate.publish(job, begin(old.place, start, Solo()), {}, Solo())
+    candidate.publish(job, begin(old.place, start, Solo(), **CHOICES[choice]), {}, Solo())
     paths = [e.path for e in read_manifest(old.candidate, CandidateManifest).files]
     assert "scoring/golden_scores.npy" in paths
     for path in paths:
         assert (tmp_path / "again" / path).read_bytes() == (Path(old.candidate) / path).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "begin_afresh"),
+    [
+        ("default", "adam", {"wide", "embeddings", "head"}),
+        ("adam", "lazy adam, batch norm", {"wide", "embeddings", "head"}),  # both have means and squares
+        ("fixed point, adagrad by row", "adam", {"wide", "embeddings", "head"}),  # both have squares
+        ("lazy adam, batch norm", "default", {"wide", "embeddings", "head"}),
+        ("default", "adagrad", {"wide"}),
+        ("default", "fixed point, adagrad by row", {"embeddings"}),
+    ],
+)
+def test_another_rule_takes_over_the_weights_and_begins_with_its_own_state(
+    olds: dict[str, Old], parent: str, child: str, begin_afresh: set[str]
+) -> None:
+    """A step count or an average of another rule would be misread."""
+    old, changes = olds[parent], CHOICES[child]
+    fresh, started = (begin(old.place, start, Solo(), **changes) for start in (None, warm(old, old.place)))
+    precisely = started.wide is not None and "values" in started.wide.state()
+    weights = wide_array(old, "weights", "scoring")
+    assert np.count_nonzero(weights) > 20
+    np.testing.assert_allclose(wide_weights(started), weights, rtol=2e-6, atol=1e-7 if precisely else 2**-13)
+    for width, table in started.embeddings.items():
+        theirs = np.load(f"{old.candidate}/scoring/embedding_{width}.npy")
+        np.testing.assert_array_equal(table.state()["values"], theirs)
+    tables = {"wide": [(started.wide, fresh.wide)]}
+    tables["embeddings"] = [(started.embeddings[width], fresh.embeddings[width]) for width in fresh.embeddings]
+    for part in begin_afresh - {"head"}:
+        for ours, untouched in tables[part]:
+            assert ours is not None
+            assert untouched is not None
+            remembered, expected = copy_of(ours), copy_of(untouched)
+            for name in expected.keys() - {"values", "ftrl"}:
+                np.testing.assert_array_equal(remembered[name], expected[name], err_msg=f"{part} {name}")
+    untouched_head = fresh.head_tensors()
+    for name, tensor in started.head_tensors().items():
+        if "head" in begin_afresh and not name.startswith("values/"):
+            torch.testing.assert_close(tensor, untouched_head[name], rtol=0, atol=0)
+    transfer = TrainingJob(
+        TrainingConfig.model_validate(TRAINING | changes), old.place.dataset, "", warm_start=warm(old, old.place)
+    ).transfer(read_manifest(old.place.dataset, DatasetManifest))
+    assert transfer is not None
+    report = transfer.report()
+    assert {rule.part for rule in report.rules if rule.state == "fresh"} == begin_afresh
+    assert report.summary().count(" begins, after ") == len(begin_afresh)
+
+
+@pytest.mark.parametrize(("decay", "wide"), [(1.0, {}), (0.5, {"alpha": 0.2, "beta": 2.0, "lambda2": 0.3})])
+@pytest.mark.parametrize(("parent", "precision"), [("fixed", "float32"), ("default", "q2.13"), ("fixed", "q2.13")])
+def test_weights_are_kept_between_float32_and_fixed_point(
+    olds: dict[str, Old], parent: str, precision: str, decay: float, wide: dict[str, float]
+) -> None:
+    old = olds["fixed point, adagrad by row" if parent == "fixed" else parent]
+    config = TRAINING["wide"] | wide | {"precision": precision}
+    learner = begin(old.place, warm(old, old.place, decay), Solo(), wide=config)
+    weights, n = (
+        wide_array(old, "weights", "scoring"),
+        wide_array(old, "ftrl" if parent == "default" else "squares")[:, -1],
+    )
+    assert np.count_nonzero(weights) > 20
+    assert np.count_nonzero((weights == 0) & (n > 0)) > 5
+    np.testing.assert_allclose(wide_weights(learner), weights, rtol=2e-6, atol=2**-14 if precision == "q2.13" else 1e-6)
+    assert learner.wide is not None
+    state = learner.wide.state()
+    ours = state["squares"][:, 0] if precision == "q2.13" else state["ftrl"][:, 1]
+    np.testing.assert_allclose(ours, decay * n, rtol=1e-6)
+    # What L1 holds at 0 keeps its evidence.
+    divisor = (config.get("beta", 1.0) + np.sqrt(decay * n)) / config["alpha"] + config["lambda2"]
+    z = -state["q2_13"][:, 0] * 2.0**-13 * divisor if precision == "q2.13" else state["ftrl"][:, 0]
+    if parent == "default":
+        theirs = wide_array(old, "ftrl")[:, 0]
+    else:
+        theirs = -wide_array(old, "q2_13")[:, 0] * 2.0**-13 * ((1.0 + np.sqrt(n)) / 0.1 + 0.1)
+    held = (weights == 0) & (n > 0)
+    assert (np.abs(z - theirs)[held] <= 2.0**-13 * divisor[held] + 1e-5).all()
+    assert np.abs(theirs[held]).max() > 0.05
+
+
+def test_running_averages_go_by_unit(olds: dict[str, Old]) -> None:
+    old = olds["lazy adam, batch norm"]
+    deep = CHOICES["lazy adam, batch norm"]["deep"] | {"layers": [9, 4]}
+    started = begin(old.place, warm(old, old.place), Solo(), deep=deep).head_tensors()
+    source = np.load(io.BytesIO((Path(old.candidate) / "optimizer/head.npz").read_bytes()))
+    for name, beginning in (("running_mean", 0.0), ("running_var", 1.0)):
+        ours = started[f"values/deep.layers.hidden.0.norm.{name}"].numpy()
+        theirs = source[f"values/deep.layers.hidden.0.norm.{name}"]
+        assert (theirs != beginning).all()
+        np.testing.assert_array_equal(ours, [*theirs, *[beginning] * 3])
 
 
 def test_permuted_ids_and_a_wider_head_score_as_the_parent_does(old: Old, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ layer, or for nothing that can change. Inputs correspond by feature; units by th
 So that a wider head begins as the function that the parent was, a unit that is carried over gives a new input or a
 new unit below it the weight 0 (it learns from its gradient, which is not 0); a new unit begins as in a fresh head. It
 is the identity initialisation of Chen et al. 2016 (Net2Net) with zeros in place of duplicates. A layer whose
-neighbours changed their order, or another activation, starts afresh.
+neighbours changed their order, or another activation, or batch norm where there was none, starts afresh.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class HeadShape:
         larger = {INPUTS: shapes(_with_one_more_input(layout), config)}
         for n, units in enumerate(config.layers):
             layers = (*config.layers[:n], units + 1, *config.layers[n + 1 :])
-            larger[f"{config.activation} {n}"] = shapes(layout, config.model_copy(update={"layers": layers}))
+            larger[f"{_kind(config)} {n}"] = shapes(layout, config.model_copy(update={"layers": layers}))
         axes = {
             name: tuple(
                 next((label for label, found in larger.items() if found[name][axis] != size), None)
@@ -97,12 +97,19 @@ def tensor_maps(parent: HeadShape, child: HeadShape, columns: Mapping[str, str])
 
 
 def fill_head(
-    tensors: Mapping[str, Tensor], source: Mapping[str, np.ndarray], maps: Mapping[str, TensorMap], decay: float
+    tensors: Mapping[str, Tensor],
+    source: Mapping[str, np.ndarray],
+    maps: Mapping[str, TensorMap],
+    decay: float,
+    *,
+    same_rule: bool,
 ) -> None:
-    """Carry weights and optimizer state over. tensors: live, by `<state>/<name>`; source: the parent's, likewise."""
+    """Carry weights over, and what their rule remembers if it is the same. tensors: live, by `<state>/<name>`;
+    source: the parent's, likewise.
+    """
     for key, tensor in tensors.items():
         state, _, name = key.partition("/")
-        if name in maps and key in source:
+        if name in maps and key in source and (same_rule or state == VALUES):
             if source[key].ndim:
                 filled = tensor.detach().cpu().numpy()
                 maps[name].fill(state, filled, source[key], decay)
@@ -117,6 +124,11 @@ def _fixed_axes_agree(parent: HeadShape, child: HeadShape, name: str, unmoved: b
     if any(child.shapes[name][n] != parent.shapes[name][n] for n in fixed):
         return False
     return unmoved or all(child.shapes[name][n] == 1 for n in fixed)
+
+
+def _kind(config: DeepConfig) -> str:
+    """Of a hidden unit: what its weights are made for."""
+    return f"{config.activation} of batch norm" if config.batch_norm else config.activation
 
 
 def _inputs(layout: TableLayout) -> tuple[tuple[str, int], ...]:

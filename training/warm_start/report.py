@@ -50,11 +50,25 @@ class TensorCoverage(Strict):
         return "in part" if self.carried else "fresh"
 
 
+class RuleCoverage(Strict):
+    """The rule of a part, `wide`, `embeddings` or `head`; parent_rule: the parent's, if it has the part."""
+
+    part: str
+    rule: str
+    parent_rule: str | None
+
+    @property
+    def state(self) -> str:
+        """What it remembers beside the weights: `carried` from the same rule, else `fresh`."""
+        return "carried" if self.rule == self.parent_rule else "fresh"
+
+
 class WarmStartReport(Strict):
     """A warm start. parent: name of its candidate; decay: of its sums of squared gradients."""
 
     parent: str
     decay: float
+    rules: tuple[RuleCoverage, ...]
     slots: tuple[SlotCoverage, ...]
     head: tuple[TensorCoverage, ...]
 
@@ -62,8 +76,10 @@ class WarmStartReport(Strict):
         """One line for the log."""
         rows, carried, dropped = (sum(getattr(s, what) for s in self.slots) for what in ("rows", "carried", "dropped"))
         how = [tensor.how for tensor in self.head]
+        changed = [rule for rule in self.rules if rule.parent_rule and rule.state == "fresh"]
         return (
             f"warm start from {self.parent}: {carried:,} of {rows:,} rows carried over, {rows - carried:,} new, "
             f"{dropped:,} dropped; of {len(how)} tensors of the head {how.count('carried')} carried over, "
             f"{how.count('in part')} in part, {how.count('fresh')} fresh"
+            + "".join(f"; {rule.part}: {rule.rule} begins, after {rule.parent_rule}" for rule in changed)
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class RowMap:
 def carry(
     rows: RowMap,
     ids: ArrayFile | None,
-    array: ArrayFile,
+    arrays: Sequence[ArrayFile],
     shard: Shard,
     collective: Collective,
     write: Callable[[np.ndarray, np.ndarray], None],
@@ -83,18 +84,19 @@ def carry(
     """Bring a parent's rows to their new owners; every worker calls this.
 
     Each row is read by one worker, a block at a time, and sent to its new owner, which calls write(places int64[N],
-    rows [N, ...]). ids: the parent's row that each entry of the array belongs to; None: entry and row are the same.
-    A table that every worker holds as a whole is read by every worker.
+    rows [N, K]). arrays: K columns in all, side by side; ids: the parent's row that each of their entries belongs to;
+    None: entry and row are the same. A table that every worker holds as a whole is read by every worker.
     """
     if shard.world == 1:
         collective = Solo()
-    for first in range(0, len(array), BLOCK_ROWS * collective.size):
-        begin = min(first + BLOCK_ROWS * collective.rank, len(array))
-        block = slice(begin, min(begin + BLOCK_ROWS, len(array)))
+    for first in range(0, len(arrays[0]), BLOCK_ROWS * collective.size):
+        begin = min(first + BLOCK_ROWS * collective.rank, len(arrays[0]))
+        block = slice(begin, min(begin + BLOCK_ROWS, len(arrays[0])))
         targets = rows(np.arange(block.start, block.stop) if ids is None else ids[block])
         [kept] = np.nonzero(targets != DROPPED)
         kept = kept[np.argsort(targets[kept] % shard.world, kind="stable")]
         sent = np.bincount(targets[kept] % shard.world, minlength=shard.world).tolist()
-        parts = [torch.from_numpy(targets[kept] // shard.world), torch.from_numpy(array[block][kept])]
+        found = np.hstack([array[block][kept].reshape(len(kept), prod(array.shape[1:])) for array in arrays])
+        parts = [torch.from_numpy(targets[kept] // shard.world), torch.from_numpy(found)]
         (places, _), (values, _) = collective.all_to_all(parts, [sent, sent])
         write(places.numpy(), values.numpy())

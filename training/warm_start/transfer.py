@@ -16,7 +16,7 @@ from torch import Tensor
 from features import storage
 from features.encoder import Vocabulary
 from features.layout import BIAS, Slot, TableLayout
-from features.manifest import CandidateManifest, StateManifest
+from features.manifest import StateManifest
 from features.state import load_vocabulary
 from training.collective import Collective
 from training.config import TrainingConfig
@@ -24,7 +24,7 @@ from training.models import architecture
 from training.tables import Table
 from training.warm_start.columns import matching_columns
 from training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
-from training.warm_start.report import SlotCoverage, TensorCoverage, WarmStartReport
+from training.warm_start.report import RuleCoverage, SlotCoverage, TensorCoverage, WarmStartReport
 from training.warm_start.rows import Passage, RowMap, ids_by_value
 from training.warm_start.tables import TableTransfer
 
@@ -54,10 +54,18 @@ class Side:
             return {}
         return {width: {slot.column.name: slot for slot in slots} for width, slots in self.layout.embeddings.items()}
 
-    @property
+    @cached_property
     def head(self) -> HeadShape:
         """The head's tensors."""
         return HeadShape.of(self.config.model, self.layout, self.config.deep)
+
+    @property
+    def rules(self) -> Mapping[str, str | None]:
+        """The rules of the parts that the model has."""
+        config = self.config
+        rules = {"wide": config.wide.rule, "embeddings": config.embeddings.rule, "head": config.deep.optimizer}
+        has = {"wide": self.wide is not None, "embeddings": bool(self.embeddings), "head": bool(self.head.shapes)}
+        return {part: rule for part, rule in rules.items() if has[part]}
 
     def vocabulary(self, column: str) -> Vocabulary:
         """The values of the field in this column."""
@@ -66,10 +74,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Transfer:
-    """From a parent, the published candidate `manifest` at `directory`, to a child."""
+    """From a parent, the published candidate at `directory`, to a child."""
 
     directory: str
-    manifest: CandidateManifest
     parent: Side
     child: Side
     decay: float
@@ -83,18 +90,20 @@ class Transfer:
         over stays as it is. The result does not depend on the number of workers. Raises DataError if a file of the
         parent is damaged.
         """
-        tables = TableTransfer(self.directory, self.manifest, self.decay, collective)
+        tables = TableTransfer(self.directory, self.decay, collective)
+        before, now = self.parent.config, self.child.config
         if wide and self.parent.wide is not None:
             passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}).values()]
-            tables.wide(wide, self.parent.config.wide, self.child.config.wide, RowMap(passages))
+            tables.wide(wide, before.wide, now.wide, RowMap(passages))
         for width, table in embeddings.items():
             for parent_width, slots in self.parent.embeddings.items():
                 passages = list(self._passages(slots, self.child.embeddings[width]).values())
                 if passages:
-                    tables.embeddings(table, parent_width, RowMap(passages))
+                    tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
         content = storage.read_bytes(storage.join(self.directory, "optimizer/head.npz"))
+        same_rule = before.deep.optimizer == now.deep.optimizer
         with np.load(io.BytesIO(content), allow_pickle=False) as source:
-            fill_head(head, source, self._tensors, self.decay)
+            fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
 
     def report(self) -> WarmStartReport:
         """What `fill` carries over; known without reading the parent's tables."""
@@ -113,8 +122,12 @@ class Transfer:
             TensorCoverage(tensor=name, shape=shape, carried=maps[name].carried if name in maps else 0)
             for name, shape in self.child.head.shapes.items()
         ]
+        rules = tuple(
+            RuleCoverage(part=part, rule=rule or "", parent_rule=self.parent.rules.get(part))
+            for part, rule in self.child.rules.items()
+        )
         name = self.directory.rpartition("/")[2]
-        return WarmStartReport(parent=name, decay=self.decay, slots=tuple(slots), head=tuple(head))
+        return WarmStartReport(parent=name, decay=self.decay, rules=rules, slots=tuple(slots), head=tuple(head))
 
     def _coverage(self, theirs: Mapping[str, Slots], ours: Mapping[str, Slots]) -> Iterator[SlotCoverage]:
         """Of tables that rows may move between."""

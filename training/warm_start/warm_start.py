@@ -79,7 +79,6 @@ class WarmStart:
             ) from error
         return Transfer(
             directory=self.candidate,
-            manifest=candidate,
             parent=Side(self.parent_state, theirs, settings, table_layout(candidate.columns)),
             child=Side(self.state, ours, config, table_layout(dataset.columns)),
             decay=self.decay,
