@@ -43,10 +43,11 @@ setup: ## Check the prerequisites, make the virtual environment, build Horovod o
 $(STAMP): requirements.lock pyproject.toml .ci/setup_environment.py .ci/horovod_wheel.py
 	$(SETUP)
 
-nightly: $(STAMP) ## Generate logs and run three nights on them, into build/nightly
+# A model that the gate rejects (3) and nothing left to do (4) are results, not failures.
+nightly: $(STAMP) ## Generate logs and run three nights on them; says where models and pages are, under build/nightly
 	$(PY) jobs/generate_logs.py --output build/nightly/logs --start-date 2026-01-01 --days 6 --rows-per-day 100000
 	$(PY) jobs/run_nightly.py --config conf/app_store.yaml --logs build/nightly/logs --output build/nightly \
-		--from 2026-01-04 --to 2026-01-06
+		--from 2026-01-04 --to 2026-01-06 || { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ] || exit $$status; }
 
 test: $(STAMP) ## Run the tests; ARGS='tests/single -k ftrl' narrows them
 	$(PY) -m pytest $(ARGS)

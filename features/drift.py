@@ -10,11 +10,13 @@ rare values two samples of the same distribution look as different as two distri
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-from pyspark.sql import Column, DataFrame
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from features.logs import day_number
@@ -23,6 +25,19 @@ HEAD_SHARE = 0.001
 
 # Terms are summed as integers, so that the order in which Spark's tasks end does not matter.
 _UNITS = 2.0**40
+
+
+@dataclass(frozen=True)
+class DailyCounts:
+    """A feature's values by day.
+
+    table: day int, value bigint, impressions bigint, one row a day and value. sizes: impressions of each day, by date,
+    in all. min_count: fewer impressions than that count as none.
+    """
+
+    table: DataFrame
+    sizes: Mapping[str, int]
+    min_count: int = 1
 
 
 @dataclass(frozen=True)
@@ -35,52 +50,75 @@ class Drift:
     unseen: float | None
 
 
-def drift(daily: DataFrame, sizes: Mapping[str, int], newest: str, min_count: int = 1) -> dict[str, Drift]:
-    """Every day against the reference days, which are all but the newest.
-
-    daily: day int, value bigint, impressions bigint, one row a day and value. sizes: impressions of each day, by date,
-    in all.
+@dataclass(frozen=True)
+class _Days:
+    """A feature's days. sizes: impressions of each, [days]; others: of the reference days but the day itself, [days];
+    is_reference: all but the newest, [days].
     """
-    dates = list(sizes)
-    counts = [F.sum(F.when(F.col("day") == day_number(day), F.col("impressions")).otherwise(0)) for day in dates]
-    by_value = daily.groupBy("value").agg(*(count.alias(f"n{i}") for i, count in enumerate(counts)))
-    reference = [i for i, day in enumerate(dates) if day != newest]
-    referred = sum((F.col(f"n{i}") for i in reference), F.lit(0))
-    head = sum((F.col(f"n{i}") for i in range(len(dates))), F.lit(0)) >= HEAD_SHARE * sum(sizes.values())
-    all_referred = sum(sizes[dates[i]] for i in reference)
-    figures: list[Column] = []
-    rest: list[tuple[int, int]] = []
-    for i, day in enumerate(dates):
-        own = F.col(f"n{i}")
-        others = referred - own if i in reference else referred
-        rest.append((sizes[day], all_referred - (sizes[day] if i in reference else 0)))
-        size, others_size = (max(n, 1) for n in rest[-1])
-        term = F.round(_term(own / size, others / others_size) * _UNITS).cast("bigint")
-        figures += [
-            F.sum(F.when(head, term).otherwise(0)).alias(f"divergence{i}"),
-            F.sum(F.when(head, own).otherwise(0)).alias(f"own{i}"),
-            F.sum(F.when(head, others).otherwise(0)).alias(f"others{i}"),
-            F.sum(F.when(others < min_count, own).otherwise(0)).alias(f"unseen{i}"),
-        ]
-    row = by_value.agg(*figures).first()
-    assert row is not None
-    found: dict[str, Drift] = {}
-    for i, (day, (size, others_size)) in enumerate(zip(dates, rest, strict=True)):
-        if not size or not others_size:
-            found[day] = Drift(None, None)
-            continue
-        tail = _tail(1.0 - row[f"own{i}"] / size, 1.0 - row[f"others{i}"] / others_size)
-        divergence = row[f"divergence{i}"] / _UNITS + tail
-        found[day] = Drift(round(max(divergence, 0.0), 9), row[f"unseen{i}"] / size)
-    return found
+
+    sizes: np.ndarray
+    others: np.ndarray
+    is_reference: np.ndarray
+    min_count: int
+
+    @classmethod
+    def of(cls, counts: DailyCounts, newest: str) -> _Days:
+        sizes = np.array(list(counts.sizes.values()), np.int64)
+        is_reference = np.array([day != newest for day in counts.sizes])
+        return cls(sizes, sizes[is_reference].sum() - sizes * is_reference, is_reference, counts.min_count)
+
+    def sums(self, own: np.ndarray) -> np.ndarray:
+        """What is added up over all values, [4, days] int64: divergence, own and the others' impressions of the
+        frequent values, impressions of unseen ones. own: impressions, [values, days].
+        """
+        others = own[:, self.is_reference].sum(axis=1, keepdims=True) - own * self.is_reference
+        head = own.sum(axis=1, keepdims=True) >= HEAD_SHARE * self.sizes.sum()
+        terms = _terms(own / np.maximum(self.sizes, 1), others / np.maximum(self.others, 1))
+        units = np.rint(terms * _UNITS).astype(np.int64)
+        parts = (units * head, own * head, others * head, own * (others < self.min_count))
+        return np.stack([part.sum(axis=0) for part in parts])
+
+    def drifts(self, sums: np.ndarray) -> Iterator[Drift]:
+        """Of each day, from the sums over all values."""
+        for size, others, (units, own_head, others_head, unseen) in zip(self.sizes, self.others, sums.T, strict=True):
+            if not size or not others:
+                yield Drift(None, None)
+                continue
+            rest = np.array([1.0 - own_head / size, 1.0 - others_head / others])
+            tail = _terms(*np.where(rest > 1e-12, rest, 0.0))
+            yield Drift(round(max(float(units / _UNITS + tail), 0.0), 9), float(unseen / size))
 
 
-def _term(p: Column, q: Column) -> Column:
-    def half(x: Column, y: Column) -> Column:
-        return F.when(x > 0, x * F.log2(2 * x / (x + y))).otherwise(0.0)
+def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift]]:
+    """Of every feature, every day by date against the reference days, which are all but the newest: one job for all."""
+    dates = list(features[0].sizes)
+    days = [_Days.of(counts, newest) for counts in features]
+    numbered = [
+        counts.table.select(F.lit(n).alias("feature"), "day", "value", "impressions")
+        for n, counts in enumerate(features)
+    ]
+    of_day = [F.sum(F.when(F.col("day") == day_number(day), F.col("impressions")).otherwise(0)) for day in dates]
+    by_value = reduce(DataFrame.unionAll, numbered).groupBy("feature", "value")
+    wide = by_value.agg(*(count.alias(f"n{i}") for i, count in enumerate(of_day))).drop("value")
+
+    def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sums = np.zeros((len(days), 4, len(dates)), np.int64)
+        for batch in batches:
+            feature_of, *by_day = (column.to_numpy() for column in batch.columns)
+            impressions = np.stack(by_day, axis=1)
+            for feature in np.unique(feature_of):
+                sums[feature] += days[feature].sums(impressions[feature_of == feature])
+        yield pa.RecordBatch.from_pydict({"sums": [sums.ravel()]})
+
+    tasks = wide.mapInArrow(summed, "sums array<bigint>").collect()
+    total = np.array([task["sums"] for task in tasks], np.int64).sum(axis=0).reshape(len(days), 4, len(dates))
+    return [dict(zip(dates, of.drifts(sums), strict=True)) for of, sums in zip(days, total, strict=True)]
+
+
+def _terms(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """What each pair of shares adds to the divergence."""
+
+    def half(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x * np.log2(np.where(x > 0, 2 * x / np.where(x > 0, x + y, 1.0), 1.0))
 
     return (half(p, q) + half(q, p)) / 2
-
-
-def _tail(p: float, q: float) -> float:
-    return sum(x * math.log2(2 * x / (x + y)) for x, y in ((p, q), (q, p)) if x > 1e-12) / 2

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
+from features.aggregate import AT_A_TIME
 from features.logs import DAY, LogPartition, day_number, read_logs
 from features.manifest import (
     ColumnProfile,
+    FileEntry,
     ProfileManifest,
     begin,
     commit,
@@ -25,7 +28,7 @@ from features.manifest import (
     read_manifest,
 )
 from features.spark_rows import source, values_of
-from features.spec import FeatureSpec
+from features.spec import DenseFeature, FeatureSpec
 from features.tables import write_days
 
 HISTOGRAM = "histogram"
@@ -68,21 +71,28 @@ def bin_of(value: Column) -> Column:
 def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogPartition]) -> None:
     raws = read_logs(spark, list(days.values()))
     columns = dict(_columns(spec))
-    summary = reduce(DataFrame.unionAll, [raw.select(DAY, *_prepared(columns)) for raw in raws])
-    by_day = {row[DAY]: row for row in summary.groupBy(DAY).agg(*_aggregates(columns)).collect()}
     directories = {day_number(day.date): directory for directory, day in days.items()}
     most = {day_number(day.date): day.rows for day in days.values()}
     for directory in days:
         begin(directory)
-    written = []
-    for feature in spec.dense:
+
+    def summarized() -> dict[int, Row]:
+        summary = reduce(DataFrame.unionAll, [raw.select(DAY, *_prepared(columns)) for raw in raws])
+        return {row[DAY]: row for row in summary.groupBy(DAY).agg(*_aggregates(columns)).collect()}
+
+    def write_histogram(feature: DenseFeature) -> dict[str, list[FileEntry]]:
         bins = [
             raw.select(F.col(DAY).alias("day"), bin_of(source(feature.source).cast("double")).alias("bin"))
             for raw in raws
         ]
         counted = reduce(DataFrame.unionAll, bins).where(F.col("bin").isNotNull()).groupBy("day", "bin")
         table = counted.agg(F.count(F.lit(1)).alias("impressions"))
-        written.append(write_days(table, directories, f"{HISTOGRAM}/{feature.name}", key="bin", rows=most))
+        return write_days(table, directories, f"{HISTOGRAM}/{feature.name}", key="bin", rows=most)
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        summary = pool.submit(summarized)
+        written = list(pool.map(write_histogram, spec.dense))
+        by_day = summary.result()
     for directory, day in days.items():
         manifest = ProfileManifest(
             inputs={f"logs/date={day.date}": day.fingerprint},

@@ -6,16 +6,15 @@ validations/date=D-<key>/ holds nothing but the manifest with every check (featu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from features import storage
-from features.aggregate import AT_A_TIME, VOCABULARY_SCHEMA
+from features.aggregate import VOCABULARY_SCHEMA
 from features.build import BuildPlan, aggregate, damage_reported
 from features.checks import CHECKS, Day, ValidationConfig, drift_checks, features_of, figure, simple_checks
-from features.drift import Drift, drift
+from features.drift import DailyCounts, Drift, drifts
 from features.errors import UsageError, ValidationFailed
 from features.logs import LogPartition
 from features.manifest import (
@@ -107,10 +106,9 @@ class Validation:
         *reference, newest = (
             Day(day, a, p) for day, a, p in zip(days, of_days.values(), profiled.values(), strict=True)
         )
-        drifts = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
             *simple_checks(self.config, spec, newest, reference),
-            *drift_checks(self.config, drifts, newest, reference),
+            *drift_checks(self.config, _drifts(spark, spec, of_days, profiled, newest.log.date), newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)
         directory = self.directory
@@ -163,23 +161,18 @@ def _drifts(
     profiled: Mapping[str, ProfileManifest],
     newest: str,
 ) -> list[tuple[CategoricalField | DenseFeature, dict[str, Drift]]]:
-    """Every feature's by date: four features at a time, each a narrow job of its own."""
+    """Every feature's by date."""
 
-    def daily(feature: CategoricalField | DenseFeature) -> tuple[DataFrame, int]:
+    def counts(feature: CategoricalField | DenseFeature) -> DailyCounts:
+        sizes = {profile.date: profile.columns[feature.source].values for profile in profiled.values()}
         if isinstance(feature, CategoricalField):
             table = read_daily(spark, aggregates, f"{VOCABULARY}/{feature.name}", VOCABULARY_SCHEMA)
-            return table.withColumnRenamed("value", "text").withColumnRenamed("hash", "value"), feature.min_count
+            return DailyCounts(table.select("day", table.hash.alias("value"), "impressions"), sizes, feature.min_count)
         table = read_daily(spark, profiled, f"{HISTOGRAM}/{feature.name}", HISTOGRAM_SCHEMA)
-        return table.withColumnRenamed("bin", "value"), 1
-
-    def one(feature: CategoricalField | DenseFeature) -> dict[str, Drift]:
-        table, min_count = daily(feature)
-        sizes = {profile.date: profile.columns[feature.source].values for profile in profiled.values()}
-        return drift(table, sizes, newest, min_count)
+        return DailyCounts(table.withColumnRenamed("bin", "value"), sizes)
 
     features = features_of(spec)
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        return list(zip(features, pool.map(one, features), strict=True))
+    return list(zip(features, drifts([counts(feature) for feature in features], newest), strict=True))
 
 
 def _table(found: ValidationManifest) -> str:

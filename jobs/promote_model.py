@@ -39,10 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
     else:
         champion = registry.champion(args.models)
-        for version in registry.versions(args.models):
+        published = registry.versions(args.models)
+        for version in published:
             print("*" if champion and version == champion.version else " ", version)
         if champion:
             _report(champion)
+        else:
+            print(f"no champion; {len(published)} published versions in {args.models}")
     if mlflow and args.command in ("promote", "rollback"):
         print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, args.models)}")
     return 0

@@ -116,8 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with leaving_in_order(), ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
         stack.enter_context(structured_log(first.output, run))
+        pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
-        stack.callback(night_report.publish, first.output, [night.date.isoformat() for night in request.nights])
+        stack.callback(lambda: pages and night_report.publish(first.output, pages))
         spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
@@ -125,11 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if is_published(night.record):
                 log.info("night %s is over already", night.date)
                 continue
+            pages.append(night.date.isoformat())
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
             with _told(night, run):
                 worked |= carry_out(steps_of(night, run), request.only, spark, run, held.check)
-            console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s")
+            steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
+            console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
     rejected = _report(console, nights)
     if not worked:
         console.print("nothing to do: everything is published already")
@@ -145,7 +148,6 @@ def _told(night: Night, run: Run) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, NightjarError):
             error.args = (f"night {night.date}: {error}",)
-        log.error("night %s failed: %s", night.date, error)
         notify(night, run, "failed", str(error))
         raise
 
@@ -165,7 +167,8 @@ def _print_plan(console: Console, request: Request, run: Run) -> None:
                 state = "done " if over or step.is_done() else "to do"
                 console.print(f"{night.date}  {step.name:9}  {state}  {reason}")
                 for directory in step.directories:
-                    console.print(f"{'':30}{'published' if is_published(directory) else 'missing  '}  {directory}")
+                    if not is_published(directory):
+                        console.print(f"{'':30}missing  {directory}")
 
 
 def _report(console: Console, nights: Sequence[Night]) -> bool:
@@ -173,24 +176,29 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
     over = {night: read_manifest(night.record, NightManifest) for night in nights if is_published(night.record)}
     evaluations = {night: read_evaluation(night.evaluation) for night in over if is_published(night.evaluation)}
     if evaluations:
-        console.print(table(evaluations))
-    for night, record in over.items():
-        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}: {record.verdict}")
-        console.print(f"{night.date}  report  {night.report}")
-    console.print(f"every night: {storage.join(nights[-1].output, night_report.REPORTS, night_report.INDEX)}")
+        console.print(table(evaluations, {night: record.verdict for night, record in over.items()}))
+    reports = storage.join(nights[-1].output, night_report.REPORTS)
+    for night in over:
+        console.print(f"{night.date}  {night.start.reason}")
+        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
+        console.print(f"{night.date}  page    {storage.join(reports, f'{night.date}.html')}")
+    console.print(f"every night: {storage.join(reports, night_report.INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
     return any(record.verdict == "rejected" for record in over.values())
 
 
-def table(evaluations: Mapping[Night, Evaluation]) -> Table:
+def table(evaluations: Mapping[Night, Evaluation], verdicts: Mapping[Night, str]) -> Table:
     """Every night's models, the model first and its baselines below; regret is log loss above the known floor."""
-    columns = ("night", "model", "log loss", "regret", "NE", "AUC", "GAUC", "calibration")
+    columns = ("night", "model", "start", "verdict", "log loss", "regret", "NE", "AUC", "GAUC", "calibr.")
     result = Table(*columns, title="on the night's own day, which no model was trained on")
     for night, evaluation in evaluations.items():
         for name, model in evaluation.models.items():
             m = model.metrics
             figures = (m.log_loss, m.regret, m.normalized_entropy, m.auc, m.gauc, m.calibration)
-            result.add_row(str(night.date), name, *("-" if x is None else f"{x:.4f}" for x in figures))
+            start = night.start.reason.partition(":")[0] if name == night.config.training.model else ""
+            verdict = verdicts[night] if start else "baseline"
+            cells = ("-" if x is None else f"{x:.4f}" for x in figures)
+            result.add_row(str(night.date), name, start, verdict, *cells)
         result.add_section()
     return result
 

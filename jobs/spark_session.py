@@ -22,9 +22,16 @@ SQL_DEFAULTS = {
     # HotSpot never compiles a method above 8000 bytes of bytecode. Spark's own limit (65535) lets wide
     # expressions, such as features/simulation.py's, run interpreted in one huge method: measured 3x slower.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    "spark.sql.debug.maxToStringFields": "1000",
 }
 CORE_DEFAULTS = {"spark.ui.enabled": "false", "spark.master": "local[*]"}
 LOCAL_DEFAULTS = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+
+# On a console, bars and lines of the log would write over each other.
+CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
+
+# They warn of windows over small tables that are meant to be in one task (features/fit.py), once an attempt to plan.
+QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
 
 
 @contextmanager
@@ -59,11 +66,20 @@ def spark_session(app_name: str, *, shuffle_partitions: int | None = None) -> It
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         for key, value in LOCAL_DEFAULTS.items():
             conf.setIfMissing(key, value)
-    for key, value in {**FIXED, **shuffle}.items():
+    for key, value in {**FIXED, **CORE_FIXED, **shuffle}.items():
         conf.set(key, value)
     session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
     session.sparkContext.setLogLevel("WARN")
+    _silence(session)
     try:
         yield session
     finally:
         session.stop()
+
+
+def _silence(session: SparkSession) -> None:
+    jvm = session.sparkContext._jvm
+    assert jvm is not None
+    log4j = jvm.org.apache.logging.log4j
+    for logger in QUIET:
+        log4j.core.config.Configurator.setLevel(logger, log4j.Level.ERROR)

@@ -77,7 +77,7 @@ def compare(
         scores |= found
         for name, model in scored.items():
             evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, directory, observed, scores[name])
-            log.info("%s: %s", name, evaluated[name].metrics)
+            log.info("%s: log loss %.5f on %d rows", name, evaluated[name].metrics.log_loss, len(scores[name]))
     first = next(iter(manifests.values()))
     evaluation = Evaluation(
         first_date=first.first_date,

@@ -26,17 +26,22 @@ TRENDS: tuple[tuple[str, str, str, Callable[[Night], float | None]], ...] = (
     ("auc", "AUC", "chance that a positive is scored above a negative", lambda n: n.metric("auc")),
     ("calibration", "Calibration", "mean score over mean label; 1 is right", lambda n: n.metric("calibration")),
     ("rows", "Impressions", "of the night's day", lambda n: n.rows),
+    ("seconds", "Seconds", "that the night's steps took", lambda n: sum(n.seconds.values()) or None),
 )
 
 
 def publish(output: str, only: Collection[str] | None = None) -> list[str]:
-    """Write the page of every night, or of those of the dates `only`, and the index; where they are, the index last."""
+    """Write the page of every night, or of the dates `only` and the nights beside them, and the index; where they are,
+    the index last.
+    """
     nights = gather(output)
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
         url = storage.join(output, REPORTS, f"{night.date}.html")
         complete = night.evaluation is not None or night.record is None
-        if (only is None or night.date in only) and (complete or not storage.exists(url)):
+        # A neighbour's page links to the night's.
+        wanted = only is None or any(near.date in only for near in (before, night, after) if near)
+        if wanted and (complete or not storage.exists(url)):
             storage.write_bytes(url, render_night(night, before, after).encode())
             written.append(url)
     index = storage.join(output, REPORTS, INDEX)

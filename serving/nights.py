@@ -67,6 +67,11 @@ class Night:
         return self.record.verdict if self.record else "stopped"
 
     @property
+    def start(self) -> str | None:
+        """What its model began with, and why: `warm: <parent>` or `cold: <reason>`."""
+        return self.record.ingredients.get("start.reason") if self.record else None
+
+    @property
     def published(self) -> bool:
         """True if the gate let the model through."""
         return self.verdict == "published"

@@ -219,7 +219,8 @@ def _read(url: str, model: type[S]) -> S | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise DataError(explain(error, url)) from error
+        hint = f"Restore it; the last entry of {HISTORY}/ holds what {POINTER} held."
+        raise DataError(f"{explain(error, url)}\n{hint}") from error
 
 
 def _write(url: str, value: Strict) -> None:

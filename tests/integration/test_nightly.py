@@ -73,10 +73,11 @@ def test_two_nights_publish_models_that_score_raw_rows(place: Path, undisturbed:
 
 
 def test_the_table_and_the_report_show_every_model_with_its_regret(place: Path, undisturbed: str) -> None:
-    reports = re.findall(r"report\s+(\S+/report\.html)", undisturbed)
-    assert len(reports) == 2
-    for report in reports:
-        evaluation = read_evaluation(str(Path(report).parent))
+    pages = re.findall(r"page\s+(\S+/reports/\S+\.html)", undisturbed)
+    assert [Path(page).name for page in pages] == ["2026-01-03.html", "2026-01-04.html"]
+    assert all(Path(page).exists() for page in pages)
+    for directory in (place / "undisturbed" / "evaluations").iterdir():
+        evaluation = read_evaluation(str(directory))
         assert list(evaluation.models) == ["wide_deep", "lr"]
         for model in evaluation.models.values():
             assert model.metrics.regret is not None
@@ -238,10 +239,10 @@ def test_real_ratings_through_a_cluster_of_processes(tmp_path: Path, spark: obje
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(config))
     arguments = ["--config", str(tmp_path / "conf.yaml"), "--logs", str(logs), "--output", str(tmp_path / "out")]
     arguments += ["--date", "2013-08-29", "--launcher", "spark"]
-    status, out, err = submit("run_nightly", arguments, tmp_path, CLUSTER)
+    status, _, err = submit("run_nightly", arguments, tmp_path, CLUSTER)
     assert status == 0, err[-4000:]
-    report = re.findall(r"report\s+(\S+/report\.html)", out)[0]
-    auc = read_evaluation(str(Path(report).parent)).models["wide_deep"].metrics.auc
+    (evaluation,) = (tmp_path / "out" / "evaluations").iterdir()
+    auc = read_evaluation(str(evaluation)).models["wide_deep"].metrics.auc
     assert auc is not None
     assert auc > 0.65
     champion = registry.champion(str(tmp_path / "out" / "models"))

@@ -163,7 +163,9 @@ def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
     assert "3 nights, 1 published" in index.text
     assert index.text.count("champion\n") == 1
     labels = [a["aria-label"] for tag, a in index.tags if tag == "svg"]
-    assert labels == [f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions")]
+    assert labels == [
+        f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
+    ]
 
 
 def test_drawn_again_the_pages_are_the_same(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
