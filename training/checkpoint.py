@@ -133,7 +133,11 @@ class Checkpoints:
             inputs=self._job.inputs,
             files=files,
         )
-        commit(directory, manifest)
+        try:
+            commit(directory, manifest)
+        except OSError as error:
+            self._log.warning("cannot write %s: %s", directory, error)
+            return
         self._prune()
         size = sum(entry.bytes for entry in manifest.files) / 1e6
         self._log.info("checkpoint %s: %.1f MB in %.1f s", directory, size, time.perf_counter() - began)

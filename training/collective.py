@@ -107,10 +107,16 @@ class HorovodCollective(AtOnce):
         return Pending(lambda: [(tensor, counts.tolist()) for tensor, counts in map(self._finish, handles)])
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
-        """See Collective."""
+        """See Collective. Without NCCL, what a GPU holds travels through the host's memory."""
+        sent = tensor if self._hvd.nccl_built() else tensor.cpu()
         with self._lost_peer():
-            handle = self._hvd.allreduce_async_(tensor, op=self._hvd.Sum)
-        return Pending(lambda: self._finish(handle))
+            handle = self._hvd.allreduce_async_(sent, op=self._hvd.Sum)
+
+        def wait() -> Tensor:
+            total: Tensor = self._finish(handle)
+            return tensor if sent is tensor else tensor.copy_(total)
+
+        return Pending(wait)
 
     def barrier(self) -> None:
         """See Collective."""

@@ -253,8 +253,8 @@ class TrainingConfig(Strict):
     @property
     def settings(self) -> dict[str, Any]:
         """All that the model depends on, resolved, as JSON values. Observers and places are not among it, nor is how
-        the run is carried out: any number of workers, interrupted or not, computes the same model up to the rounding
-        of float32 sums.
+        the run is carried out: any number of workers, interrupted or not, on any device, computes the same model up to
+        the rounding of float32 sums.
         """
         return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, "validation": {"dataset"}})
 
@@ -269,6 +269,7 @@ _EXECUTION = dict.fromkeys(
         "timeout_seconds",
         "max_restarts",
         "checkpoint",
+        "device",
         "tensorboard",
         "mlflow",
     ),

@@ -83,6 +83,7 @@ def test_more_workers_at_least_than_at_most_is_an_error() -> None:
 
 
 def test_how_a_run_is_carried_out_is_no_part_of_what_it_computes() -> None:
-    other = TrainingConfig(workers=8, min_workers=2, stall_seconds=7, max_restarts=9, checkpoint={"every_steps": 5})
+    attempts = {"workers": 8, "min_workers": 2, "max_restarts": 9, "checkpoint": {"every_steps": 5}}
+    other = TrainingConfig.model_validate({**attempts, "stall_seconds": 7, "device": "cpu"})
     assert other.settings == TrainingConfig().settings
     assert TrainingConfig(seed=1).settings != TrainingConfig().settings

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import BrokenBarrierError
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -277,16 +278,22 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_run(
     assert files(job.output) == undisturbed(2)
 
 
-def test_a_head_that_cannot_be_written_does_not_end_the_run_of_several(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("room", "what"), [(saved_state, "begin"), (checkpoint, "commit")])
+def test_what_only_the_first_worker_cannot_write_does_not_end_the_run_of_several(
+    room: ModuleType,
+    what: str,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Only the first worker sees it, and must not leave the others behind."""
+    """It must not leave the others behind."""
 
-    def full(directory: str) -> None:
+    def full(*arguments: object) -> None:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(saved_state, "begin", full)
+        patch.setattr(room, what, full)
         job = make_job(place, tmp_path / "out")
         with interrupted_after(7):
             by(2, job)
