@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from features import storage
 from features.layout import Column, dataset_columns
-from features.manifest import DatasetManifest, begin, commit, describe_files
+from features.manifest import DatasetManifest, StateManifest, begin, commit, describe_files, manifest_digest
 from features.spec import CategoricalField, Cross, DenseFeature, FeatureSpec
 from training.batch import Entries
 
@@ -79,6 +79,27 @@ def make_dataset(
     )
     commit(directory, manifest)
     return manifest
+
+
+def make_state(directory: str, seed: int) -> str:
+    """Publish an encoder state of SPEC, whose ids are dealt to the values at random; its digest."""
+    rng = np.random.default_rng(seed)
+    for field, size in SIZES.items():
+        folder = storage.join(directory, f"vocabulary/{field}")
+        storage.make_folder(folder)
+        hashes, ids = rng.permutation(size - 2) * 10**15, np.arange(2, size, dtype=np.int32)
+        pq.write_table(pa.table({"hash": hashes, "id": ids}), storage.join(folder, "part-0.parquet"))
+    manifest = StateManifest(
+        files=describe_files(directory),
+        spec=SPEC,
+        spec_fingerprint=SPEC.fingerprint,
+        first_date="2025-01-01",
+        through_date="2025-01-01",
+        vocabulary_sizes=SIZES,
+        boundaries={},
+    )
+    commit(directory, manifest)
+    return manifest_digest(directory)
 
 
 def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.Generator) -> pa.Table:

@@ -75,8 +75,8 @@ class Run:
     wrong: list[str]
 
 
-def account(job: TrainingJob, collective: Collective) -> Run:
-    """Check the collective, then train, noting which rows each step is given."""
+def account(job: TrainingJob, later: TrainingJob, collective: Collective) -> Run:
+    """Check the collective, then train, noting which rows each step is given; then carry out a later job."""
     wrong = exchange_tensors(collective) + tables_learn(collective)
     rows: list[list[int]] = []
     heads: list[dict[str, np.ndarray]] = []
@@ -90,9 +90,11 @@ def account(job: TrainingJob, collective: Collective) -> Run:
 
     Learner.step = noting  # type: ignore[method-assign, assignment]
     try:
-        return Run(train(job, collective), rows, heads[0], wrong)
+        statistics = train(job, collective)
     finally:
         Learner.step = step  # type: ignore[method-assign]
+    train(later, collective)
+    return Run(statistics, rows, heads[0], wrong)
 
 
 def fail(how: str, collective: Collective) -> Any:
