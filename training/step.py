@@ -148,9 +148,9 @@ class Learner:
         wide, embeddings = config.wide if self.wide else None, config.embeddings if self.embeddings else None
         if not on_device(config.tables_on, self._device, wide, embeddings):
             return HostRows(self.tables, self.wide, self._collective, self._device)
-        self.wide = moved = self.wide and DeviceTable(self.wide, self._device)
+        moved = DeviceTable(self.wide, self._device) if self.wide else None
         tables = {width: DeviceTable(table, self._device) for width, table in self.embeddings.items()}
-        self.embeddings = dict(tables)
+        self.wide, self.embeddings = moved, dict(tables)
         return DeviceRows([*([moved] if moved else []), *tables.values()], moved, self._collective, self._device)
 
     def _look_up(self, batch: Batch) -> Lookup:

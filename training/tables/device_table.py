@@ -16,7 +16,7 @@ from torch import Tensor
 from features.errors import UsageError
 from training.tables.adagrad import Adagrad
 from training.tables.ftrl import FtrlTable
-from training.tables.table import Shard, Table
+from training.tables.table import Table
 from training.tables.values import ValueTable
 
 State = Mapping[str, Tensor]
@@ -35,7 +35,7 @@ class DeviceTable:
     def __init__(self, host: Table, device: torch.device) -> None:
         """host: a table of one of these rules."""
         assert isinstance(host, FtrlTable | ValueTable)
-        self.width, self.mean = host.width, host.mean
+        self.width, self.mean, self.shard = host.width, host.mean, host.shard
         self._host: Table = host
         self._rule: _Rule = _Ftrl(host) if isinstance(host, FtrlTable) else _Values(host)
         self._device = device
@@ -48,11 +48,6 @@ class DeviceTable:
     def learn(self, places_U: Tensor, gradients_UD: Tensor) -> None:
         """One step of the rule, on the device: gradients of rows at distinct places."""
         self._rule.step(self._on_device(), places_U, gradients_UD)
-
-    @property
-    def shard(self) -> Shard:
-        """See Table."""
-        return self._host.shard
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
@@ -81,6 +76,7 @@ class DeviceTable:
     def grow(self, rows: int) -> None:
         """See Table."""
         self._at_home().grow(rows)
+        self.shard = self._host.shard
 
     def _on_device(self) -> State:
         if self._moved is None:
