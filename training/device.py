@@ -1,10 +1,14 @@
-"""Where the dense layers run: chosen here, once. Tables and their exchange stay in the host's memory."""
+"""Where the dense layers run, and the tables with them if training.tables.choice says so: chosen here, once."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from features.errors import UsageError
+
+HOST = torch.device("cpu")
 
 
 def device_of_worker(choice: str, rank: int) -> torch.device:
@@ -15,4 +19,13 @@ def device_of_worker(choice: str, rank: int) -> torch.device:
     gpus = torch.cuda.device_count()
     if choice == "cuda" and not gpus:
         raise UsageError("training.device is cuda, but torch sees no GPU here. Set training.device to auto or cpu.")
-    return torch.device("cuda", rank % gpus) if gpus and choice != "cpu" else torch.device("cpu")
+    return torch.device("cuda", rank % gpus) if gpus and choice != "cpu" else HOST
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array there: itself in the host's memory, a copy elsewhere. Work on a GPU that was begun before goes on."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        # PyTorch keeps the pinned copy until the transfer is over.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -16,6 +16,7 @@ import torch
 from training import kernels
 from training.batch import Entries
 from training.collective import Collective, Pending, Received
+from training.device import HOST, to_device
 from training.tables import Table
 
 
@@ -48,15 +49,15 @@ class Rows:
     places_S: np.ndarray
 
 
-def request(entries: Sequence[Entries], collective: Collective) -> Request:
-    """Begin to ask the owners for the rows that a batch needs of each table."""
+def request(entries: Sequence[Entries], collective: Collective, device: torch.device = HOST) -> Request:
+    """Begin to ask the owners for the rows that a batch needs of each table; the ids travel from device to device."""
     order: list[np.ndarray | None] = [None] * len(entries)
     places, sent = [e.ids_U for e in entries], [[len(e.ids_U)] for e in entries]
     if collective.size > 1:
         for t, e in enumerate(entries):
             order_U, counts = kernels.group_by_owner(e.ids_U, collective.size)
             order[t], places[t], sent[t] = order_U, e.ids_U[order_U] // collective.size, counts.tolist()
-    asked = collective.begin_all_to_all([torch.from_numpy(places_U) for places_U in places], sent)
+    asked = collective.begin_all_to_all([to_device(places_U, device) for places_U in places], sent)
     return Request(entries, order, sent, asked)
 
 

@@ -21,7 +21,7 @@ from training.config import TrainingConfig
 from training.dataset import Dataset, hold_back
 from training.models import architecture, build_head, model_columns
 from training.plan import Plan
-from training.tables import check_tables
+from training.tables import check_device, check_tables
 from training.warm_start import Transfer, WarmStart
 
 
@@ -48,8 +48,9 @@ class TrainingJob:
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
         config, model = self.config.resolved, architecture(self.config.model)
-        wide = config.wide if model.wide else None
-        check_tables(dataset.layout, wide, config.embeddings if model.embeddings else None)
+        tables = config.wide if model.wide else None, config.embeddings if model.embeddings else None
+        check_tables(dataset.layout, *tables)
+        check_device(config.tables_on, *tables)
         trackers.check(self.config)
         if self.holdout:
             later = self._encoded_alike(self.holdout, manifest)

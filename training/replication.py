@@ -32,18 +32,16 @@ class Request:
 
 def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> Request:
     """Begin to ask for the rows that a batch needs of each table."""
-    asked = [e for table, e in zip(tables, entries, strict=True) if not _is_replicated(table, collective)]
+    asked = [e for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
     return Request(entries, exchange.request(asked, collective))
 
 
 def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
     """The rows of each table that were requested, as the last update left them."""
-    sharded = [table for table in tables if not _is_replicated(table, collective)]
+    sharded = [table for table in tables if not is_replicated(table, collective)]
     answers = iter(exchange.look_up(sharded, requested.sharded, collective))
     return [
-        Rows(table, e, table.weights(e.ids_U), None, [], e.ids_U)
-        if _is_replicated(table, collective)
-        else next(answers)
+        Rows(table, e, table.weights(e.ids_U), None, [], e.ids_U) if is_replicated(table, collective) else next(answers)
         for table, e in zip(tables, requested.entries, strict=True)
     ]
 
@@ -54,7 +52,7 @@ def send_gradients(
     """Begin to send the gradients of the batch's summed loss by the rows, float32[U, D] each, to where they are
     learned from: what exchange.update asks for.
     """
-    copied = [_is_replicated(rows.table, collective) for rows in lookups]
+    copied = [is_replicated(rows.table, collective) for rows in lookups]
     pairs = list(zip(lookups, gradients, copied, strict=True))
     owned = [(rows, gradient) for rows, gradient, copy in pairs if not copy]
     to_owners = exchange.send_gradients([rows for rows, _ in owned], [gradient for _, gradient in owned], collective)
@@ -78,5 +76,6 @@ def send_gradients(
     return Pending(wait)
 
 
-def _is_replicated(table: Table, collective: Collective) -> bool:
+def is_replicated(table: Table, collective: Collective) -> bool:
+    """Whether each of several workers holds the whole of this table."""
     return table.shard.world < collective.size

@@ -8,7 +8,18 @@ row id at place id // world. A replicated one is held as a whole by each of them
 Shapes: R rows of the shard, U distinct rows of a step, D width.
 """
 
-from training.tables.choice import check_tables, embedding_table, place, wide_table
+from training.tables.choice import check_device, check_tables, embedding_table, on_device, place, wide_table
+from training.tables.device_table import DeviceTable
 from training.tables.table import Shard, Table
 
-__all__ = ["Shard", "Table", "check_tables", "embedding_table", "place", "wide_table"]
+__all__ = [
+    "DeviceTable",
+    "Shard",
+    "Table",
+    "check_device",
+    "check_tables",
+    "embedding_table",
+    "on_device",
+    "place",
+    "wide_table",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from features.errors import UsageError
 from features.layout import BIAS, TableLayout
 from training.config import EmbeddingConfig, TableConfig, WideConfig
@@ -11,6 +13,8 @@ from training.tables.fixed_point import LIMIT, FixedPointFtrlTable
 from training.tables.ftrl import FtrlTable
 from training.tables.table import Shard, Table
 from training.tables.values import Rule, Uniform, ValueTable
+
+_ON_DEVICE = ("ftrl", "adagrad", "row_adagrad")
 
 
 def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
@@ -58,6 +62,36 @@ def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: Embed
         embeddings = embeddings.resolved()
         for width in layout.embeddings:
             _check("embeddings", embeddings, embeddings.rule, layout.embedding_rows(width))
+
+
+def check_device(tables_on: str, wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> None:
+    """Raises UsageError if TrainingConfig.tables_on is device and one of these tables, None aside, cannot be there."""
+    refused = _host_only(wide, embeddings)
+    if tables_on == "device" and refused:
+        raise UsageError(
+            f"training.tables_on is device, where the rules {', '.join(_ON_DEVICE)} run, in float32, but not "
+            f"{' and '.join(refused)}. Choose one of them, or set training.tables_on to host."
+        )
+
+
+def on_device(
+    tables_on: str, device: torch.device, wide: WideConfig | None, embeddings: EmbeddingConfig | None
+) -> bool:
+    """Whether tables are on the head's device: by choice, or because it is a GPU and all of their rules run there.
+    Raises UsageError as check_device does.
+    """
+    check_device(tables_on, wide, embeddings)
+    return tables_on == "device" or (tables_on == "auto" and device.type == "cuda" and not _host_only(wide, embeddings))
+
+
+def _host_only(wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> list[str]:
+    """The settings that keep tables on the host."""
+    sections = {"wide": wide and wide.resolved(), "embeddings": embeddings and embeddings.resolved()}
+    rules = {name: config.rule for name, config in sections.items() if config}
+    refused = [f"training.{name}.rule {rule}" for name, rule in rules.items() if rule not in _ON_DEVICE]
+    if rules.get("wide") == "ftrl" and wide and wide.precision != "float32":
+        refused.append(f"training.wide.precision {wide.precision}")
+    return refused
 
 
 def _check(section: str, config: TableConfig, rule: str | None, rows: int) -> None:

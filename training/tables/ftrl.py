@@ -35,25 +35,25 @@ class FtrlTable:
 
     def __init__(self, shard: Shard, config: WideConfig) -> None:
         self.shard = shard
-        self._parameters = ftrl_parameters(shard, config)
+        self.parameters = ftrl_parameters(shard, config)
         self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return weights_of(self._state_R2, places_U, self._parameters)
+        return weights_of(self._state_R2, places_U, self.parameters)
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
-        arguments = (self._state_R2, places_U, gradients_UD, *self._parameters)
+        arguments = (self._state_R2, places_U, gradients_UD, *self.parameters)
         in_ranges(partial(ftrl_update, *arguments), len(places_U))
 
     def scale_learning_rate(self, factor: float) -> None:
         """See Table. The weights are functions of z, so that z moves by what sigma is of a round in which nothing but
         alpha changes: z -= (1/eta' - 1/eta) w, where 1/eta = (beta + sqrt(n)) / alpha.
         """
-        unshrunk, alpha, beta, lambda1, lambda2 = self._parameters
+        unshrunk, alpha, beta, lambda1, lambda2 = self.parameters
         ftrl_change_alpha(self._state_R2, unshrunk, alpha, alpha * factor, beta, lambda1, lambda2)
-        self._parameters = (unshrunk, alpha * factor, beta, lambda1, lambda2)
+        self.parameters = (unshrunk, alpha * factor, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
         """{"ftrl": (z, n) by row, float32[R, 2]}."""

@@ -66,7 +66,8 @@ class ValueTable:
         self.width = width
         self.shard = shard
         self.approximation = rule.approximation
-        self._rule = rule
+        self.rule = rule
+        self.nonnegative = initial.nonnegative
         self._initial = initial
         self._state = {"values": initial.fresh(width, shard, shard.size), **rule.fresh(shard.size, width)}
 
@@ -82,14 +83,14 @@ class ValueTable:
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
-        self._rule.step(self._state, places_U, gradients_UD)
-        if self._initial.nonnegative:
-            values_RD, moved = self._state["values"], slice(None) if self._rule.whole else places_U
+        self.rule.step(self._state, places_U, gradients_UD)
+        if self.nonnegative:
+            values_RD, moved = self._state["values"], slice(None) if self.rule.whole else places_U
             values_RD[moved] = np.maximum(values_RD[moved], 0.0)
 
     def scale_learning_rate(self, factor: float) -> None:
         """See Table."""
-        self._rule.learning_rate *= factor
+        self.rule.learning_rate *= factor
 
     def state(self) -> Mapping[str, np.ndarray]:
         """{"values": float32[R, D]} and what the rule remembers."""
@@ -97,15 +98,15 @@ class ValueTable:
 
     def scalars(self) -> Mapping[str, np.ndarray]:
         """See Table."""
-        return self._rule.scalars()
+        return self.rule.scalars()
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table. Of a table whose values start at zero; any other's rows differ from the start."""
-        fresh = {"values": np.zeros((1, self.width)), **self._rule.fresh(1, self.width)}
+        fresh = {"values": np.zeros((1, self.width)), **self.rule.fresh(1, self.width)}
         return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
 
     def grow(self, rows: int) -> None:
         """See Table."""
         self.shard, new = grown(self.shard, rows)
-        fresh = {"values": self._initial.fresh(self.width, self.shard, new), **self._rule.fresh(new, self.width)}
+        fresh = {"values": self._initial.fresh(self.width, self.shard, new), **self.rule.fresh(new, self.width)}
         self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}
