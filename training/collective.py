@@ -101,14 +101,22 @@ class HorovodCollective(AtOnce):
         """See Collective."""
         with self._lost_peer():
             handles = [
-                self._hvd.alltoall_async(tensor, splits=torch.tensor(rows, dtype=torch.int32))
+                self._hvd.alltoall_async(self._sendable(tensor), splits=torch.tensor(rows, dtype=torch.int32))
                 for tensor, rows in zip(tensors, splits, strict=True)
             ]
-        return Pending(lambda: [(tensor, counts.tolist()) for tensor, counts in map(self._finish, handles)])
+
+        def wait() -> list[Received]:
+            received = map(self._finish, handles)
+            return [
+                (rows.to(tensor.device), counts.tolist())
+                for tensor, (rows, counts) in zip(tensors, received, strict=True)
+            ]
+
+        return Pending(wait)
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
-        """See Collective. Without NCCL, what a GPU holds travels through the host's memory."""
-        sent = tensor if self._hvd.nccl_built() else tensor.cpu()
+        """See Collective."""
+        sent = self._sendable(tensor)
         with self._lost_peer():
             handle = self._hvd.allreduce_async_(sent, op=self._hvd.Sum)
 
@@ -117,6 +125,10 @@ class HorovodCollective(AtOnce):
             return tensor if sent is tensor else tensor.copy_(total)
 
         return Pending(wait)
+
+    def _sendable(self, tensor: Tensor) -> Tensor:
+        """Without NCCL, what a GPU holds travels through the host's memory."""
+        return tensor if self._hvd.nccl_built() else tensor.cpu()
 
     def barrier(self) -> None:
         """See Collective."""

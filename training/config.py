@@ -197,7 +197,8 @@ class TrainingConfig(Strict):
     float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere). device:
     of the dense layers; auto takes a GPU if there is one. tables_on: where the tables are while they learn: in the
     host's memory, or on the device of the dense layers, which only ftrl in float32, adagrad and row_adagrad can; auto
-    is the device if it is a GPU and all tables can.
+    is the device if it is a GPU and all tables can. It has been tested against the host's on CPU tensors, and never on
+    a GPU: hence not the default.
 
     workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
     some are lost (training.attempts). threads_per_worker: torch threads; None shares the machine's cores
@@ -221,7 +222,7 @@ class TrainingConfig(Strict):
     checkpoint: CheckpointConfig = CheckpointConfig()
     precision: Literal["float32", "bf16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    tables_on: Literal["auto", "host", "device"] = "auto"
+    tables_on: Literal["auto", "host", "device"] = "host"
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
