@@ -42,12 +42,14 @@ class Step:
 
 
 def carry_out(steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: Run, check: Callable[[], None]) -> bool:
-    """Run the steps of these names that are not done. True if one published something, or if none of them ever does.
+    """Run the steps of these names that are not done. True if something was left to publish, or if none of them ever
+    publishes; an earlier step may do what was left of a later one, as the validation counts the day.
 
     check: called before each; raises if this run must not go on. Raises UsageError if a step's inputs are missing.
     """
     wanted = [step for step in steps if step.name in set(only)]
-    worked = not any(step.directories for step in wanted)
+    publishing = [step for step in wanted if step.directories]
+    worked = not publishing or not all(step.is_done() for step in publishing)
     for step in wanted:
         if step.is_done():
             continue
@@ -58,7 +60,6 @@ def carry_out(steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: 
         with run.in_step(step.name):
             log.info("step %s", step.name)
             step.run(spark)
-        worked = worked or bool(step.directories)
     return worked
 
 
