@@ -412,7 +412,7 @@ def test_the_command_line_lists_promotes_rolls_back_and_prunes(
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    assert run("list") == (0, "  c\n  b\n  a\n", "")
+    assert run("list") == (0, f"  c\n  b\n  a\nno champion; 3 published versions in {root}\n", "")
     assert run("promote", "a") == (0, "champion: a (move 1: by hand)\n", "")
     assert run("promote", "b", "--reason", "ticket 7") == (0, "champion: b (move 2: ticket 7)\n", "")
     assert run("list") == (0, "  c\n* b\n  a\nchampion: b (move 2: ticket 7)\n", "")
