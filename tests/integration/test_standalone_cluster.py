@@ -144,6 +144,6 @@ def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(
     assert (told["event"], told["date"], told["champion"]) == ("published", "2026-01-02", champion.rpartition("/")[2])
     [log] = (place / "out" / "runs").iterdir()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert {line["step"] for line in lines} >= {"aggregate", "encode", "train", "pack", "evaluate", "gate", "publish"}
+    assert {line["step"] for line in lines} >= {"validate", "encode", "train", "pack", "evaluate", "gate", "publish"}
     assert {line["run"] for line in lines} == {told["run"]}
     assert (place / "out" / "metrics" / "2026-01-02.prom").read_text().endswith("# EOF\n")
