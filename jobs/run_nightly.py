@@ -125,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             nights.append(night)
             if is_published(night.record):
                 log.info("night %s is over already", night.date)
+                if not storage.exists(night_report.page_of(first.output, night.date.isoformat())):
+                    pages.append(night.date.isoformat())  # killed before it was drawn
                 continue
             pages.append(night.date.isoformat())
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")

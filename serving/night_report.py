@@ -32,21 +32,26 @@ TRENDS: tuple[tuple[str, str, str, Callable[[Night], float | None]], ...] = (
 
 def publish(output: str, only: Collection[str] | None = None) -> list[str]:
     """Write the page of every night, or of the dates `only` and the nights beside them, and the index; where they are,
-    the index last.
+    the index last. It is written first: a night that has its page is in the index.
     """
     nights = gather(output)
+    index = storage.join(output, REPORTS, INDEX)
+    storage.write_bytes(index, render_index(nights).encode())
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
-        url = storage.join(output, REPORTS, f"{night.date}.html")
+        url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
         # A neighbour's page links to the night's.
         wanted = only is None or any(near.date in only for near in (before, night, after) if near)
         if wanted and (complete or not storage.exists(url)):
             storage.write_bytes(url, render_night(night, before, after).encode())
             written.append(url)
-    index = storage.join(output, REPORTS, INDEX)
-    storage.write_bytes(index, render_index(nights).encode())
     return [*written, index]
+
+
+def page_of(output: str, date: str) -> str:
+    """Where the page of a night is."""
+    return storage.join(output, REPORTS, f"{date}.html")
 
 
 def render_night(night: Night, before: Night | None = None, after: Night | None = None) -> str:
