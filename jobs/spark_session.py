@@ -46,8 +46,9 @@ def spark_session(app_name: str, *, shuffle_partitions: int | None = None) -> It
     shuffle_partitions: spark.sql.shuffle.partitions for this session; None leaves it as configured.
     """
     shuffle = {} if shuffle_partitions is None else {"spark.sql.shuffle.partitions": str(shuffle_partitions)}
-    outer = SparkSession.getActiveSession()
-    if outer is not None:
+    # Not getActiveSession(): the JVM knows that one by thread, and forgets it with the thread's connection.
+    if SparkContext._active_spark_context is not None:
+        outer = SparkSession.builder.getOrCreate()
         inner = outer.newSession()
         configured = outer.sparkContext.getConf()
         sql_defaults = {k: v for k, v in SQL_DEFAULTS.items() if not configured.contains(k)}
