@@ -110,8 +110,44 @@ class ValidationManifest(Manifest):
     checks: tuple[ValidationCheck, ...]
 
 
+class FieldFigures(Strict):
+    """A field's vocabulary over the whole history. distinct: values seen; known: those with an id; retired: those whose
+    id rests, because they were not seen for too long; coverage: share of all occurrences of values, missing ones apart,
+    that have an id now; None without any. A hashed field has no ids: only `distinct` is not 0 or None.
+    """
+
+    distinct: int
+    known: int
+    retired: int
+    coverage: float | None
+
+
+class CrossFigures(Strict):
+    """A cross over the whole history.
+
+    distinct: conjunctions seen; exact: whether they were counted, or estimated by a sketch (standard error 1.6 %).
+    admitted: those with a weight of their own; None where a Bloom filter decides, which cannot list them.
+    coverage: share of all occurrences that are admitted; None where not all occurrences were counted.
+    collision_rate: 1 - occupied buckets / admitted conjunctions; None where they are not listed, 0 in an exact
+    vocabulary. expected_collision_rate: the same if d conjunctions fell into m buckets at random,
+    1 - m (1 - (1 - 1/m)^d) / d, d being `admitted`, or `distinct` where that is None.
+    """
+
+    distinct: int
+    exact: bool
+    admitted: int | None
+    coverage: float | None
+    collision_rate: float | None
+    expected_collision_rate: float
+
+
 class StateManifest(Manifest):
-    """The encoder's fitted state, from training days only. vocabulary_sizes include the two reserved ids."""
+    """The encoder's fitted state, from training days only.
+
+    vocabulary_sizes: ids of each field, the reserved and the retired ones included; cross_sizes: likewise, of crosses
+    with an exact vocabulary. field_figures, cross_figures: by name; what the rows of a data set make of them is in its
+    own manifest.
+    """
 
     kind: Literal["state"] = "state"
     spec: FeatureSpec
@@ -119,7 +155,10 @@ class StateManifest(Manifest):
     first_date: str
     through_date: str
     vocabulary_sizes: Mapping[str, int]
+    cross_sizes: Mapping[str, int] = {}
     boundaries: Mapping[str, tuple[float, ...]]
+    field_figures: Mapping[str, FieldFigures] = {}
+    cross_figures: Mapping[str, CrossFigures] = {}
 
 
 class DatasetManifest(Manifest):
@@ -127,6 +166,7 @@ class DatasetManifest(Manifest):
 
     A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
     `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
+    coverage: by column of a field or cross, the share of the rows that hold a known id or an admitted conjunction.
     """
 
     kind: Literal["dataset"] = "dataset"
@@ -137,6 +177,7 @@ class DatasetManifest(Manifest):
     rows: int
     positives: int
     columns: tuple[Column, ...]
+    coverage: Mapping[str, float] = {}
 
     @property
     def data_files(self) -> tuple[FileEntry, ...]:
