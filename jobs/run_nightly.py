@@ -132,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
             with _told(night, run):
-                worked |= carry_out(steps_of(night, run), request.only, spark, run, held.check)
+                following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
+                worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
     rejected = _report(console, nights)

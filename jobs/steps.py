@@ -14,6 +14,7 @@ from features.build import aggregate, build
 from features.manifest import NightManifest, begin, commit
 from features.spec import digest
 from jobs import hook, lineage, retention
+from jobs.ahead import looking_ahead
 from jobs.chain import GetSpark, Step
 from jobs.mlflow_mirror import try_to_follow
 from jobs.night import Night
@@ -30,8 +31,8 @@ _MODELS = (*_DATASETS, "start.", "training.", "nightly.baselines")
 _ALL = (*_MODELS, "gate.")
 
 
-def steps_of(night: Night, run: Run) -> list[Step]:
-    """The chain. run: whose figures are published with the night."""
+def steps_of(night: Night, run: Run, following: Night | None = None) -> list[Step]:
+    """The chain. run: whose figures are published with the night; following: the range's next night, if any."""
     made = night.directories()
     artifact = (night.artifact(night.config.training.model),)
 
@@ -42,7 +43,7 @@ def steps_of(night: Night, run: Run) -> list[Step]:
         step("validate", _FEATURES, lambda spark: _validate(night, spark)),
         step("aggregate", _FEATURES, lambda spark: aggregate(spark(), night.features)),
         step("encode", _DATASETS, lambda spark: build(spark(), night.features), *made["aggregate"]),
-        step("train", _MODELS, lambda spark: _train(night, spark), *made["encode"]),
+        step("train", _MODELS, lambda spark: _train(night, spark, following), *made["encode"]),
         step("pack", _MODELS, lambda spark: _pack(night), *made["train"]),
         step("evaluate", _MODELS, lambda spark: _evaluate(night), *made["pack"]),
         step("gate", _ALL, night.promotion.judge, *artifact),
@@ -55,11 +56,12 @@ def _validate(night: Night, spark: GetSpark) -> None:
     night.validation.run(spark)
 
 
-def _train(night: Night, spark: GetSpark) -> None:
+def _train(night: Night, spark: GetSpark, following: Night | None) -> None:
     if night.launcher == "spark":
         spark()
-    for model in night.config.models:
-        run_job(night.job(model), night.launcher)
+    with looking_ahead(following, spark):
+        for model in night.config.models:
+            run_job(night.job(model), night.launcher)
 
 
 def _pack(night: Night) -> None:

@@ -55,8 +55,9 @@ def champion(place: Path) -> registry.Pointer:
 
 
 def test_a_range_stops_at_the_night_that_fails_and_goes_on_from_there(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "jobs.ahead")
     nights = ("--from", "2026-01-02", "--to", "2026-01-04")
     assert run(place, *nights) == EXIT_ERROR
     assert re.search(r"run_nightly: error: night 2026-01-03: .*clicked", capsys.readouterr().err, re.DOTALL)
@@ -78,6 +79,11 @@ def test_a_range_stops_at_the_night_that_fails_and_goes_on_from_there(
     ]
     assert told[-1]["champion"] == told[-1]["version"] == champion(place).version
     logs = [path.read_text().splitlines() for path in sorted((place / "out" / "runs").iterdir())]
+    ahead = [line for log in logs for line in map(json.loads, log) if line["logger"] == "jobs.ahead"]
+    assert [(line["night"], line["step"], line["message"]) for line in ahead] == [
+        ("2026-01-02", "train", "the log of 2026-01-03 will stop its night"),
+        ("2026-01-03", "train", "the log of 2026-01-04 was validated and counted ahead"),
+    ]
     [error] = [line for line in map(json.loads, logs[0]) if "traceback" in line]
     assert error["level"] == "ERROR"
     assert "night 2026-01-03" in error["message"]
