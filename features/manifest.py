@@ -112,14 +112,12 @@ class ValidationManifest(Manifest):
 
 class FieldFigures(Strict):
     """A field's vocabulary over the whole history. distinct: values seen; known: those with an id; retired: those whose
-    id rests, because they were not seen for too long; coverage: share of all occurrences of values, missing ones apart,
-    that have an id now; None without any. A hashed field has no ids: only `distinct` is not 0 or None.
+    id rests, because they were not seen for too long. A hashed field has no ids: known and retired are 0.
     """
 
     distinct: int
     known: int
     retired: int
-    coverage: float | None
 
 
 class CrossFigures(Strict):
@@ -127,7 +125,6 @@ class CrossFigures(Strict):
 
     distinct: conjunctions seen; exact: whether they were counted, or estimated by a sketch (standard error 1.6 %).
     admitted: those with a weight of their own; None where a Bloom filter decides, which cannot list them.
-    coverage: share of all occurrences that are admitted; None where not all occurrences were counted.
     collision_rate: 1 - occupied buckets / admitted conjunctions; None where they are not listed, 0 in an exact
     vocabulary. expected_collision_rate: the same if d conjunctions fell into m buckets at random,
     1 - m (1 - (1 - 1/m)^d) / d, d being `admitted`, or `distinct` where that is None.
@@ -136,7 +133,6 @@ class CrossFigures(Strict):
     distinct: int
     exact: bool
     admitted: int | None
-    coverage: float | None
     collision_rate: float | None
     expected_collision_rate: float
 
@@ -145,8 +141,8 @@ class StateManifest(Manifest):
     """The encoder's fitted state, from training days only.
 
     vocabulary_sizes: ids of each field, the reserved and the retired ones included; cross_sizes: likewise, of crosses
-    with an exact vocabulary. field_figures, cross_figures: by name; what the rows of a data set make of them is in its
-    own manifest.
+    with an exact vocabulary. field_figures, cross_figures: by name; the coverage of a data set's rows is in its own
+    manifest.
     """
 
     kind: Literal["state"] = "state"
