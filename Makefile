@@ -4,6 +4,7 @@ VENV    ?= .venv
 PYTHON  ?= python3.11
 GPU     ?= $(or $(NIGHTJAR_GPU),none)
 ARGS    ?=
+JOBS    ?= 2
 RATINGS ?= ../shared/data/movietweetings
 
 PY       := $(VENV)/bin/python
@@ -35,7 +36,7 @@ endef
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  ARGS='...' (for test and bench)"
+	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench)"
 
 setup: ## Check the prerequisites, make the virtual environment, build Horovod once
 	$(SETUP)
@@ -49,8 +50,10 @@ nightly: $(STAMP) ## Generate logs and run three nights on them; says where mode
 	$(PY) jobs/run_nightly.py --config conf/app_store.yaml --logs build/nightly/logs --output build/nightly \
 		--from 2026-01-04 --to 2026-01-06 || { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ] || exit $$status; }
 
-test: $(STAMP) ## Run the tests; ARGS='tests/single -k ftrl' narrows them
-	$(PY) -m pytest $(ARGS)
+# A file's tests stay together, since they share what they have built. Idle threads sleep: others want the cores.
+test: export OMP_WAIT_POLICY ?= passive
+test: $(STAMP) ## Run the tests in JOBS processes; ARGS='tests/single -k ftrl' narrows them
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff check
