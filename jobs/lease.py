@@ -1,6 +1,6 @@
-"""One run at a time in one output: a lease that its owner keeps alive, and that another may take over when it is dead.
+"""One run at a time on one registry: a lease that its owner keeps alive, and that another takes over when it is dead.
 
-    <folder>/000007.json     who holds the lease, since when, last heartbeat; or that it was released
+    <models>/lock/000007.json     who holds the lease, since when, last heartbeat; or that it was released
 
 The entry with the highest number counts. Taking the lease creates the next one, which of several takers only one can do
 (features.storage.create_bytes); an owner only ever writes its own. A taker who was slow, and created a number below the
@@ -25,6 +25,7 @@ from features import storage
 from features.errors import DataError, LockedError
 from features.spec import Strict, explain
 
+LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 
@@ -94,6 +95,11 @@ class Held:
 
     def _write(self, **changes: object) -> None:
         storage.write_bytes(_entry(self.folder, self.number), _json(self.lease.model_copy(update=changes)))
+
+
+def lock_of(models: str) -> str:
+    """The folder of the lease on a registry."""
+    return storage.join(models, LOCK)
 
 
 @contextmanager

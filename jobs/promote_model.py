@@ -1,4 +1,4 @@
-"""The champion by hand: list the published models, promote one, roll back, prune."""
+"""The champion by hand: list the published models, promote one, roll back, prune; never while a night is at work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from features.errors import UsageError
 from jobs.cli import entry_point
+from jobs.lease import lease, lock_of
 from jobs.mlflow_mirror import follow
 from jobs.night import NightConfig
 from serving import registry
@@ -30,25 +32,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     mlflow = NightConfig.read(args.config).nightly.mlflow if args.config else None
 
-    if args.command == "promote":
-        _report(registry.promote(args.models, args.version, args.reason))
-    elif args.command == "rollback":
-        _report(registry.rollback(args.models, args.reason))
-    elif args.command == "prune":
-        removed = registry.prune(args.models, args.keep)
-        print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
-    else:
-        champion = registry.champion(args.models)
-        published = registry.versions(args.models)
-        for version in published:
-            print("*" if champion and version == champion.version else " ", version)
-        if champion:
-            _report(champion)
+    if args.command == "list":
+        _list(args.models)
+        return 0
+    if not registry.versions(args.models):
+        raise UsageError(f"{args.models} holds no published version. Give the folder `models` of a job's output.")
+    with lease(lock_of(args.models), f"promote_model {args.command}"):
+        if args.command == "prune":
+            removed = registry.prune(args.models, args.keep)
+            print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
+            return 0
+        if args.command == "promote":
+            _report(registry.promote(args.models, args.version, args.reason))
         else:
-            print(f"no champion; {len(published)} published versions in {args.models}")
-    if mlflow and args.command in ("promote", "rollback"):
-        print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, args.models)}")
+            _report(registry.rollback(args.models, args.reason))
+        if mlflow:
+            print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, args.models)}")
     return 0
+
+
+def _list(models: str) -> None:
+    champion, published = registry.champion(models), registry.versions(models)
+    for version in published:
+        print("*" if champion and version == champion.version else " ", version)
+    if champion:
+        _report(champion)
+    else:
+        print(f"no champion; {len(published)} published versions in {models}")
 
 
 def _report(champion: registry.Pointer) -> None:

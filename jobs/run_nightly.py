@@ -31,7 +31,7 @@ from features.logs import dates_between
 from features.manifest import NightManifest, is_published, read_manifest
 from jobs.chain import STEPS, carry_out, records, why
 from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, day, entry_point, leaving_in_order
-from jobs.lease import lease
+from jobs.lease import lease, lock_of
 from jobs.night import Night, NightConfig
 from jobs.spark_session import spark_session
 from jobs.steps import notify, steps_of
@@ -39,8 +39,6 @@ from jobs.telemetry import Run, structured_log
 from serving import night_report
 from serving.comparison import Evaluation
 from serving.evaluation import read_evaluation
-
-LOCK = "lock"
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print_plan(console, request, run)
         return 0
     first = request.nights[0]
-    lock, stale_seconds = storage.join(first.output, LOCK), first.config.nightly.lease_minutes * 60
+    lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
     worked = False
     nights: list[Night] = []
     with leaving_in_order(), ExitStack() as stack:

@@ -73,7 +73,7 @@ class Fate:
             self.strikes("removed", self.kind(directory))
 
         def mortal_write(url: str, content: bytes) -> None:
-            if url.startswith((self.open, f"{self.output}/lock/")) or url.endswith(".jsonl"):
+            if url.startswith((self.open, f"{self.output}/models/lock/")) or url.endswith(".jsonl"):
                 return write_bytes(url, content)
             self.strikes("before writing", url)
             write_bytes(url, content)

@@ -16,7 +16,7 @@ import yaml
 from features.manifest import MANIFEST, ArtifactManifest, read_manifest
 from jobs import run_nightly
 from jobs.cli import EXIT_ERROR, EXIT_NOTHING_TO_DO, EXIT_REJECTED
-from jobs.lease import lease
+from jobs.lease import lease, lock_of
 from serving import registry
 from tests.small_night import CONFIG, write_day
 
@@ -144,7 +144,7 @@ def test_steps_run_one_by_one_end_as_the_whole_night(place: Path, capsys: pytest
 def test_a_second_run_is_turned_away_while_the_first_is_at_work(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with lease(str(place / "out" / "lock"), "the first"):
+    with lease(lock_of(str(place / "out" / "models")), "the first"):
         assert run(place, "--date", "2026-01-04") == 5
     assert "run the first (process " in capsys.readouterr().err
     assert run(place, "--date", "2026-01-04", training={"model": "lr", "wide": {"lambda1": 1e9}}) == EXIT_REJECTED

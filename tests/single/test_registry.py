@@ -17,6 +17,7 @@ from features import storage
 from features.errors import DataError, UsageError
 from features.manifest import MANIFEST, ArtifactManifest, begin, commit, describe_files, manifest_digest
 from jobs import promote_model
+from jobs.lease import lease, lock_of
 from serving import registry
 
 FILES = ("scoring/weights", "encoder/vocabulary")
@@ -424,3 +425,12 @@ def test_the_command_line_lists_promotes_rolls_back_and_prunes(
         "",
         f"promote_model: error: {root} holds no published version 'b'; it holds ['c', 'a'].\n",
     )
+    with lease(lock_of(root), "a night"):
+        code, out, err = run("rollback")
+        assert (code, out) == (5, "")
+        assert "run a night (process " in err
+        assert run("list")[0] == 0
+    elsewhere = str(tmp_path / "elsewhere")
+    assert promote_model.main(["--models", elsewhere, "rollback"]) == 2
+    assert "holds no published version" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()
