@@ -1,6 +1,7 @@
 """The whole of build_features: plan (no Spark), then fill in what is not published yet.
 
     aggregates/date=D-<key>/       counts of one day
+    rollups/through=B-<key>/       counts of all days through B, merged
     states/through=B-<key>/        the encoder's state, fitted on the training days
     datasets/train-A..B-<key>/     the training days, encoded under that state
     datasets/holdout-E-<key>/      the day after, encoded under the same state, with golden rows
@@ -34,6 +35,7 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
+from features.rollup import History, Rollup, newest_rollup, publish_rollup
 from features.spec import FeatureSpec
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ class BuildPlan:
     """What to build from which logs, and where.
 
     history: the training days and the days before them. fit: the days that quantiles are of. aggregate_dirs: by date,
-    of every day.
+    of every day. rollup_dirs: by last day, of the history and of each of its beginnings.
     """
 
     spec: FeatureSpec
@@ -78,6 +80,7 @@ class BuildPlan:
     fit: tuple[LogPartition, ...]
     holdout: LogPartition | None
     aggregate_dirs: dict[str, str]
+    rollup_dirs: dict[str, str]
     built: BuiltFeatures
 
     @property
@@ -129,9 +132,12 @@ def plan_build(
     last = partitions[-1] if holdout else None
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
-    state_key = key_of(
-        spec=spec.fingerprint, aggregates=[aggregate_keys[day] for day in history_dates], fit_from=fit_dates[0]
-    )
+    keys = [aggregate_keys[day] for day in history_dates]
+    state_key = key_of(spec=spec.fingerprint, aggregates=keys, fit_from=fit_dates[0])
+    rollup_dirs = {
+        day: storage.join(output, "rollups", f"through={day}-{key_of(aggregates=keys[: n + 1])}")
+        for n, day in enumerate(history_dates)
+    }
 
     def dataset(name: str, days: Sequence[LogPartition]) -> str:
         logs_of_days = [day.fingerprint for day in days]
@@ -149,6 +155,7 @@ def plan_build(
         aggregate_dirs={
             day: storage.join(output, "aggregates", f"date={day}-{key}") for day, key in aggregate_keys.items()
         },
+        rollup_dirs=rollup_dirs,
         built=BuiltFeatures(
             state_dir=storage.join(output, "states", f"through={train_to}-{state_key}"),
             train_dir=dataset(f"train-{train_from}..{train_to}", train),
@@ -224,12 +231,23 @@ def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     of_history = dict(list(aggregates.items())[: len(plan.history)])
 
     if _is_missing(built.state_dir):
-        publish_state(spark, plan.spec, built.state_dir, of_history, plan.fit)
+        history = History(of_history, _rollup(spark, plan, of_history))
+        publish_state(spark, plan.spec, built.state_dir, history, plan.fit)
     if _is_missing(built.train_dir):
         _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):
         _dataset(spark, plan, built.holdout_dir, [plan.holdout], aggregates, built.state_dir, golden=True)
     return built
+
+
+def _rollup(spark: SparkSession, plan: BuildPlan, of_history: dict[str, AggregateManifest]) -> Rollup:
+    """That of the history, made of the newest one there is and the days since."""
+    through = plan.history[-1].date
+    newest = newest_rollup(plan.rollup_dirs, before=day_after(through))
+    if newest and newest.directory == plan.rollup_dirs[through]:
+        return newest
+    log.info("rolling up from %s through %s", newest.manifest.through_date if newest else "nothing", through)
+    return publish_rollup(spark, plan.spec, plan.rollup_dirs[through], History(of_history, newest))
 
 
 def report(built: BuiltFeatures) -> str:
@@ -262,4 +280,5 @@ def _dataset(
 ) -> None:
     rows = sum(day.rows for day in days)
     files = max(plan.settings.min_files, -(-rows // plan.settings.rows_per_file))
-    publish_dataset(spark, directory, state_dir, days, aggregates, files=files, golden=golden, sampled=sampled)
+    history = History(aggregates, newest_rollup(plan.rollup_dirs, before=days[0].date))
+    publish_dataset(spark, directory, state_dir, days, history, files=files, golden=golden, sampled=sampled)

@@ -12,15 +12,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features import storage
-from features.aggregate import FREQUENCY_SCHEMA
 from features.encoder import Column as Encoded
 from features.encoder import Counts, Encoder, HashedBatch
 from features.layout import Column, dataset_columns
-from features.logs import LogPartition, read_logs
+from features.logs import LogPartition, day_number, read_logs
 from features.manifest import (
     GOLDEN_ENCODED,
     GOLDEN_RAW,
-    AggregateManifest,
     DatasetManifest,
     StateManifest,
     begin,
@@ -29,14 +27,15 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
-from features.point_in_time import count_column, counts_by_day, with_counts, with_so_far
+from features.point_in_time import count_column, with_counts, with_so_far
 from features.ragged import Ragged, from_arrow
+from features.rollup import History, daily_counts
 from features.rows import so_far_columns
 from features.sampling import sample_negatives
 from features.spark_rows import ROW_HASH, hashed
 from features.spec import FeatureSpec
-from features.state import FREQUENCY, load_encoder_state
-from features.tables import Through, read_daily, write_arrow, write_table
+from features.state import load_encoder_state
+from features.tables import Through, write_arrow, write_table
 
 DATA = "data"
 GOLDEN_ROWS = 64
@@ -50,7 +49,7 @@ def publish_dataset(
     directory: str,
     state_directory: str,
     days: Sequence[LogPartition],
-    aggregates: Mapping[str, AggregateManifest],
+    history: History,
     *,
     files: int,
     golden: bool,
@@ -58,7 +57,7 @@ def publish_dataset(
 ) -> None:
     """Encode and publish the rows of `days`.
 
-    aggregates: by directory, of the days themselves and of every day that their counts look back to.
+    history: of the days themselves and of every day that their counts look back to; none of the days is in its roll-up.
     files: how many to spread the rows over. golden: write golden rows too, of the last day. sampled: leave negatives
     out, if the spec says so.
     """
@@ -66,7 +65,7 @@ def publish_dataset(
     spec = state.spec
     columns = dataset_columns(spec, state.vocabulary_sizes)
     counts = {
-        f.name: counts_by_day(read_daily(spark, aggregates, f"{FREQUENCY}/{f.name}", FREQUENCY_SCHEMA), f)
+        f.name: daily_counts(spark, f, history, day_number(days[0].date), day_number(days[-1].date))
         for f in spec.frequencies
     }
     begin(directory)
@@ -82,7 +81,7 @@ def publish_dataset(
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
             write_arrow(table, storage.join(directory, path))
-    by_date = {manifest.date: manifest for manifest in aggregates.values()}
+    by_date = {manifest.date: manifest for manifest in history.days.values()}
     manifest = DatasetManifest(
         inputs={f"logs/date={day.date}": day.fingerprint for day in days}
         | {"states/" + state_directory.rpartition("/")[2]: manifest_digest(state_directory)},

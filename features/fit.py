@@ -1,67 +1,51 @@
-"""Daily counts to the encoder's fitted state: vocabularies, quantile boundaries, frequency tables."""
+"""Rolled-up counts to the encoder's fitted state: vocabularies, quantile boundaries, frequency tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from features.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
+from features import storage
 from features.encoder import FIRST_ID, fit_boundaries
-from features.logs import LogPartition, day_number, read_logs
-from features.manifest import AggregateManifest, FileEntry, StateManifest, begin, commit, describe_files
-from features.point_in_time import counts_as_of
+from features.logs import LogPartition, read_logs
+from features.manifest import FileEntry, StateManifest, begin, commit, describe_files
+from features.rollup import ADMISSIONS_SCHEMA, History, Rollup
 from features.spark_rows import row_hash, source
-from features.spec import CategoricalField, DenseFeature, FeatureSpec, Frequency
+from features.spec import DenseFeature, FeatureSpec
 from features.state import FREQUENCY, VOCABULARY
-from features.tables import read_daily, table_rows, write_sorted
+from features.tables import PART, Place, dealt, read_tables, table_rows, write_tables
 
 # Quantiles of up to this many rows are exact; a sample of this size moves a rank by 0.0007 (1 sigma).
 SAMPLE_ROWS = 500_000
-_BUCKET_BITS = 8
 _FLOAT64_MAX = 1.7976931348623157e308
 
 
-def vocabulary(daily: DataFrame, min_count: int) -> DataFrame:
-    """Give ids to the values seen at least `min_count` times.
+def numbered(admitted: DataFrame) -> DataFrame:
+    """Give ids to the values of several vocabularies.
 
-    In:  day int, hash bigint, value string, impressions bigint.
-    Out: hash bigint, id int, value string, impressions bigint (of all days); one row a value with an id.
+    In:  features.tables.dealt rows of table int, hash bigint, value string, impressions bigint, admitted int; no nulls.
+    Out: table, PART, hash bigint, id int, value string, impressions bigint; row count unchanged.
 
-    A value is admitted on the first day on which its cumulative count reaches `min_count`; ids follow
-    (admission day, hash). Later days therefore only append ids, and days may come one by one or at once.
+    Ids follow (admission day, hash). Later days therefore only append ids, and days may come one by one or at once.
     """
-    so_far = Window.partitionBy("hash").orderBy("day").rowsBetween(Window.unboundedPreceding, 0)
-    counted = daily.select("*", F.sum("impressions").over(so_far).alias("cumulative"))
-    admitted = (
-        counted.groupBy("hash")
-        .agg(
-            F.min("value").alias("value"),
-            F.sum("impressions").alias("impressions"),
-            F.min(F.when(F.col("cumulative") >= min_count, F.col("day"))).alias("admitted"),
-        )
-        .where(F.col("admitted").isNotNull())
-        .withColumn("bucket", F.shiftright("hash", 64 - _BUCKET_BITS))
-    )
-    # A global row number without a global sort: hashes are uniform, so their leading bits cut each day into
-    # even buckets, in order. Only the table of bucket sizes passes through a single task.
-    sizes = admitted.groupBy("admitted", "bucket").agg(F.count(F.lit(1)).alias("size"))
-    all_sizes = Window.partitionBy(F.lit(True)).orderBy("admitted", "bucket")
-    earlier = all_sizes.rowsBetween(Window.unboundedPreceding, -1)
+    # A global row number without a global sort: parts ascend with the hash. Only the table of their sizes passes
+    # through a single task.
+    sizes = admitted.groupBy("table", "admitted", PART).agg(F.count(F.lit(1)).alias("size"))
+    earlier = Window.partitionBy("table").orderBy("admitted", PART).rowsBetween(Window.unboundedPreceding, -1)
+    where = ("table", "admitted", PART)
     starts = sizes.select(
-        F.col("admitted").alias("right:admitted"),
-        F.col("bucket").alias("right:bucket"),
+        *(F.col(name).alias(f"right:{name}") for name in where),
         F.coalesce(F.sum("size").over(earlier), F.lit(0)).alias("start"),
     )
-    matches = (F.col("admitted") == F.col("right:admitted")) & (F.col("bucket") == F.col("right:bucket"))
-    within = F.row_number().over(Window.partitionBy("admitted", "bucket").orderBy("hash"))
-    return admitted.join(F.broadcast(starts), on=matches, how="inner").select(
-        "hash", (F.col("start") + within - 1 + FIRST_ID).cast("int").alias("id"), "value", "impressions"
-    )
+    matches = reduce(Column.__and__, (F.col(f"`{name}`") == F.col(f"`right:{name}`") for name in where))
+    within = F.row_number().over(Window.partitionBy("table", PART, "admitted").orderBy("hash"))
+    number = F.col("start") + F.col("within") - 1 + FIRST_ID
+    joined = admitted.withColumn("within", within).join(F.broadcast(starts), on=matches, how="inner")
+    return joined.select("table", PART, "hash", number.cast("int").alias("id"), "value", "impressions")
 
 
 def quantile_boundaries(
@@ -89,40 +73,26 @@ def quantile_boundaries(
 
 
 def publish_state(
-    spark: SparkSession,
-    spec: FeatureSpec,
-    directory: str,
-    aggregates: Mapping[str, AggregateManifest],
-    quantile_days: Sequence[LogPartition],
+    spark: SparkSession, spec: FeatureSpec, directory: str, history: History, quantile_days: Sequence[LogPartition]
 ) -> None:
-    """Fit and publish. aggregates: of the consecutive days from the history's start on, by directory."""
-    dates = [manifest.date for manifest in aggregates.values()]
+    """Fit and publish. history: with the roll-up of all its days; quantile_days: of the training window."""
+    rollup = history.rollup
+    assert rollup is not None
     boundaries = quantile_boundaries(spark, spec, quantile_days)
     begin(directory)
-
-    def write_vocabulary(field: CategoricalField) -> list[FileEntry]:
-        folder = f"{VOCABULARY}/{field.name}"
-        table = vocabulary(read_daily(spark, aggregates, folder, VOCABULARY_SCHEMA), field.min_count)
-        return write_sorted(table, directory, folder, key="hash", rows=table_rows(aggregates, folder))
-
-    def write_frequency(frequency: Frequency) -> list[FileEntry]:
-        folder = f"{FREQUENCY}/{frequency.name}"
-        daily = read_daily(spark, aggregates, folder, FREQUENCY_SCHEMA)
-        table = counts_as_of(daily, frequency, day_number(dates[-1]) + 1)
-        return write_sorted(table, directory, folder, key="key", rows=table_rows(aggregates, folder))
-
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        vocabularies = list(pool.map(write_vocabulary, spec.fields))
-        frequencies = list(pool.map(write_frequency, spec.frequencies))
-    written = [entry for table in vocabularies + frequencies for entry in table]
+    vocabularies = _write_vocabularies(spark, spec, directory, rollup)
+    frequencies = [entry for entry in rollup.manifest.files if entry.path.startswith(f"{FREQUENCY}/")]
+    for entry in frequencies:
+        storage.copy(storage.join(rollup.directory, entry.path), storage.join(directory, entry.path))
+    written = [entry for table in vocabularies for entry in table] + frequencies
     manifest = StateManifest(
-        inputs={f"logs/date={day}": checksum for a in aggregates.values() for day, checksum in [_log_of(a)]}
+        inputs=dict(rollup.manifest.inputs)
         | {f"quantiles/date={partition.date}": partition.fingerprint for partition in quantile_days},
         files=describe_files(directory, written),
         spec=spec,
         spec_fingerprint=spec.fingerprint,
-        first_date=dates[0],
-        through_date=dates[-1],
+        first_date=rollup.manifest.first_date,
+        through_date=rollup.manifest.through_date,
         vocabulary_sizes={
             field.name: FIRST_ID + sum(entry.rows or 0 for entry in table)
             for field, table in zip(spec.fields, vocabularies, strict=True)
@@ -130,6 +100,18 @@ def publish_state(
         boundaries=boundaries,
     )
     commit(directory, manifest)
+
+
+def _write_vocabularies(
+    spark: SparkSession, spec: FeatureSpec, directory: str, rollup: Rollup
+) -> list[list[FileEntry]]:
+    names = [field.name for field in spec.fields]
+    found = read_tables(spark, [rollup.directory], VOCABULARY, names, ADMISSIONS_SCHEMA).drop("_metadata")
+    folders = [f"{VOCABULARY}/{name}" for name in names]
+    merged = {rollup.directory: rollup.manifest}
+    places = [Place(directory, folder, table_rows(merged, folder)) for folder in folders]
+    admitted = dealt(found.where(F.col("admitted").isNotNull()), places, "hash")
+    return write_tables(numbered(admitted), places, "hash")
 
 
 def _quantiles_of(fitted: list[float] | None, feature: DenseFeature) -> np.ndarray:
@@ -147,7 +129,3 @@ def _known(feature: DenseFeature) -> Column:
 def _interior_quantiles(feature: DenseFeature) -> Column:
     ranks = [i / feature.quantiles for i in range(1, feature.quantiles)]
     return F.percentile(feature.name, ranks)
-
-
-def _log_of(aggregate: AggregateManifest) -> tuple[str, str]:
-    return aggregate.date, aggregate.inputs[f"logs/date={aggregate.date}"]

@@ -24,7 +24,7 @@ GOLDEN_RAW = "golden/raw.parquet"
 GOLDEN_ENCODED = "golden/encoded.parquet"
 _REMEDY = "Restore it, or remove the directory and run its step again."
 # Raise it, here and in Manifest, when the same inputs give other bytes than before: everything is then made again.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class FileEntry(Strict):
@@ -40,7 +40,7 @@ class Manifest(Strict):
     """What every published directory says of itself. inputs: digests of what it was made from, by name."""
 
     kind: str
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     inputs: Mapping[str, str] = {}
     files: tuple[FileEntry, ...]
 
@@ -57,6 +57,15 @@ class AggregateManifest(Manifest):
     date: str
     rows: int
     positives: int
+
+
+class RollupManifest(Manifest):
+    """Daily counts of all days from `first_date` through `through_date`, merged."""
+
+    kind: Literal["rollup"] = "rollup"
+    spec_fingerprint: str
+    first_date: str
+    through_date: str
 
 
 class ColumnProfile(Strict):

@@ -6,6 +6,8 @@ rows of day D that are strictly earlier than the row. Daily counts: day int, key
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -22,37 +24,80 @@ def count_column(frequency: Frequency, window: str, what: str) -> str:
     return f"c:{frequency.name}:{window}:{what}"
 
 
-def counts_by_day(daily: DataFrame, frequency: Frequency) -> DataFrame:
-    """Every key's counts as of every day on which it was shown.
+def counts_schema(frequency: Frequency) -> str:
+    """The columns of running counts, `impressions_<window>` and `positives_<window>`, for Spark."""
+    return ", ".join(f"{name} bigint" for name in _running(frequency))
+
+
+def reach(frequency: Frequency) -> list[int]:
+    """After how many days a day's counts move the running counts: when it enters the windows, when it leaves one."""
+    entry = 1 + frequency.delay_days
+    return [entry, *(entry + days for window in frequency.windows if (days := window_days(window)) is not None)]
+
+
+def changes(daily: DataFrame, frequency: Frequency) -> DataFrame:
+    """What a day adds to the running counts once it is in the windows, and takes away when it leaves one.
 
     In:  daily counts.
-    Out: key, day and `count_column` of each window, bigint, never null. Row count unchanged.
+    Out: key, day int (as of whose start the change holds), the columns of `counts_schema`.
     """
-    by_day = Window.partitionBy("key").orderBy("day")
-    columns = []
+    entry, *_ = reach(frequency)
+    moves = [_move(frequency, entry, dict.fromkeys(frequency.windows, F.col))]
     for window in frequency.windows:
         days = window_days(window)
-        start = Window.unboundedPreceding if days is None else -(days + frequency.delay_days)
-        span = by_day.rangeBetween(start, -(1 + frequency.delay_days))
-        columns += [
-            F.coalesce(F.sum(what).over(span), F.lit(0)).alias(count_column(frequency, window, what)) for what in COUNTS
-        ]
-    return daily.select("key", "day", *columns)
+        if days is not None:
+            moves.append(_move(frequency, entry + days, {window: lambda what: -F.col(what)}))
+    return daily.select("key", F.inline(F.array(*moves)))
 
 
-def counts_as_of(daily: DataFrame, frequency: Frequency, day: int) -> DataFrame:
-    """Counts as of the start of `day`, for keys that were ever shown in a window.
+def counts_as_of(changed: DataFrame, before: DataFrame | None, frequency: Frequency) -> DataFrame:
+    """Running counts after `changes`, for keys that were ever shown in a window.
 
-    Out: key bigint, then impressions_<window>, positives_<window> bigint, never null.
+    before: key and the running counts that the changes start from, if any.
+    Out: key bigint, then `counts_schema`.
     """
-    before = F.col("day") < day - frequency.delay_days
-    columns = []
-    for window in frequency.windows:
-        days = window_days(window)
-        inside = before if days is None else before & (F.col("day") >= day - frequency.delay_days - days)
-        columns += [F.sum(F.when(inside, F.col(what)).otherwise(0)).alias(f"{what}_{window}") for what in COUNTS]
-    shown = [F.col(f"impressions_{window}") for window in frequency.windows]
-    return daily.where(before).groupBy("key").agg(*columns).where(sum(shown[1:], shown[0]) > 0)
+    running = changed.drop("day")
+    table = running if before is None else running.unionByName(before)
+    sums = [F.sum(name).alias(name) for name in _running(frequency)]
+    shown = [F.col(name) for name in _running(frequency) if name.startswith("impressions")]
+    return table.groupBy("key").agg(*sums).where(sum(shown[1:], shown[0]) > 0)
+
+
+def counts_by_day(
+    shown: DataFrame, changed: DataFrame, before: DataFrame | None, since: int, frequency: Frequency
+) -> DataFrame:
+    """Every key's counts as of every day on which it was shown.
+
+    shown: daily counts of the days that are asked for. changed: `changes` after the day `since`, as of which the counts
+    `before` are (None: nothing was shown before it).
+    Out: key, day and `count_column` of each window, bigint, never null; a row for each of `shown`.
+    """
+    running = _running(frequency)
+    nothing = [F.lit(0).cast("bigint").alias(name) for name in running]
+    asked = shown.select("key", "day", *nothing, F.lit(True).alias("asked"))
+    moves = changed if before is None else changed.unionByName(before.withColumn("day", F.lit(since)))
+    so_far = Window.partitionBy("key").orderBy("day").rangeBetween(Window.unboundedPreceding, Window.currentRow)
+    names = [count_column(frequency, window, what) for window in frequency.windows for what in COUNTS]
+    return (
+        asked.unionByName(moves.withColumn("asked", F.lit(False)))
+        .select("key", "day", "asked", *(F.sum(c).over(so_far).alias(n) for c, n in zip(running, names, strict=True)))
+        .where("asked")
+        .drop("asked")
+    )
+
+
+def _running(frequency: Frequency) -> list[str]:
+    return [f"{what}_{window}" for window in frequency.windows for what in COUNTS]
+
+
+def _move(frequency: Frequency, after: int, moved: Mapping[str, Callable[[str], Column]]) -> Column:
+    nothing = F.lit(0).cast("bigint")
+    counts = [
+        (moved[window](what) if window in moved else nothing).alias(f"{what}_{window}")
+        for window in frequency.windows
+        for what in COUNTS
+    ]
+    return F.struct((F.col("day") + after).alias("day"), *counts)
 
 
 def with_so_far(rows: DataFrame, frequency: Frequency) -> DataFrame:

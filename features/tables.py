@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +23,9 @@ ROWS_PER_FILE = 1_000_000
 
 Through = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
-_PART = "table:part"
+PART = "table:part"
+# A task of so many rows is worth starting; more tasks than files are idle.
+_ROWS_PER_TASK = 250_000
 
 
 def for_spark(url: str) -> str:
@@ -60,41 +62,69 @@ def write_table(
     return written or [_write(target.empty_table(), directory, _path(folder, 0))]
 
 
-def write_sorted(table: DataFrame, directory: str, folder: str, *, key: str, rows: int) -> list[FileEntry]:
-    """`write_table` of at most `rows` rows with a unique bigint `key`: the same rows give the same files."""
-    return write_table(table.repartition(_files(rows), F.col(key)).sortWithinPartitions(key), directory, folder)
+@dataclass(frozen=True)
+class Place:
+    """Where a table goes: a folder of a directory that is being published. rows: that the table has at most."""
+
+    directory: str
+    folder: str
+    rows: int
+
+
+def dealt(tables: DataFrame, places: Sequence[Place], key: str) -> DataFrame:
+    """The rows of several tables, dealt to tasks: all rows of a table's part meet in one.
+
+    In:  table int (a position in `places`) and more, among it `key`, bigint: a hash, if the table is large.
+    Out: the same + PART int, in [0, files of the table), ascending with `key`.
+
+    The number of tasks follows the number of rows, whatever spark.sql.shuffle.partitions says.
+    """
+    files = F.array(*(F.lit(_files(place.rows)).cast("bigint") for place in places))[F.col("table")]
+    part = F.shiftright((F.shiftright(F.col(key), 32) + F.lit(1 << 31)) * files, 32).cast("int")
+    tasks = 1 + sum(place.rows for place in places) // _ROWS_PER_TASK
+    return tables.withColumn(PART, part).repartition(tasks, "table", PART)
+
+
+def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[list[FileEntry]]:
+    """Write several tables in one pass, sorted by `key`, which is unique in each: the same rows give the same files.
+
+    tables: what `dealt` gives. Returns the entries of each place's files; an empty table is one file without rows.
+    """
+    whole = to_arrow_schema(tables.schema)
+    content = pa.schema([field for field in whole if field.name not in ("table", PART)])
+
+    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for (number, part), piece in _pieces(batches):
+            place = places[number]
+            table = pa.Table.from_batches(piece).drop_columns(["table", PART]).cast(content).combine_chunks()
+            yield _row(number, _write(table, place.directory, _path(place.folder, part)))
+
+    written: list[list[FileEntry]] = [[] for _ in places]
+    for number, entry in _run(tables.sortWithinPartitions("table", PART, key), write):
+        written[number].append(entry)
+    return [
+        found or [_write(content.empty_table(), place.directory, _path(place.folder, 0))]
+        for found, place in zip(written, places, strict=True)
+    ]
 
 
 def write_days(
     table: DataFrame, directories: Mapping[int, str], folder: str, *, key: str, rows: Mapping[int, int]
 ) -> dict[str, list[FileEntry]]:
-    """`write_sorted` of several days in one pass, each day's rows into `folder` of its own directory.
+    """`write_tables` of several days in one pass, each day's rows into `folder` of its own directory.
 
     table: `day` int, `key` bigint, unique in a day, and more. directories, rows (at most): by day. A day's files do not
-    depend on the days beside it. Returns the entries of the files by directory; a day without rows has none.
+    depend on the days beside it. Returns the entries of the files by directory.
     """
-    files = {day: _files(rows[day]) for day in directories}
-    files_of_day = F.create_map(*(F.lit(number) for pair in files.items() for number in pair))[F.col("day")]
-    parts = table.withColumn(_PART, F.pmod(F.col(key), files_of_day).cast("int"))
-    # Many small days share a task: starting one costs more than their rows do.
-    tasks = _files(sum(rows[day] for day in directories))
-    spread = parts.repartition(tasks, "day", _PART).sortWithinPartitions("day", _PART, key)
-    whole = to_arrow_schema(parts.schema)
+    places = [Place(directory, folder, rows[day]) for day, directory in directories.items()]
+    tables = table.withColumn("table", position(F.col("day"), list(directories))).drop("day")
+    written = write_tables(dealt(tables, places, key), places, key)
+    return {place.directory: entries for place, entries in zip(places, written, strict=True)}
 
-    def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        content = _table(batches, whole)
-        day, part = (content.column(name).to_numpy() for name in ("day", _PART))
-        starts = [0, *(np.flatnonzero((np.diff(day) != 0) | (np.diff(part) != 0)) + 1), len(day)]
-        kept = content.drop_columns(["day", _PART])
-        for start, stop in pairwise(starts):
-            if stop > start:
-                piece = kept.slice(start, stop - start)
-                yield _row(day[start], _write(piece, directories[int(day[start])], _path(folder, part[start])))
 
-    written = defaultdict(list)
-    for day, entry in _run(spread, write):
-        written[directories[day]].append(entry)
-    return dict(written)
+def position(value: Column, known: Sequence[int] | Sequence[str]) -> Column:
+    """The position of `value` in a list that holds it: int."""
+    return F.create_map(*(F.lit(item) for pair in zip(known, range(len(known)), strict=True) for item in pair))[value]
 
 
 def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder: str, schema: str) -> DataFrame:
@@ -102,15 +132,23 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
 
     One scan, whatever the number of days.
     """
-    urls = [
-        for_spark(storage.join(directory, folder))
-        for directory, manifest in directories.items()
-        if any(entry.path.startswith(f"{folder}/") for entry in manifest.files)
-    ]
-    if not urls:
+    if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
-    table = spark.read.schema(schema).parquet(*urls)
+    table = spark.read.schema(schema).parquet(*(for_spark(storage.join(url, folder)) for url in directories))
     return table.select(day_of_file().alias("day"), *table.columns)
+
+
+def read_tables(
+    spark: SparkSession, directories: Iterable[str], folder: str, names: Sequence[str], schema: str
+) -> DataFrame:
+    """The tables `folder`/<name> of several directories as one: `table` int (a position in `names`), then `schema`.
+
+    One scan, whatever the number of tables and directories, with `_metadata` for `day_of_file`.
+    """
+    reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
+    table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
+    return table.select(position(name, names).alias("table"), *table.columns, "_metadata")
 
 
 def table_rows(directories: Mapping[str, Manifest], folder: str) -> int:
@@ -142,15 +180,33 @@ def _write(table: pa.Table, directory: str, path: str) -> FileEntry:
 
 
 def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry]]:
-    """(day, entry) of every file that `write` wrote in Spark's tasks, sorted."""
-    rows = table.mapInArrow(write, "day int, entry string").collect()
-    return sorted(((row["day"], FileEntry.model_validate_json(row["entry"])) for row in rows), key=_by_path)
+    """(table, entry) of every file that `write` wrote in Spark's tasks, sorted."""
+    rows = table.mapInArrow(write, "table int, entry string").collect()
+    return sorted(((row["table"], FileEntry.model_validate_json(row["entry"])) for row in rows), key=_by_path)
 
 
-def _row(day: int, entry: FileEntry) -> pa.RecordBatch:
+def _row(number: int, entry: FileEntry) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
-        [pa.array([day], pa.int32()), pa.array([entry.model_dump_json()])], names=["day", "entry"]
+        [pa.array([number], pa.int32()), pa.array([entry.model_dump_json()])], names=["table", "entry"]
     )
+
+
+def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int], list[pa.RecordBatch]]]:
+    """Sorted batches cut where the table or the part changes: ((table, part), its batches), one piece at a time."""
+    current, piece = (0, 0), list[pa.RecordBatch]()
+    for batch in batches:
+        table, part = (batch.column(name).to_numpy() for name in ("table", PART))
+        cuts = [0, *(np.flatnonzero((np.diff(table) != 0) | (np.diff(part) != 0)) + 1), len(table)]
+        for start, stop in pairwise(cuts):
+            if start == stop:
+                continue
+            if piece and (table[start], part[start]) != current:
+                yield current, piece
+                piece = []
+            current = int(table[start]), int(part[start])
+            piece.append(batch.slice(start, stop - start))
+    if piece:
+        yield current, piece
 
 
 def _by_path(found: tuple[int, FileEntry]) -> tuple[int, str]:

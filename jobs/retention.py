@@ -31,7 +31,7 @@ class KeepConfig(Strict):
     """How much stays after a night. None keeps everything.
 
     models: the latest versions, with the candidates, baselines and evaluations of their dates. datasets: the latest
-    nights whose encoded rows and encoder states stay.
+    nights whose encoded rows, encoder states and roll-ups stay.
     """
 
     models: int | None = Field(default=None, ge=1)
@@ -66,7 +66,7 @@ def _datasets(keep: int | None, output: str, night: date) -> Iterator[str]:
     records = storage.list_folders(storage.join(output, "nights"))
     nights = sorted({date.fromisoformat(found[1]) for name in records if (found := _NIGHT.match(name))} | {night})
     oldest = nights[-keep:][0]
-    for kind in ("datasets", "states"):
+    for kind in ("datasets", "states", "rollups"):
         for name in storage.list_folders(storage.join(output, kind)):
             needed_by = _night_of(name)
             if needed_by and needed_by < oldest and needed_by != night:

@@ -16,11 +16,13 @@ from pyspark.sql import SparkSession
 
 from features.build import build, plan_build
 from features.encoder import FIRST_ID
-from features.fit import quantile_boundaries, vocabulary
+from features.fit import numbered, quantile_boundaries
 from features.hashing import hash_strings
 from features.logs import check_logs
 from features.manifest import StateManifest, read_manifest
+from features.rollup import admissions
 from features.state import load_state
+from features.tables import ROWS_PER_FILE, Place, dealt
 
 Daily = dict[int, Counter[str]]
 
@@ -36,13 +38,19 @@ def fit(spark: SparkSession, daily: Daily, min_count: int) -> dict[str, tuple[in
     random.Random(len(values)).shuffle(values)
     table = pa.table(
         {
+            "table": pa.array([0] * len(values), pa.int32()),
             "day": pa.array([day for day, _, _ in values], pa.int32()),
             "hash": hash_strings([value for _, value, _ in values]),
             "value": [value for _, value, _ in values],
             "impressions": [n for _, _, n in values],
+            "admitted": pa.nulls(len(values), pa.int32()),
+            "last": pa.array([day for day, _, _ in values], pa.int32()),
         }
     )
-    found = vocabulary(spark.createDataFrame(table), min_count).toArrow().to_pylist()
+    # Sized as if it were large, so that it has several parts.
+    counts = dealt(spark.createDataFrame(table), [Place("", "", 5 * ROWS_PER_FILE)], "hash")
+    admitted = admissions(counts, [min_count]).where("admitted IS NOT NULL")
+    found = numbered(admitted).toArrow().to_pylist()
     assert all(hash_strings([row["value"]])[0] == row["hash"] for row in found)
     return {row["value"]: (row["id"], row["impressions"]) for row in found}
 

@@ -28,6 +28,7 @@ def make_night(output: str, night: str) -> None:
     publish(f"{output}/models", f"{night}-lr-aa", int(night[-2:]))
     for path in (
         f"aggregates/date={night}-aa",
+        f"rollups/through={before}-aa",
         f"states/through={before}-aa",
         f"datasets/train-2026-01-01..{before}-aa",
         f"datasets/holdout-{night}-aa",
@@ -80,7 +81,8 @@ def test_data_sets_and_states_go_with_their_nights_and_counts_stay(output: str) 
         "train-2026-01-01..2026-01-06-aa",
         "train-2026-01-01..2026-01-07-aa",
     ]
-    assert storage.list_folders(f"{output}/states") == ["through=2026-01-06-aa", "through=2026-01-07-aa"]
+    for kind in ("rollups", "states"):
+        assert storage.list_folders(f"{output}/{kind}") == ["through=2026-01-06-aa", "through=2026-01-07-aa"]
     assert len(storage.list_folders(f"{output}/aggregates")) == len(dates(output, "models")) == len(NIGHTS)
 
 
