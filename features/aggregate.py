@@ -1,6 +1,6 @@
 """Days of logs to daily counts: how often each value of a field and each frequency key was shown.
 
-vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (rows that hold the value).
+vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (rows that hold the value), positives int64.
 frequency/<name>/*.parquet: key int64, impressions int64, positives int64.
 """
 
@@ -18,13 +18,14 @@ from pyspark.sql import functions as F
 from features.errors import DataError
 from features.logs import DAY, LogPartition, day_number, read_logs
 from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
-from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, source, values_of
+from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, positive, source, values_of
 from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.tables import write_days
 
 log = logging.getLogger(__name__)
 
 VOCABULARY_SCHEMA = "hash bigint, value string, impressions bigint"
+LABELLED_SCHEMA = f"{VOCABULARY_SCHEMA}, positives bigint"
 FREQUENCY_SCHEMA = "key bigint, impressions bigint, positives bigint"
 
 # One narrow groupBy a column reads less than one wide pass; four at a time were measured to be the fastest.
@@ -42,14 +43,14 @@ class Totals:
     positives: int
 
 
-def vocabulary_counts(raw: DataFrame, field: CategoricalField) -> DataFrame:
-    """In: raw rows and DAY. Out: day int, VOCABULARY_SCHEMA, never null: one row a day and value."""
-    if field.multi_valued:
-        values = raw.select(DAY, F.explode(F.array_distinct(values_of(field))).alias("value"))
-    else:
-        values = raw.select(DAY, source(field.source).cast("string").alias("value")).where(F.col("value").isNotNull())
-    counted = values.groupBy(DAY, "value").agg(F.count(F.lit(1)).alias("impressions"))
-    return counted.select(F.col(DAY).alias("day"), hash_value(F.col("value")).alias("hash"), "value", "impressions")
+def vocabulary_counts(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
+    """In: raw rows and DAY. Out: day int, LABELLED_SCHEMA, never null: one row a day and value."""
+    value = F.explode(F.array_distinct(values_of(field))) if field.multi_valued else source(field.source).cast("string")
+    values = raw.select(DAY, value.alias("value"), positive(label).alias("positive")).where(F.col("value").isNotNull())
+    counted = values.groupBy(F.col(DAY).alias("day"), "value").agg(
+        F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives")
+    )
+    return counted.select("day", hash_value(F.col("value")).alias("hash"), "value", "impressions", "positives")
 
 
 def frequency_counts(rows: DataFrame, frequency: Frequency) -> DataFrame:
@@ -156,7 +157,7 @@ def _writes(
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
     most = {day_number(partition.date): partition.rows for partition in partitions}
     for field in spec.fields:
-        table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field) for raw in raws])
+        table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field, spec.label) for raw in raws])
         yield partial(write_days, table, directories, f"vocabulary/{field.name}", key="hash", rows=most)
     for frequency in spec.frequencies:
         table = frequency_counts(rows, frequency)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -188,6 +188,17 @@ def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManife
     return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
 
 
+def fit(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
+    """`aggregate`, and then publish the encoder's state, of the days before the hold-out day alone."""
+    aggregates = aggregate(spark, plan)
+    if _is_missing(plan.built.state_dir):
+        of_history = _of_history(plan, aggregates)
+        with damage_reported():
+            history = History(of_history, _rollup(spark, plan, of_history))
+            publish_state(spark, plan.spec, plan.built.state_dir, history, plan.fit)
+    return aggregates
+
+
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 
@@ -227,12 +238,8 @@ def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     if plan.is_built():
         log.info("nothing to do: everything is published already")
         return built
-    aggregates = aggregate(spark, plan)
-    of_history = dict(list(aggregates.items())[: len(plan.history)])
-
-    if _is_missing(built.state_dir):
-        history = History(of_history, _rollup(spark, plan, of_history))
-        publish_state(spark, plan.spec, built.state_dir, history, plan.fit)
+    aggregates = fit(spark, plan)
+    of_history = _of_history(plan, aggregates)
     if _is_missing(built.train_dir):
         _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):
@@ -259,6 +266,10 @@ def report(built: BuiltFeatures) -> str:
             files = len(manifest.data_files)
             lines.append(f"{name:8} {directory}: {manifest.rows} rows, {manifest.positives} positives, {files} files")
     return "\n".join(lines)
+
+
+def _of_history(plan: BuildPlan, aggregates: Mapping[str, AggregateManifest]) -> dict[str, AggregateManifest]:
+    return {directory: aggregates[directory] for directory in (plan.aggregate_dirs[day.date] for day in plan.history)}
 
 
 def _is_missing(directory: str) -> bool:

@@ -1,6 +1,6 @@
 """A day's log at a glance, for its validation: what every column holds, and a histogram of each dense feature.
 
-histogram/<dense feature>/*.parquet: bin int64, impressions int64; missing values are in no bin.
+histogram/<dense feature>/*.parquet: bin int64, impressions int64, positives int64; missing values are in no bin.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from features.manifest import (
     key_of,
     read_manifest,
 )
-from features.spark_rows import source, values_of
+from features.spark_rows import positive, source, values_of
 from features.spec import DenseFeature, FeatureSpec
 from features.tables import write_days
 
 HISTOGRAM = "histogram"
-HISTOGRAM_SCHEMA = "bin bigint, impressions bigint"
+HISTOGRAM_SCHEMA = "bin bigint, impressions bigint, positives bigint"
 
 _BINS_PER_OCTAVE = 32
 _SMALLEST = 2.0**-20
@@ -68,6 +68,15 @@ def bin_of(value: Column) -> Column:
     return F.when(F.abs(known) < _SMALLEST, 0).otherwise(F.signum(known) * steps).cast("bigint")
 
 
+def bin_edges(number: int) -> tuple[float, float]:
+    """The least and the largest double of a bin, as far as rounding goes: the inverse of `bin_of`."""
+    if number == 0:
+        return -_SMALLEST, _SMALLEST
+    octaves = (max((abs(number) + step) / _BINS_PER_OCTAVE, 0.0) + math.log2(_SMALLEST) for step in (-1.5, -0.5))
+    near, far = (2.0**octave if octave < 1024.0 else _LARGEST for octave in octaves)
+    return (near, far) if number > 0 else (-far, -near)
+
+
 def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogPartition]) -> None:
     raws = read_logs(spark, list(days.values()))
     columns = dict(_columns(spec))
@@ -82,11 +91,15 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
 
     def write_histogram(feature: DenseFeature) -> dict[str, list[FileEntry]]:
         bins = [
-            raw.select(F.col(DAY).alias("day"), bin_of(source(feature.source).cast("double")).alias("bin"))
+            raw.select(
+                F.col(DAY).alias("day"),
+                bin_of(source(feature.source).cast("double")).alias("bin"),
+                positive(spec.label).alias("positive"),
+            )
             for raw in raws
         ]
         counted = reduce(DataFrame.unionAll, bins).where(F.col("bin").isNotNull()).groupBy("day", "bin")
-        table = counted.agg(F.count(F.lit(1)).alias("impressions"))
+        table = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
         return write_days(table, directories, f"{HISTOGRAM}/{feature.name}", key="bin", rows=most)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:

@@ -63,6 +63,11 @@ def source(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
+def positive(label: str) -> Column:
+    """1 where the label is, else 0: bigint, of labels that features.aggregate.check_values lets pass."""
+    return source(label).cast("double").cast("bigint")
+
+
 def hash_value(value: Column) -> Column:
     """features.hashing.hash_strings(canonical(value)): bigint, 42 if missing."""
     return F.xxhash64(value.cast("string"))

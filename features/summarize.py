@@ -1,0 +1,189 @@
+"""A day's features summarised, from daily counts, profiles and the encoder's state: no look at the log itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from features import storage
+from features.aggregate import VOCABULARY_SCHEMA
+from features.build import BuildPlan, damage_reported, fit
+from features.encoder import FIRST_ID
+from features.logs import LogPartition
+from features.manifest import (
+    AggregateManifest,
+    ProfileManifest,
+    StateManifest,
+    begin,
+    commit,
+    is_published,
+    key_of,
+    manifest_digest,
+    read_manifest,
+)
+from features.profile import HISTOGRAM, HISTOGRAM_SCHEMA, bin_edges, profiles
+from features.rates import key_rates
+from features.spec import CategoricalField, DenseFeature
+from features.state import VOCABULARY
+from features.summary import (
+    Bucket,
+    DenseSummary,
+    FieldSummary,
+    Range,
+    SummaryManifest,
+    Value,
+)
+from features.tables import for_spark, read_daily, table_rows
+from features.tally import Counted, Tally, tallies
+
+SUMMARIES = "summaries"
+TOP = 20
+RANGES = 16
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The hold-out day of a plan, summarised beside the days before it."""
+
+    plan: BuildPlan
+    reference_days: int
+
+    @property
+    def directory(self) -> str:
+        """Where it goes."""
+        state = self.plan.built.state_dir.rpartition("/")[2]
+        key = key_of(state=state, logs=[day.fingerprint for day in self._days])
+        return storage.join(self.plan.output, SUMMARIES, f"date={self._days[-1].date}-{key}")
+
+    @property
+    def _days(self) -> list[LogPartition]:
+        return [*self.plan.history[-self.reference_days :], *([self.plan.holdout] if self.plan.holdout else [])]
+
+    def run(self, spark: Callable[[], SparkSession]) -> None:
+        """Publish it, after what it is made from: daily counts, profiles and the state."""
+        if is_published(self.directory):
+            return
+        with damage_reported():
+            made = _Ingredients.of(spark(), self.plan, self._days)
+            begin(self.directory)
+            commit(self.directory, made.summary())
+
+
+@dataclass(frozen=True)
+class _Ingredients:
+    """What is published of the days. aggregates, profiled: by directory, in the order of the days."""
+
+    spark: SparkSession
+    plan: BuildPlan
+    days: Sequence[LogPartition]
+    aggregates: Mapping[str, AggregateManifest]
+    profiled: Mapping[str, ProfileManifest]
+
+    @classmethod
+    def of(cls, spark: SparkSession, plan: BuildPlan, days: Sequence[LogPartition]) -> _Ingredients:
+        aggregates = fit(spark, plan)
+        of_days = {d: aggregates[d] for d in (plan.aggregate_dirs[day.date] for day in days)}
+        return cls(spark, plan, days, of_days, profiles(spark, plan.spec, plan.output, days))
+
+    def summary(self) -> SummaryManifest:
+        spec = self.plan.spec
+        of_fields = [self._counted_field(field) for field in spec.fields]
+        of_dense = [self._counted_dense(feature) for feature in spec.dense]
+        found = tallies([*of_fields, *of_dense], [day.date for day in self.days])
+        names = self._names(found[: len(spec.fields)])
+        newest = dict([list(self.aggregates.items())[-1]])
+        return SummaryManifest(
+            inputs={f"logs/date={day.date}": day.fingerprint for day in self.days},
+            files=(),
+            date=self.days[-1].date,
+            days=tuple(day.date for day in self.days),
+            rows=tuple(day.rows for day in self.days),
+            positives=tuple(manifest.positives for manifest in self.aggregates.values()),
+            state=manifest_digest(self.plan.built.state_dir),
+            spec=spec,
+            fields={
+                field.name: self._field(field, tally, names) for field, tally in zip(spec.fields, found, strict=False)
+            },
+            dense={
+                feature.name: DenseSummary(
+                    values=self._of_days(feature, "values"),
+                    missing=self._of_days(feature, "missing"),
+                    ranges=_ranges(tally),
+                )
+                for feature, tally in zip(spec.dense, found[len(spec.fields) :], strict=True)
+            },
+            frequencies=tuple(key_rates(self.spark, spec, self.plan.built.state_dir, newest)),
+        )
+
+    def _of_days(self, feature: CategoricalField | DenseFeature, what: str) -> tuple[int, ...]:
+        """`values` or `missing` of the feature's column, by day."""
+        return tuple(getattr(profile.columns[feature.source], what) for profile in self.profiled.values())
+
+    def _counted_field(self, field: CategoricalField) -> Counted:
+        folder = f"{VOCABULARY}/{field.name}"
+        daily = read_daily(self.spark, self.aggregates, folder, VOCABULARY_SCHEMA)
+        ids = self.spark.read.schema("hash bigint").parquet(for_spark(storage.join(self.plan.built.state_dir, folder)))
+        return Counted(
+            daily.select("day", daily.hash.alias("value"), "impressions", "positives"),
+            ids.withColumnRenamed("hash", "value"),
+            np.array(self._of_days(field, "values")),
+            TOP,
+        )
+
+    def _counted_dense(self, feature: DenseFeature) -> Counted:
+        bins = read_daily(self.spark, self.profiled, f"{HISTOGRAM}/{feature.name}", HISTOGRAM_SCHEMA)
+        return Counted(bins.withColumnRenamed("bin", "value"), None, np.array(self._of_days(feature, "values")))
+
+    def _names(self, found: Sequence[Tally]) -> dict[tuple[str, int], str]:
+        """The values behind hashes, by field."""
+        named = []
+        for field, tally in zip(self.plan.spec.fields, found, strict=True):
+            daily = read_daily(self.spark, self.aggregates, f"{VOCABULARY}/{field.name}", VOCABULARY_SCHEMA)
+            wanted = daily.where(daily.hash.isin(tally.values.tolist()))
+            named.append(wanted.select(F.lit(field.name).alias("field"), "hash", "value"))
+        rows = reduce(DataFrame.unionAll, named).groupBy("field", "hash").agg(F.min("value").alias("value")).collect()
+        return {(row["field"], row["hash"]): row["value"] for row in rows}
+
+    def _field(self, field: CategoricalField, tally: Tally, names: Mapping[tuple[str, int], str]) -> FieldSummary:
+        folder = f"{VOCABULARY}/{field.name}"
+        state = read_manifest(self.plan.built.state_dir, StateManifest)
+        return FieldSummary(
+            values=self._of_days(field, "values"),
+            missing=self._of_days(field, "missing"),
+            distinct=tuple(table_rows({d: manifest}, folder) for d, manifest in self.aggregates.items()),
+            ids=state.vocabulary_sizes[field.name] - FIRST_ID,
+            known=int(tally.counts[tally.known, -2].sum() + tally.rest[1, -2]),
+            top=tuple(
+                Value(value=names[field.name, value], known=known, impressions=tuple(shown), positives=positives)
+                for value, known, (*shown, positives) in zip(
+                    tally.values.tolist(), tally.known.tolist(), tally.counts.tolist(), strict=True
+                )
+            ),
+            rest=_bucket(tally.rest),
+        )
+
+
+def _bucket(counts: np.ndarray) -> Bucket:
+    *shown, positives = counts.sum(axis=0).tolist()
+    return Bucket(impressions=tuple(shown), positives=positives)
+
+
+def _ranges(tally: Tally) -> tuple[Range, ...]:
+    """Bins put together to at most RANGES ranges of equal weight over all days; a heavy bin is a range of its own."""
+    order = np.argsort(tally.values)
+    bins, counts = tally.values[order], tally.counts[order]
+    weights = counts[:, :-1].sum(axis=1)
+    middles = np.cumsum(weights) - weights / 2
+    of_range = np.floor(middles / max(weights.sum(), 1) * RANGES).astype(int)
+    found = []
+    for number in np.unique(of_range):
+        inside = of_range == number
+        bucket, first, last = _bucket(counts[inside]), int(bins[inside][0]), int(bins[inside][-1])
+        low, high = bin_edges(first)[0], bin_edges(last)[1]
+        found.append(Range(low=low, high=high, impressions=bucket.impressions, positives=bucket.positives))
+    return tuple(found)

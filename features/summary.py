@@ -1,0 +1,99 @@
+"""What is published of a day's features for people to look at: figures of a fixed size, whatever the log's.
+
+Days are the reference days of the validation, oldest first, and then the summarised day itself. A list of impressions
+`by day` has one figure for each of them; positives are of the summarised day.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from features.manifest import Manifest
+from features.spec import FeatureSpec, Strict
+
+
+class Bucket(Strict):
+    """Rows that share a value or a range of values. impressions: by day."""
+
+    impressions: tuple[int, ...]
+    positives: int
+
+
+class Value(Bucket):
+    """A value of a field. known: it has an id in the encoder's state."""
+
+    value: str
+    known: bool
+
+
+class Range(Bucket):
+    """A range of a number. low, high: what lies in it, either end included up to rounding."""
+
+    low: float
+    high: float
+
+
+class FieldSummary(Strict):
+    """A categorical field.
+
+    values: that the rows hold, missing: rows without one, distinct: different values, each by day. ids: size of the
+    vocabulary, reserved ids left out; known: values with an id among those of the summarised day. top: the values with
+    the largest shares of the summarised and the reference days; rest: all others together.
+    """
+
+    values: tuple[int, ...]
+    missing: tuple[int, ...]
+    distinct: tuple[int, ...]
+    ids: int
+    known: int
+    top: tuple[Value, ...]
+    rest: Bucket
+
+
+class DenseSummary(Strict):
+    """A dense feature: rows with and without a number by day, and ranges of about as many rows of all days each."""
+
+    values: tuple[int, ...]
+    missing: tuple[int, ...]
+    ranges: tuple[Range, ...]
+
+
+class RateRange(Strict):
+    """Rows whose key had a smoothed rate within a range. expected: the sum of these rates, over the rows."""
+
+    impressions: int
+    positives: int
+    expected: float
+
+
+class SeenRange(Strict):
+    """Rows whose key had been shown at least `least` and less than twice as often; never, if that is 0."""
+
+    least: int
+    impressions: int
+    positives: int
+
+
+class FrequencySummary(Strict):
+    """A frequency feature in one window, as of the start of the summarised day. keys: different ones on that day."""
+
+    frequency: str
+    window: str
+    keys: int
+    rates: tuple[RateRange, ...]
+    seen: tuple[SeenRange, ...]
+
+
+class SummaryManifest(Manifest):
+    """A day's features at a glance. rows, positives: by day; state: digest of the state whose ids they are."""
+
+    kind: Literal["summary"] = "summary"
+    date: str
+    days: tuple[str, ...]
+    rows: tuple[int, ...]
+    positives: tuple[int, ...]
+    state: str
+    spec: FeatureSpec
+    fields: dict[str, FieldSummary]
+    dense: dict[str, DenseSummary]
+    frequencies: tuple[FrequencySummary, ...]
