@@ -96,6 +96,7 @@ class _Ingredients:
         of_dense = [self._counted_dense(feature) for feature in spec.dense]
         found = tallies([*of_fields, *of_dense], [day.date for day in self.days])
         names = self._names(found[: len(spec.fields)])
+        state = read_manifest(self.plan.built.state_dir, StateManifest)
         newest = dict([list(self.aggregates.items())[-1]])
         return SummaryManifest(
             inputs={f"logs/date={day.date}": day.fingerprint for day in self.days},
@@ -107,7 +108,8 @@ class _Ingredients:
             state=manifest_digest(self.plan.built.state_dir),
             spec=spec,
             fields={
-                field.name: self._field(field, tally, names) for field, tally in zip(spec.fields, found, strict=False)
+                field.name: self._field(field, tally, names, state)
+                for field, tally in zip(spec.fields, found, strict=False)
             },
             dense={
                 feature.name: DenseSummary(
@@ -118,6 +120,8 @@ class _Ingredients:
                 for feature, tally in zip(spec.dense, found[len(spec.fields) :], strict=True)
             },
             frequencies=tuple(key_rates(self.spark, spec, self.plan.built.state_dir, newest)),
+            field_figures=state.field_figures,
+            cross_figures=state.cross_figures,
         )
 
     def _of_days(self, feature: CategoricalField | DenseFeature, what: str) -> tuple[int, ...]:
@@ -149,9 +153,10 @@ class _Ingredients:
         rows = reduce(DataFrame.unionAll, named).groupBy("field", "hash").agg(F.min("value").alias("value")).collect()
         return {(row["field"], row["hash"]): row["value"] for row in rows}
 
-    def _field(self, field: CategoricalField, tally: Tally, names: Mapping[tuple[str, int], str]) -> FieldSummary:
+    def _field(
+        self, field: CategoricalField, tally: Tally, names: Mapping[tuple[str, int], str], state: StateManifest
+    ) -> FieldSummary:
         folder = f"{VOCABULARY}/{field.name}"
-        state = read_manifest(self.plan.built.state_dir, StateManifest)
         return FieldSummary(
             values=self._of_days(field, "values"),
             missing=self._of_days(field, "missing"),

@@ -6,9 +6,10 @@ Days are the reference days of the validation, oldest first, and then the summar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from features.manifest import Manifest
+from features.manifest import CrossFigures, FieldFigures, Manifest
 from features.spec import FeatureSpec, Strict
 
 
@@ -85,7 +86,9 @@ class FrequencySummary(Strict):
 
 
 class SummaryManifest(Manifest):
-    """A day's features at a glance. rows, positives: by day; state: digest of the state whose ids they are."""
+    """A day's features at a glance. rows, positives: by day; state: digest of the state whose ids they are, and whose
+    figures of fields and crosses.
+    """
 
     kind: Literal["summary"] = "summary"
     date: str
@@ -94,6 +97,8 @@ class SummaryManifest(Manifest):
     positives: tuple[int, ...]
     state: str
     spec: FeatureSpec
-    fields: dict[str, FieldSummary]
-    dense: dict[str, DenseSummary]
+    fields: Mapping[str, FieldSummary]
+    dense: Mapping[str, DenseSummary]
     frequencies: tuple[FrequencySummary, ...]
+    field_figures: Mapping[str, FieldFigures]
+    cross_figures: Mapping[str, CrossFigures]

@@ -19,9 +19,9 @@ from jobs.cli import entry_point
 from jobs.spark_session import spark_session
 
 
-def plan_from(argv: Sequence[str] | None) -> BuildPlan:
-    """Parse and check everything that can be checked without Spark."""
-    parser = argparse.ArgumentParser(prog="build_features", description=__doc__)
+def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """What days of which logs are built under which config, and where to."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--config", required=True, help="YAML file; the feature spec is its section `features`")
     parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
     parser.add_argument("--output", required=True, help="folder to publish into")
@@ -31,7 +31,11 @@ def plan_from(argv: Sequence[str] | None) -> BuildPlan:
     parser.add_argument("--holdout", metavar="DATE", help="the day after the last training day")
     parser.add_argument("--min-files", type=int, default=BuildSettings.min_files)
     parser.add_argument("--rows-per-file", type=int, default=BuildSettings.rows_per_file)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def plan_of(args: argparse.Namespace) -> BuildPlan:
+    """Check everything that can be checked without Spark."""
     return plan_build(
         load_yaml(args.config, FeatureSpec, "features"),
         args.logs,
@@ -47,7 +51,7 @@ def plan_from(argv: Sequence[str] | None) -> BuildPlan:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
     """Build what is not published yet and print where everything is."""
-    plan = plan_from(argv)
+    plan = plan_of(command_line("build_features", __doc__).parse_args(argv))
     if not plan.is_built():
         with spark_session("build_features") as spark:
             build(spark, plan)

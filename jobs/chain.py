@@ -16,7 +16,7 @@ from features.spec import digest
 from jobs.telemetry import Run
 
 NIGHTS = "nights"
-STEPS = ("validate", "aggregate", "encode", "train", "pack", "evaluate", "gate", "publish")
+STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 _LONGEST = 40
 
 GetSpark = Callable[[], SparkSession]

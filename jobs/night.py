@@ -22,6 +22,7 @@ from features.layout import dataset_columns, table_layout
 from features.logs import first_logged_date
 from features.manifest import key_of
 from features.spec import FeatureSpec, Strict, load_yaml
+from features.summarize import Summary
 from features.validation import Validation
 from jobs.chain import NIGHTS, ingredients
 from jobs.hook import HookConfig
@@ -146,6 +147,11 @@ class Night:
         """The first step: is the day's log like those before it?"""
         return Validation(self.config.validation, self.features, self.allow)
 
+    @property
+    def summary(self) -> Summary:
+        """What is shown of the day's features."""
+        return Summary(self.features, self.config.validation.reference_days)
+
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})
 
@@ -247,6 +253,7 @@ class Night:
         return {
             "aggregate": tuple(plan.aggregate_dirs.values()),
             "encode": tuple(plan.built.directories()),
+            "summarize": (self.summary.directory,),
             "train": tuple(self.candidate(model) for model in models),
             "pack": tuple(self.artifact(model) for model in models),
             "evaluate": (self.evaluation,),

@@ -1,6 +1,7 @@
 """What the steps of a night do.
 
-validate -> aggregate -> encode -> train (the model and its baselines) -> pack -> evaluate -> gate -> publish
+validate -> aggregate -> encode -> summarize -> train (the model and its baselines) -> pack -> evaluate -> gate
+-> publish
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from features import storage
 from features.build import aggregate, build
+from features.errors import ValidationFailed
 from features.manifest import NightManifest, begin, commit
 from features.spec import digest
 from jobs import hook, lineage, retention
@@ -43,6 +45,12 @@ def steps_of(night: Night, run: Run, following: Night | None = None) -> list[Ste
         step("validate", _FEATURES, lambda spark: _validate(night, spark)),
         step("aggregate", _FEATURES, lambda spark: aggregate(spark(), night.features)),
         step("encode", _DATASETS, lambda spark: build(spark(), night.features), *made["aggregate"]),
+        step(
+            "summarize",
+            (*_FEATURES, "nightly.history_from"),
+            lambda spark: night.summary.run(spark),
+            *made["aggregate"],
+        ),
         step("train", _MODELS, lambda spark: _train(night, spark, following), *made["encode"]),
         step("pack", _MODELS, lambda spark: _pack(night), *made["train"]),
         step("evaluate", _MODELS, lambda spark: _evaluate(night), *made["pack"]),
@@ -52,8 +60,13 @@ def steps_of(night: Night, run: Run, following: Night | None = None) -> list[Ste
 
 
 def _validate(night: Night, spark: GetSpark) -> None:
+    """A day that fails is summarised all the same: that is the day whose features somebody will want to see."""
     night.check()
-    night.validation.run(spark)
+    try:
+        night.validation.run(spark)
+    except ValidationFailed:
+        night.summary.run(spark)
+        raise
 
 
 def _train(night: Night, spark: GetSpark, following: Night | None) -> None:

@@ -1,7 +1,8 @@
 """A page for every night and one over all of them, drawn from what is published: <output>/reports/.
 
-<date>.html: what ran, data checks, learning curves, metrics, slices, warm start, decision; index.html: trends. Drawing
-them again from the same directories gives the same pages. A night whose directories were pruned keeps its old page.
+<date>.html: what ran, data checks, learning curves, metrics, slices, warm start, decision; <date>-features.html: the
+day's features; index.html: trends. Drawing them again from the same directories gives the same pages. A night whose
+directories were pruned keeps its old page.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from markupsafe import Markup
 
 from features import storage
-from features.manifest import ValidationCheck
-from serving import trends
+from features.manifest import ValidationCheck, read_manifest
+from features.summary import SummaryManifest
+from serving import feature_report, trends
 from serving.decision import Decision
 from serving.nights import Night, gather
 from serving.report import comparison, environment
@@ -39,6 +41,8 @@ def publish(output: str, only: Collection[str] | None = None) -> list[str]:
     storage.write_bytes(index, render_index(nights).encode())
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
+        if night.summary and (only is None or night.date in only):
+            storage.write_bytes(features_of(output, night.date), render_features(night, night.summary).encode())
         url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
         # A neighbour's page links to the night's.
@@ -52,6 +56,16 @@ def publish(output: str, only: Collection[str] | None = None) -> list[str]:
 def page_of(output: str, date: str) -> str:
     """Where the page of a night is."""
     return storage.join(output, REPORTS, f"{date}.html")
+
+
+def features_of(output: str, date: str) -> str:
+    """Where the page of a night's features is."""
+    return feature_report.page_of(storage.join(output, REPORTS), date)
+
+
+def render_features(night: Night, summary: str) -> str:
+    """The page of a night's features. summary: where their figures are published."""
+    return feature_report.render(read_manifest(summary, SummaryManifest), night.validation, f"{night.date}.html")
 
 
 def render_night(night: Night, before: Night | None = None, after: Night | None = None) -> str:

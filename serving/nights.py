@@ -46,12 +46,15 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Night:
-    """One night. record: None if the validation ended it. against: the champion that the model was judged by."""
+    """One night. record: None if the validation ended it. summary: where the figures of its day's features are;
+    against: the champion that the model was judged by.
+    """
 
     date: str
     record: NightManifest | None = None
     is_champion: bool = False
     validation: ValidationManifest | None = None
+    summary: str | None = None
     evaluation: Evaluation | None = None
     decision: Decision | None = None
     against: ModelEvaluation | None = None
@@ -107,7 +110,7 @@ def gather(output: str) -> list[Night]:
     validations = dict(_latest(storage.join(output, "validations"), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [Night(day, validation=validations[day]) for day in stopped]
+    nights += [Night(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
@@ -123,6 +126,7 @@ def _night(output: str, record: NightManifest, champion: str | None) -> Night:
         record=record,
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
+        summary=_published(made.get("summarize", [])),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
@@ -140,6 +144,14 @@ def _latest(folder: str, kind: type[M]) -> Iterator[tuple[str, M]]:
     for url in sorted(urls, key=lambda url: (storage.modified(url), url)):
         manifest = read_manifest(url.removesuffix(f"/{MANIFEST}"), kind)
         yield getattr(manifest, "date"), manifest  # noqa: B009 (both kinds have one; Manifest has none)
+
+
+def _summary(output: str, day: str) -> str | None:
+    """The day's, of several the one published last."""
+    folder = storage.join(output, "summaries")
+    of_day = [storage.join(folder, name) for name in storage.list_folders(folder) if name.startswith(f"date={day}-")]
+    found = [directory for directory in of_day if is_published(directory)]
+    return max(found, key=lambda d: (storage.modified(storage.join(d, MANIFEST)), d), default=None)
 
 
 def _published(directories: Sequence[str]) -> str | None:

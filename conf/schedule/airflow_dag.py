@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 
 HOME = os.environ.get("NIGHTJAR_HOME", "/opt/nightjar")
 SUBMIT = os.environ.get("NIGHTJAR_SUBMIT_SCRIPT", "conf/schedule/standalone.sh")
-STEPS = ("validate", "aggregate", "encode", "train", "pack", "evaluate", "gate", "publish")
+STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 NOTHING_TO_DO = 4
 
 with DAG(

@@ -133,7 +133,8 @@ def test_steps_run_one_by_one_end_as_the_whole_night(place: Path, capsys: pytest
     night = ("--date", "2026-01-04")
     assert run(place, *night, "--only", "train", output="steps") == EXIT_ERROR
     assert "step train needs " in capsys.readouterr().err
-    for step in (["validate", "aggregate"], ["encode"], ["train"], ["pack"], ["evaluate"], ["gate"], ["publish"]):
+    first = (["validate", "aggregate"], ["encode", "summarize"])
+    for step in (*first, ["train"], ["pack"], ["evaluate"], ["gate"], ["publish"]):
         assert run(place, *night, "--only", *step, output="steps") == 0
         assert run(place, *night, "--only", *step, output="steps") == EXIT_NOTHING_TO_DO
     assert run(place, *night, output="whole") == 0

@@ -25,6 +25,7 @@ CONTRACT = {
     "hashing",
     "rows",
     "state",
+    "summary",
 }
 SPARK_FREE = ("training", "serving")
 

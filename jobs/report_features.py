@@ -1,0 +1,54 @@
+"""The features of a hold-out day on one page: coverage, cardinality, drift, top values, label rates.
+
+    report_features --config conf/app_store.yaml --logs logs --output features \\
+        --train-from 2026-01-05 --train-to 2026-01-11 --holdout 2026-01-12
+
+Takes what build_features takes, and finds what it has published; a night draws the same page by itself. The day is held
+against the days before it, and the page says what failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import cache
+
+from features import storage
+from features.errors import UsageError, ValidationFailed
+from features.manifest import ValidationManifest, is_published, read_manifest
+from features.summarize import Summary
+from features.summary import SummaryManifest
+from features.validation import Validation
+from jobs.build_features import command_line, plan_of
+from jobs.cli import entry_point
+from jobs.night import NightConfig
+from jobs.spark_session import spark_session
+from serving.feature_report import page_of, render
+from serving.night_report import REPORTS
+
+
+@entry_point
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish what the page needs and is not published yet, draw the page, and print where it is."""
+    args = command_line("report_features", __doc__).parse_args(argv)
+    if not args.holdout:
+        raise UsageError("--holdout is missing. Give the day to report on: the day after --train-to.")
+    config = NightConfig.read(args.config).validation
+    plan = plan_of(args)
+    summary, validation = Summary(plan, config.reference_days), Validation(config, plan)
+    with ExitStack() as stack:
+        spark = cache(lambda: stack.enter_context(spark_session("report_features")))
+        with suppress(ValidationFailed):  # the page says so
+            validation.run(spark)
+        summary.run(spark)
+    directory = validation.accepted or validation.directory
+    checked = read_manifest(directory, ValidationManifest) if is_published(directory) else None
+    page = page_of(storage.join(plan.output, REPORTS), args.holdout)
+    storage.write_bytes(page, render(read_manifest(summary.directory, SummaryManifest), checked).encode())
+    print(f"page {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
