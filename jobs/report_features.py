@@ -18,13 +18,12 @@ from features import storage
 from features.errors import UsageError, ValidationFailed
 from features.manifest import ValidationManifest, is_published, read_manifest
 from features.summarize import Summary
-from features.summary import SummaryManifest
 from features.validation import Validation
 from jobs.build_features import command_line, plan_of
 from jobs.cli import entry_point
 from jobs.night import NightConfig
 from jobs.spark_session import spark_session
-from serving.feature_report import page_of, render
+from serving.feature_report import draw, page_of
 from serving.night_report import REPORTS
 
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = validation.accepted or validation.directory
     checked = read_manifest(directory, ValidationManifest) if is_published(directory) else None
     page = page_of(storage.join(plan.output, REPORTS), args.holdout)
-    storage.write_bytes(page, render(read_manifest(summary.directory, SummaryManifest), checked).encode())
+    storage.write_bytes(page, draw(summary.directory, checked, plan.built.holdout_dir).encode())
     print(f"page {page}")
     return 0
 

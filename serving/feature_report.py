@@ -6,11 +6,19 @@ Figures are drawn by the page itself, as bars beside the numbers that they show.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from features import storage
-from features.manifest import CrossFigures, FieldFigures, ValidationCheck, ValidationManifest
+from features.manifest import (
+    CrossFigures,
+    DatasetManifest,
+    FieldFigures,
+    ValidationCheck,
+    ValidationManifest,
+    is_published,
+    read_manifest,
+)
 from features.spec import CategoricalField, Cross, DenseFeature, Frequency
 from features.summary import Bucket, DenseSummary, FieldSummary, FrequencySummary, SummaryManifest
 from serving.report import environment
@@ -115,8 +123,21 @@ def page_of(folder: str, date: str) -> str:
     return storage.join(folder, f"{date}-features.html")
 
 
-def render(summary: SummaryManifest, validation: ValidationManifest | None, night: str | None = None) -> str:
-    """The page. night: the page that it belongs to, relative to it."""
+def draw(summary: str, validation: ValidationManifest | None, holdout: str | None, night: str | None = None) -> str:
+    """The page of what is published: of the day's summary and, as far as they are there, of its validation and of its
+    data set. night: the page that it belongs to, relative to it.
+    """
+    encoded = read_manifest(holdout, DatasetManifest) if holdout and is_published(holdout) else None
+    return render(read_manifest(summary, SummaryManifest), validation, encoded.coverage if encoded else {}, night)
+
+
+def render(
+    summary: SummaryManifest,
+    validation: ValidationManifest | None = None,
+    coverage: Mapping[str, float] | None = None,
+    night: str | None = None,
+) -> str:
+    """The page. coverage: share of the day's rows with an admitted conjunction, by column of the data set."""
     checks = validation.checks if validation else ()
     cards = _Cards(summary, checks)
     return (
@@ -131,6 +152,7 @@ def render(summary: SummaryManifest, validation: ValidationManifest | None, nigh
             fields=sorted(cards.fields(), key=lambda card: card.urgency),
             dense=sorted(cards.dense(), key=lambda card: card.urgency),
             crosses=list(cards.crosses()),
+            coverage=coverage or {},
             frequencies=list(cards.frequencies()),
         )
     )

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from markupsafe import Markup
 
 from features import storage
-from features.manifest import ValidationCheck, read_manifest
-from features.summary import SummaryManifest
+from features.manifest import ValidationCheck
 from serving import feature_report, trends
 from serving.decision import Decision
 from serving.nights import Night, gather
@@ -42,7 +41,8 @@ def publish(output: str, only: Collection[str] | None = None) -> list[str]:
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
         if night.summary and (only is None or night.date in only):
-            storage.write_bytes(features_of(output, night.date), render_features(night, night.summary).encode())
+            page = feature_report.draw(night.summary, night.validation, night.holdout, f"{night.date}.html")
+            storage.write_bytes(features_of(output, night.date), page.encode())
         url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
         # A neighbour's page links to the night's.
@@ -61,11 +61,6 @@ def page_of(output: str, date: str) -> str:
 def features_of(output: str, date: str) -> str:
     """Where the page of a night's features is."""
     return feature_report.page_of(storage.join(output, REPORTS), date)
-
-
-def render_features(night: Night, summary: str) -> str:
-    """The page of a night's features. summary: where their figures are published."""
-    return feature_report.render(read_manifest(summary, SummaryManifest), night.validation, f"{night.date}.html")
 
 
 def render_night(night: Night, before: Night | None = None, after: Night | None = None) -> str:

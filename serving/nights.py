@@ -46,8 +46,8 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Night:
-    """One night. record: None if the validation ended it. summary: where the figures of its day's features are;
-    against: the champion that the model was judged by.
+    """One night. record: None if the validation ended it. summary, holdout: where the figures of its day's
+    features are, and its day encoded; against: the champion that the model was judged by.
     """
 
     date: str
@@ -55,6 +55,7 @@ class Night:
     is_champion: bool = False
     validation: ValidationManifest | None = None
     summary: str | None = None
+    holdout: str | None = None
     evaluation: Evaluation | None = None
     decision: Decision | None = None
     against: ModelEvaluation | None = None
@@ -127,6 +128,7 @@ def _night(output: str, record: NightManifest, champion: str | None) -> Night:
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
         summary=_published(made.get("summarize", [])),
+        holdout=next((directory for directory in made.get("encode", []) if "/holdout-" in directory), None),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
