@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -11,8 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
-from features.aggregate import VOCABULARY_SCHEMA
+from features.aggregate import LABELLED_SCHEMA, VOCABULARY_SCHEMA
 from features.build import BuildPlan, damage_reported, fit
+from features.checks import features_of
 from features.encoder import FIRST_ID
 from features.logs import LogPartition
 from features.manifest import (
@@ -38,8 +39,8 @@ from features.summary import (
     SummaryManifest,
     Value,
 )
-from features.tables import for_spark, read_daily, table_rows
-from features.tally import Counted, Tally, tallies
+from features.tables import day_of_file, read_tables, table_rows
+from features.tally import EVERYTHING, Tally, tallies
 
 SUMMARIES = "summaries"
 TOP = 20
@@ -91,12 +92,15 @@ class _Ingredients:
         return cls(spark, plan, days, of_days, profiles(spark, plan.spec, plan.output, days))
 
     def summary(self) -> SummaryManifest:
-        spec = self.plan.spec
-        of_fields = [self._counted_field(field) for field in spec.fields]
-        of_dense = [self._counted_dense(feature) for feature in spec.dense]
-        found = tallies([*of_fields, *of_dense], [day.date for day in self.days])
-        names = self._names(found[: len(spec.fields)])
-        state = read_manifest(self.plan.built.state_dir, StateManifest)
+        spec, state_dir = self.plan.spec, self.plan.built.state_dir
+        found = tallies(
+            self._counts(),
+            [day.date for day in self.days],
+            np.array([self._of_days(feature, "values") for feature in features_of(spec)]),
+            [TOP] * len(spec.fields) + [EVERYTHING] * len(spec.dense),
+        )
+        of_fields, of_dense = found[: len(spec.fields)], found[len(spec.fields) :]
+        names, state = self._names(of_fields), read_manifest(state_dir, StateManifest)
         newest = dict([list(self.aggregates.items())[-1]])
         return SummaryManifest(
             inputs={f"logs/date={day.date}": day.fingerprint for day in self.days},
@@ -105,58 +109,54 @@ class _Ingredients:
             days=tuple(day.date for day in self.days),
             rows=tuple(day.rows for day in self.days),
             positives=tuple(manifest.positives for manifest in self.aggregates.values()),
-            state=manifest_digest(self.plan.built.state_dir),
+            state=manifest_digest(state_dir),
             spec=spec,
             fields={
                 field.name: self._field(field, tally, names, state)
-                for field, tally in zip(spec.fields, found, strict=False)
+                for field, tally in zip(spec.fields, of_fields, strict=True)
             },
             dense={
-                feature.name: DenseSummary(
-                    values=self._of_days(feature, "values"),
-                    missing=self._of_days(feature, "missing"),
-                    ranges=_ranges(tally),
-                )
-                for feature, tally in zip(spec.dense, found[len(spec.fields) :], strict=True)
+                feature.name: self._dense(feature, tally) for feature, tally in zip(spec.dense, of_dense, strict=True)
             },
-            frequencies=tuple(key_rates(self.spark, spec, self.plan.built.state_dir, newest)),
+            frequencies=tuple(key_rates(self.spark, spec, state_dir, newest)),
             field_figures=state.field_figures,
             cross_figures=state.cross_figures,
         )
+
+    def _counts(self) -> DataFrame:
+        """What `tallies` takes: fields by value, then dense features by bin."""
+        fields, dense = ([feature.name for feature in of] for of in (self.plan.spec.fields, self.plan.spec.dense))
+        counts = ("impressions", "positives")
+        shown = self._read(self.aggregates, VOCABULARY, fields, LABELLED_SCHEMA)
+        parts = [shown.select("table", day_of_file(), "hash", F.lit(False), *counts)]
+        ids = self._read([self.plan.built.state_dir], VOCABULARY, fields, "hash bigint")
+        nothing = F.lit(0).cast("bigint")
+        parts.append(ids.select("table", F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
+        if dense:
+            bins = self._read(self.profiled, HISTOGRAM, dense, HISTOGRAM_SCHEMA)
+            parts.append(bins.select(F.col("table") + len(fields), day_of_file(), "bin", F.lit(False), *counts))
+        return reduce(DataFrame.unionAll, parts).toDF("feature", "day", "value", "known", *counts)
+
+    def _read(self, directories: Iterable[str], folder: str, names: Sequence[str], schema: str) -> DataFrame:
+        return read_tables(self.spark, directories, folder, names, schema)
 
     def _of_days(self, feature: CategoricalField | DenseFeature, what: str) -> tuple[int, ...]:
         """`values` or `missing` of the feature's column, by day."""
         return tuple(getattr(profile.columns[feature.source], what) for profile in self.profiled.values())
 
-    def _counted_field(self, field: CategoricalField) -> Counted:
-        folder = f"{VOCABULARY}/{field.name}"
-        daily = read_daily(self.spark, self.aggregates, folder, VOCABULARY_SCHEMA)
-        ids = self.spark.read.schema("hash bigint").parquet(for_spark(storage.join(self.plan.built.state_dir, folder)))
-        return Counted(
-            daily.select("day", daily.hash.alias("value"), "impressions", "positives"),
-            ids.withColumnRenamed("hash", "value"),
-            np.array(self._of_days(field, "values")),
-            TOP,
+    def _names(self, found: Sequence[Tally]) -> dict[tuple[int, int], str]:
+        """The values behind hashes, by the field's position and the hash."""
+        wanted = [value for tally in found for value in tally.values.tolist()]
+        shown = self._read(
+            self.aggregates, VOCABULARY, [field.name for field in self.plan.spec.fields], VOCABULARY_SCHEMA
         )
-
-    def _counted_dense(self, feature: DenseFeature) -> Counted:
-        bins = read_daily(self.spark, self.profiled, f"{HISTOGRAM}/{feature.name}", HISTOGRAM_SCHEMA)
-        return Counted(bins.withColumnRenamed("bin", "value"), None, np.array(self._of_days(feature, "values")))
-
-    def _names(self, found: Sequence[Tally]) -> dict[tuple[str, int], str]:
-        """The values behind hashes, by field."""
-        named = []
-        for field, tally in zip(self.plan.spec.fields, found, strict=True):
-            daily = read_daily(self.spark, self.aggregates, f"{VOCABULARY}/{field.name}", VOCABULARY_SCHEMA)
-            wanted = daily.where(daily.hash.isin(tally.values.tolist()))
-            named.append(wanted.select(F.lit(field.name).alias("field"), "hash", "value"))
-        rows = reduce(DataFrame.unionAll, named).groupBy("field", "hash").agg(F.min("value").alias("value")).collect()
-        return {(row["field"], row["hash"]): row["value"] for row in rows}
+        named = shown.where(F.col("hash").isin(wanted)).groupBy("table", "hash").agg(F.min("value").alias("value"))
+        return {(row["table"], row["hash"]): row["value"] for row in named.collect()}
 
     def _field(
-        self, field: CategoricalField, tally: Tally, names: Mapping[tuple[str, int], str], state: StateManifest
+        self, field: CategoricalField, tally: Tally, names: Mapping[tuple[int, int], str], state: StateManifest
     ) -> FieldSummary:
-        folder = f"{VOCABULARY}/{field.name}"
+        folder, number = f"{VOCABULARY}/{field.name}", self.plan.spec.fields.index(field)
         return FieldSummary(
             values=self._of_days(field, "values"),
             missing=self._of_days(field, "missing"),
@@ -164,13 +164,17 @@ class _Ingredients:
             ids=state.vocabulary_sizes[field.name] - FIRST_ID,
             known=int(tally.counts[tally.known, -2].sum() + tally.rest[1, -2]),
             top=tuple(
-                Value(value=names[field.name, value], known=known, impressions=tuple(shown), positives=positives)
+                Value(value=names[number, value], known=known, impressions=tuple(shown), positives=positives)
                 for value, known, (*shown, positives) in zip(
                     tally.values.tolist(), tally.known.tolist(), tally.counts.tolist(), strict=True
                 )
             ),
             rest=_bucket(tally.rest),
         )
+
+    def _dense(self, feature: DenseFeature, tally: Tally) -> DenseSummary:
+        values, missing = self._of_days(feature, "values"), self._of_days(feature, "missing")
+        return DenseSummary(values=values, missing=missing, ranges=_ranges(tally))
 
 
 def _bucket(counts: np.ndarray) -> Bucket:

@@ -10,7 +10,6 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -61,41 +60,29 @@ class Tally:
         return Tally(self.values[kept], self.known[kept], self.counts[kept], self.rest + np.stack(rest))
 
 
-@dataclass(frozen=True)
-class Counted:
-    """A feature's daily counts. table: day int, value bigint, impressions bigint, positives bigint, one row a day and
-    value. ids: value bigint, the known ones; None if there are none to know. sizes: impressions, int64[days]. most: how
-    many values to keep.
+def tallies(counts: DataFrame, days: Sequence[str], sizes: np.ndarray, most: Sequence[int]) -> list[Tally]:
+    """Every feature's, in one job.
+
+    counts: feature int, day int, value bigint, known boolean, impressions bigint, positives bigint: one row a feature,
+    day and value, and one without a day for every known value. days: the table's that are counted; sizes: what a
+    feature's shares are of, int64[features, days]; most: how many values to keep, by feature.
     """
-
-    table: DataFrame
-    ids: DataFrame | None
-    sizes: np.ndarray
-    most: int = EVERYTHING
-
-
-def tallies(features: Sequence[Counted], days: Sequence[str]) -> list[Tally]:
-    """Every feature's, in one job. days: the table's that are counted."""
     numbers = [day_number(day) for day in days]
-    wide = (
-        reduce(DataFrame.unionAll, _numbered(features))
-        .groupBy("feature", "value")
-        .agg(
-            F.bool_or("known").alias("known"),
-            *(F.sum(F.when(F.col("day") == n, F.col("impressions")).otherwise(0)).alias(f"n{n}") for n in numbers),
-            F.sum(F.when(F.col("day") == numbers[-1], F.col("positives")).otherwise(0)).alias("positives"),
-        )
+    wide = counts.groupBy("feature", "value").agg(
+        F.bool_or("known").alias("known"),
+        *(F.sum(F.when(F.col("day") == n, F.col("impressions")).otherwise(0)).alias(f"n{n}") for n in numbers),
+        F.sum(F.when(F.col("day") == numbers[-1], F.col("positives")).otherwise(0)).alias("positives"),
     )
-    limits = [(feature.sizes, feature.most) for feature in features]
+    limits = list(zip(sizes, most, strict=True))
 
     def tallied(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = [Tally.empty(len(days))] * len(limits)
         for batch in batches:
             feature_of, values, known, *by_day = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-            counts = np.stack(by_day, axis=1)
+            found = np.stack(by_day, axis=1)
             for n in np.unique(feature_of):
                 rows = feature_of == n
-                more = Tally(values[rows], known[rows], counts[rows], np.zeros_like(held[n].rest))
+                more = Tally(values[rows], known[rows], found[rows], np.zeros_like(held[n].rest))
                 held[n] = (held[n] + more).head(*limits[n])
         yield pa.RecordBatch.from_pydict({"held": [pickle.dumps(held)]})
 
@@ -103,14 +90,3 @@ def tallies(features: Sequence[Counted], days: Sequence[str]) -> list[Tally]:
     for row in wide.mapInArrow(tallied, "held binary").collect():
         total = [before + held for before, held in zip(total, pickle.loads(row["held"]), strict=True)]
     return [tally.head(*limit) for tally, limit in zip(total, limits, strict=True)]
-
-
-def _numbered(features: Sequence[Counted]) -> Iterator[DataFrame]:
-    """feature int, day int (null: an entry of a vocabulary), value bigint, known boolean, impressions, positives."""
-    for n, feature in enumerate(features):
-        columns = ("day", "value", F.lit(False).alias("known"), "impressions", "positives")
-        yield feature.table.select(F.lit(n).alias("feature"), *columns)
-        if feature.ids is not None:
-            nothing = (F.lit(0).cast("bigint").alias(name) for name in ("impressions", "positives"))
-            no_day = F.lit(None).cast("int").alias("day")
-            yield feature.ids.select(F.lit(n).alias("feature"), no_day, "value", F.lit(True).alias("known"), *nothing)
