@@ -6,6 +6,7 @@ GPU     ?= $(or $(NIGHTJAR_GPU),none)
 ARGS    ?=
 JOBS    ?= 2
 RATINGS ?= ../shared/data/movietweetings
+CENSUS  ?= ../shared/data/adult
 
 PY       := $(VENV)/bin/python
 STAMP    := $(VENV)/.nightjar-setup
@@ -31,10 +32,10 @@ define SETUP
 	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
 endef
 
-.PHONY: help setup nightly test check bench zip clean
+.PHONY: help setup nightly movietweetings adult test check bench zip clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench)"
 
@@ -44,11 +45,27 @@ setup: ## Check the prerequisites, make the virtual environment, build Horovod o
 $(STAMP): requirements.lock pyproject.toml .ci/setup_environment.py .ci/horovod_wheel.py
 	$(SETUP)
 
-# A model that the gate rejects (3) and nothing left to do (4) are results, not failures.
+# $(call NIGHT,config,dates). A model that the gate rejects (3) and nothing left to do (4) are results, not failures.
+define NIGHT
+	$(PY) jobs/run_nightly.py --config conf/$(1).yaml --logs $(2)/logs --output $(2) $(3) \
+		|| { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ] || exit $$status; }
+endef
+
 nightly: $(STAMP) ## Generate logs and run three nights on them; says where models and pages are, under build/nightly
 	$(PY) jobs/generate_logs.py --output build/nightly/logs --start-date 2026-01-01 --days 6 --rows-per-day 100000
-	$(PY) jobs/run_nightly.py --config conf/app_store.yaml --logs build/nightly/logs --output build/nightly \
-		--from 2026-01-04 --to 2026-01-06 || { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ] || exit $$status; }
+	$(call NIGHT,app_store,build/nightly,--from 2026-01-04 --to 2026-01-06)
+
+build/movietweetings/logs/_splits.json: | $(STAMP)
+	$(PY) jobs/import_movietweetings.py --source $(RATINGS) --output $(@D)
+
+movietweetings: $(STAMP) build/movietweetings/logs/_splits.json ## A night on MovieTweetings (RATINGS=its folder), under build/movietweetings
+	$(call NIGHT,movietweetings,build/movietweetings,--date 2013-08-27)
+
+build/adult/logs: | $(STAMP)
+	$(PY) jobs/import_adult.py --source $(CENSUS) --output $@
+
+adult: $(STAMP) | build/adult/logs ## A night on the Adult census (CENSUS=its folder), under build/adult
+	$(call NIGHT,adult,build/adult,--date 1994-01-06)
 
 # A file's tests stay together, since they share what they have built. Idle threads sleep: others want the cores.
 test: export OMP_WAIT_POLICY ?= passive

@@ -93,7 +93,7 @@ def test_nights_one_by_one_killed_and_repeated_give_the_bytes_of_a_build_from_sc
     for date in DATES:
         shutil.copytree(logs / f"date={date}", arriving / f"date={date}", copy_function=shutil.copy2)
         if date == DATES[3]:
-            for step in ("aggregate", "fit", "dataset"):
+            for step in ("rollup", "dataset"):
                 with patch(f"features.{step}.commit", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
                     build(spark, plan(arriving, output, date))
         if date in DATES[2:]:

@@ -26,6 +26,7 @@ from features.tally import Tally
 
 DATES = days("2026-03-01", 4)
 REFERENCE = 2
+LARGEST = 1.7976931348623157e308
 SEEN = DATES[-REFERENCE - 1 :]
 SMALL = SPEC.model_copy(
     update={
@@ -104,7 +105,7 @@ def test_ranges_hold_every_number_once(made: tuple[SummaryManifest, Path]) -> No
     assert all(a.high <= b.low for a, b in zip(found.ranges, found.ranges[1:], strict=False))
     for one in found.ranges:
         inside = [
-            [row for row in rows if one.low <= max(min(row["price"], 1.8e308), -1.8e308) <= one.high]
+            [row for row in rows if one.low <= max(min(row["price"], LARGEST), -LARGEST) <= one.high]
             for rows in numbers
         ]
         assert one.impressions == tuple(map(len, inside))
