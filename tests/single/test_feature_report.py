@@ -5,78 +5,14 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 from html_page import Page, require_accessible, require_self_contained
 from scipy.stats import binomtest
+from summary_kit import make_summary
 
 from features.manifest import CrossFigures, DatasetManifest, ValidationCheck, ValidationManifest, begin, commit
-from features.spec import FeatureSpec
-from features.summary import SummaryManifest
 from serving.feature_report import Chart, Row, draw, render, wilson
-
-SPEC = FeatureSpec.model_validate(
-    {
-        "name": "tiny",
-        "label": "clicked",
-        "timestamp": "time",
-        "fields": [{"name": "item", "min_count": 2}, {"name": "tags", "multi_valued": True}],
-        "dense": [{"name": "price"}],
-        "crosses": [{"name": "item_tags", "fields": ["item", "tags"], "buckets": 64}],
-        "frequencies": [{"name": "item_rate", "keys": ["item"], "windows": ["7d"], "prior": 0.1}],
-    }
-)
-
-
-def summary(**changes: Any) -> SummaryManifest:
-    """Two days of 100 and 200 rows, 10 and 40 of them positive. In the second, 20 rows have no item and 30 no price."""
-    item = {
-        "values": (100, 180),
-        "missing": (0, 20),
-        "distinct": (3, 5),
-        "ids": 3,
-        "known": 150,
-        "top": [
-            {"value": "<b>&\x00\u202e", "known": True, "impressions": (60, 120), "positives": 12},
-            {"value": "", "known": False, "impressions": (10, 30), "positives": 18},
-        ],
-        "rest": {"impressions": (30, 30), "positives": 6},
-    }
-    tags = item | {"values": (150, 300), "missing": (0, 0), "known": 300, "top": item["top"][:1]}
-    price = {
-        "values": (100, 170),
-        "missing": (0, 30),
-        "ranges": [
-            {"low": -0.0, "high": 1.5, "impressions": (50, 100), "positives": 10},
-            {"low": 1.5, "high": 123456.0, "impressions": (50, 70), "positives": 30},
-        ],
-    }
-    rates = {
-        "frequency": "item_rate",
-        "window": "7d",
-        "keys": 5,
-        "rates": [
-            {"impressions": 50, "positives": 5, "expected": 4.0},
-            {"impressions": 150, "positives": 35, "expected": 30},
-        ],
-        "seen": [{"least": 0, "impressions": 50, "positives": 5}, {"least": 4, "impressions": 150, "positives": 35}],
-    }
-    document = {
-        "files": (),
-        "date": "2026-01-02",
-        "days": ("2026-01-01", "2026-01-02"),
-        "rows": (100, 200),
-        "positives": (10, 40),
-        "state": "digest",
-        "spec": SPEC.model_dump(mode="json"),
-        "fields": {"item": item, "tags": tags},
-        "dense": {"price": price},
-        "frequencies": [rates],
-        "field_figures": {"item": {"distinct": 9, "known": 3, "retired": 2}},
-        "cross_figures": {},
-    }
-    return SummaryManifest.model_validate(document | changes)
 
 
 def checked(*checks: ValidationCheck) -> ValidationManifest:
@@ -93,7 +29,7 @@ DRIFTS = checked(
 
 
 def test_the_page_is_self_contained_and_accessible_whatever_the_log_holds() -> None:
-    html = render(summary(), DRIFTS, {"x_item_tags": 0.5}, "2026-01-02.html")
+    html = render(make_summary(), DRIFTS, {"x_item_tags": 0.5}, "2026-01-02.html")
     require_self_contained(html)
     require_accessible(Page(html))
     assert "<b>&" not in html
@@ -114,7 +50,7 @@ def card(html: str, anchor: str) -> str:
 
 
 def test_a_fields_card_says_how_often_each_value_was_shown_and_clicked() -> None:
-    text = card(render(summary()), "field-item")
+    text = card(render(make_summary()), "field-item")
     assert "(empty) no id 30 15.0 % 60.0 %" in text
     assert "3 others 30 15.0 % 20.0 %" in text
     assert "missing 20 10.0 % 20.0 %" in text  # 40 positives, of which 12, 18 and 6 have an item
@@ -123,7 +59,7 @@ def test_a_fields_card_says_how_often_each_value_was_shown_and_clicked() -> None
 
 
 def test_rows_without_any_of_several_values_have_no_label_rate() -> None:
-    found = summary()
+    found = make_summary()
     tags = found.fields["tags"].model_copy(update={"missing": (0, 50)})
     html = render(found.model_copy(update={"fields": {**found.fields, "tags": tags}}))
     text = card(html, "field-tags")
@@ -132,7 +68,7 @@ def test_rows_without_any_of_several_values_have_no_label_rate() -> None:
 
 
 def test_a_dense_card_has_ranges_and_the_rows_without_a_number() -> None:
-    text = card(render(summary()), "dense-price")
+    text = card(render(make_summary()), "dense-price")
     assert "0 to 1.5 100 50.0 % 10.0 %" in text
     assert "1.5 to 123,456 70 35.0 % 42.9 %" in text
     assert "missing 30 15.0 % 0.0 %" in text
@@ -140,18 +76,18 @@ def test_a_dense_card_has_ranges_and_the_rows_without_a_number() -> None:
 
 
 def test_rates_of_keys_are_held_against_the_labels_that_followed() -> None:
-    text = card(render(summary()), "frequency-item_rate_7d")
+    text = card(render(make_summary()), "frequency-item_rate_7d")
     assert "Mean rate before: 17 %. Label rate: 20 %." in text
     assert "8 % 50 25.0 % 10.0 %" in text
     assert "never seen 50 25.0 % 10.0 % 4 to 7 150 75.0 % 23.3 %" in text
 
 
 def test_what_failed_comes_first_and_is_linked() -> None:
-    html = render(summary(), DRIFTS)
+    html = render(make_summary(), DRIFTS)
     assert html.index('<article id="field-tags"') < html.index('<article id="field-item"')
     assert '<a href="#field-tags">tags</a>' in html[: html.index('id="days"')]
     assert "the whole log" in Page(html).text
-    unchecked = render(summary())
+    unchecked = render(make_summary())
     assert unchecked.index('<article id="field-item"') < unchecked.index('<article id="field-tags"')
     assert "What failed" not in unchecked
 
@@ -160,7 +96,7 @@ def test_coverage_of_fields_adds_up_and_that_of_crosses_is_the_data_sets(tmp_pat
     figures = CrossFigures(distinct=90, exact=False, admitted=80, collision_rate=0.25, expected_collision_rate=0.3)
     place = str(tmp_path / "summary")
     begin(place)
-    commit(place, summary(cross_figures={"item_tags": figures.model_dump()}))
+    commit(place, make_summary(cross_figures={"item_tags": figures.model_dump()}))
     encoded = str(tmp_path / "holdout")
     assert "item × tags 64 about 90 80 – 25.0 % 30.0 %" in words(draw(place, None, encoded))
     begin(encoded)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from html_page import Page, require_accessible, require_self_contained
 from serving_kit import make_world
+from summary_kit import make_summary
 
 from features.manifest import (
     DecisionManifest,
@@ -57,6 +58,13 @@ def validate(output: Path, date: str, *, passed: bool) -> str:
     return directory
 
 
+def summarize(output: Path, date: str) -> str:
+    directory = f"summaries/date={date}-key"
+    begin(str(output / directory))
+    commit(str(output / directory), make_summary(date=date))
+    return directory
+
+
 def make_night(output: Path, date: str, seed: int) -> None:
     """A night of a hand-made world, judged against the seed's neighbour."""
     world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
@@ -91,6 +99,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
     begin(str(record))
     directories = {
         "validate": (validate(output, date, passed=True),),
+        "summarize": (summarize(output, date),),
         "train": (f"candidates/{version}",),
         "evaluate": (f"evaluations/{date}-key",),
         "gate": (f"decisions/{version}-key",),
@@ -115,6 +124,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     registry.promote(str(output / "models"), f"{GOOD}-wide_deep-key", "test")
     make_night(output, REJECTED, seed=2)
     validate(output, STOPPED, passed=False)
+    summarize(output, STOPPED)
     publish(str(output))
     return output
 
@@ -123,7 +133,7 @@ def page(output: Path, name: str) -> Page:
     return Page((output / "reports" / f"{name}.html").read_text())
 
 
-@pytest.mark.parametrize("name", [GOOD, REJECTED, STOPPED, "index"])
+@pytest.mark.parametrize("name", [GOOD, REJECTED, STOPPED, f"{GOOD}-features", f"{STOPPED}-features", "index"])
 def test_every_page_is_self_contained_and_accessible(output: Path, name: str) -> None:
     require_self_contained((output / "reports" / f"{name}.html").read_text())
     require_accessible(page(output, name))
@@ -154,6 +164,15 @@ def test_a_stopped_night_names_what_broke_and_has_nothing_else(output: Path) -> 
     assert "The validation stopped the night" in text
     assert "0.3, at most 0.2." in text
     assert "Decision" not in text
+
+
+@pytest.mark.parametrize("name", [GOOD, REJECTED, STOPPED])
+def test_a_nights_page_and_that_of_its_features_link_to_each_other(output: Path, name: str) -> None:
+    there, back = ({a["href"] for tag, a in page(output, one).tags if tag == "a"} for one in (name, f"{name}-features"))
+    assert f"{name}-features.html" in there
+    assert {f"{name}.html", "index.html"} <= back
+    assert f"Features of {name}" in page(output, f"{name}-features").text
+    assert ("0.3, at most 0.2." in page(output, f"{name}-features").text) == (name == STOPPED)
 
 
 def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
