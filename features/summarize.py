@@ -43,8 +43,8 @@ from features.tables import day_of_file, read_tables, table_rows
 from features.tally import EVERYTHING, Tally, tallies
 
 SUMMARIES = "summaries"
-TOP = 20
-RANGES = 16
+TOP = 12
+RANGES = 12
 
 
 @dataclass(frozen=True)

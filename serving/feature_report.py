@@ -153,6 +153,8 @@ def render(
             dense=sorted(cards.dense(), key=lambda card: card.urgency),
             crosses=list(cards.crosses()),
             coverage=coverage or {},
+            furthest=_furthest,
+            highest=max(n / rows for n, rows in zip(summary.positives, summary.rows, strict=True)) or 1.0,
             frequencies=list(cards.frequencies()),
         )
     )
@@ -255,6 +257,12 @@ class _Cards:
     def _row(self, name: str, bucket: Bucket, note: str = "") -> Row:
         shares = (n / rows for n, rows in zip(bucket.impressions, self.summary.rows, strict=True))
         return Row(name, bucket.impressions[-1], tuple(shares), bucket.positives, note=note)
+
+
+def _furthest(cards: Sequence[Card]) -> float:
+    """How far an axis has to reach for every divergence and its limit."""
+    drifts = [card.drift for card in cards if card.drift]
+    return max((max(float(drift.value), drift.high or 0.0) for drift in drifts), default=0.0) or 1.0
 
 
 def _rates(found: FrequencySummary, total: int) -> Iterator[Row]:
