@@ -7,6 +7,7 @@ ARGS    ?=
 JOBS    ?= 2
 RATINGS ?= ../shared/data/movietweetings
 CENSUS  ?= ../shared/data/adult
+CLICKS  ?= ../shared/data/criteo/train.txt
 
 PY       := $(VENV)/bin/python
 STAMP    := $(VENV)/.nightjar-setup
@@ -32,7 +33,7 @@ define SETUP
 	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
 endef
 
-.PHONY: help setup nightly movietweetings adult test check bench zip clean
+.PHONY: help setup nightly movietweetings adult criteo test check bench zip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +67,12 @@ build/adult/logs: | $(STAMP)
 
 adult: $(STAMP) | build/adult/logs ## A night on the Adult census (CENSUS=its folder), under build/adult
 	$(call NIGHT,adult,build/adult,--date 1994-01-06)
+
+build/criteo/logs: | $(STAMP)
+	$(PY) jobs/import_criteo.py --source $(CLICKS) --days 7 --output $@
+
+criteo: $(STAMP) | build/criteo/logs ## A night on Criteo's Kaggle log (CLICKS=its train.txt), under build/criteo
+	$(call NIGHT,criteo,build/criteo,--date 2014-06-07)
 
 # A file's tests stay together, since they share what they have built. Idle threads sleep: others want the cores.
 test: export OMP_WAIT_POLICY ?= passive
