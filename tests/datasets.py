@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from features import storage
 from features.layout import Column, dataset_columns
 from features.manifest import DatasetManifest, StateManifest, begin, commit, describe_files, manifest_digest
+from features.ragged import Ragged
 from features.spec import CategoricalField, Cross, DenseFeature, FeatureSpec
 from training.batch import Entries
+from training.columns import Columns
 
 SPEC = FeatureSpec(
     name="tiny",
@@ -123,6 +125,11 @@ def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.
     label = rng.random(rows) < 0.1 + 0.6 * (leading % 3 == 0)
     arrays["label"] = pa.array(label.astype(np.float32))
     return pa.table({column.name: arrays[column.name] for column in columns if column.name in arrays})
+
+
+def take(columns: Columns, rows: np.ndarray) -> Columns:
+    """These rows of all columns, in this order."""
+    return {name: c.take(rows) if isinstance(c, Ragged) else c[rows] for name, c in columns.items()}
 
 
 def matrix_of(entries: Entries, rows: int) -> np.ndarray:

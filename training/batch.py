@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.layout import BIAS, Column, Slot, TableLayout
+from features.layout import BIAS, Slot, TableLayout
 from features.ragged import Ragged, offsets_of
 from features.spec import Pooling
 from training import kernels
-
-Columns = Mapping[str, "np.ndarray | Ragged"]
-ROW_KEY = "row_key"
+from training.columns import ROW_KEY, Columns, row_keys
 
 
 @dataclass(frozen=True)
@@ -79,52 +77,6 @@ class Batch:
     def rows(self) -> int:
         """Number of rows."""
         return len(self.label_B)
-
-
-def row_keys(file: int, rows: int) -> np.ndarray:
-    """int64[rows]: a number for each row of a file that no other row of the data set has."""
-    return np.int64(file) << np.int64(32) | np.arange(rows, dtype=np.int64)
-
-
-def empty_columns(columns: Sequence[Column]) -> Columns:
-    """No rows of these columns."""
-    nothing: dict[str, np.ndarray | Ragged] = {}
-    for column in columns:
-        values = np.empty(0, dtype=column.dtype)
-        nothing[column.name] = Ragged(values, offsets_of(np.empty(0, np.int64))) if column.multi_valued else values
-    return nothing
-
-
-def take(columns: Columns, rows: np.ndarray) -> Columns:
-    """These rows of all columns, in this order."""
-    taken: dict[str, np.ndarray | Ragged] = {}
-    for name, column in columns.items():
-        if isinstance(column, Ragged):
-            taken[name] = column.take(rows)
-        else:
-            taken[name] = np.empty(len(rows), dtype=column.dtype)
-            kernels.take(column, rows, taken[name])
-    return taken
-
-
-def concatenate(parts: Sequence[tuple[Columns, slice]]) -> Columns:
-    """Slices of rows, one below the other."""
-    joined: dict[str, np.ndarray | Ragged] = {}
-    for name, first in parts[0][0].items():
-        if isinstance(first, Ragged):
-            joined[name] = _concatenate_lists([(columns[name], rows) for columns, rows in parts])  # type: ignore[misc]
-        else:
-            joined[name] = np.concatenate([columns[name][rows] for columns, rows in parts])  # type: ignore[index]
-    return joined
-
-
-def _concatenate_lists(parts: Sequence[tuple[Ragged, slice]]) -> Ragged:
-    values, lengths = [], []
-    for lists, rows in parts:
-        bounds = lists.offsets[rows.start : rows.stop + 1]
-        values.append(lists.values[bounds[0] : bounds[-1]])
-        lengths.append(np.diff(bounds))
-    return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
 
 def make_batch(columns: Columns, layout: TableLayout, step: int = 0) -> Batch:

@@ -43,8 +43,9 @@ from features.manifest import (
     describe_files,
     read_manifest,
 )
-from training.batch import empty_columns, make_batch
+from training.batch import make_batch
 from training.collective import Collective
+from training.columns import empty_columns
 from training.dataset import Dataset, read_table
 from training.job import TrainingJob
 from training.onnx_export import export_head

@@ -11,68 +11,72 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any
 
 import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from features import storage
 from features.errors import DataError
-from training.batch import ROW_KEY, Batch, Columns, concatenate, empty_columns, make_batch, row_keys, take
+from training.batch import Batch, make_batch
+from training.columns import ROW_KEY, Columns, ShuffledFile, empty_columns, join, row_keys
 from training.dataset import REBUILD, Dataset, to_columns
 from training.plan import EpochPlan, Segment
 from training.prefetch import Prefetched
 
 _BATCHES_AHEAD = 4
-_FILES_AHEAD = 2
+_ROWS_AHEAD = 1 << 18
 
 
 def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int = 0) -> Prefetched[Batch]:
-    """This worker's shares of the global batches start, start + 1, ... of an epoch, read ahead; see
+    """This worker's shares of the global batches start, start + 1, ... of an epoch, read and laid out ahead; see
     Prefetched.
     """
-    return Prefetched(_batches(dataset, epoch, rank, world, start), _BATCHES_AHEAD)
+    layout, first = dataset.layout, epoch.number * epoch.plan.steps + start
+    shares = epoch_columns(dataset, epoch, rank, world, start)
+    return Prefetched((make_batch(rows, layout, step) for step, rows in enumerate(shares, first)), _BATCHES_AHEAD)
 
 
-def _batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int) -> Iterator[Batch]:
-    layout, nothing = dataset.layout, empty_columns(dataset.columns)
-    loaded: dict[int, Columns] = {}
-    with Prefetched(_shuffled_files(dataset, epoch, epoch.reading_order(rank, world, start)), _FILES_AHEAD) as files:
-        following = iter(files)
-        first = epoch.number * epoch.plan.steps
-        for step, segments in enumerate(epoch.batches(rank, world, start), start=first + start):
+def epoch_columns(
+    dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int = 0
+) -> Generator[Columns, None, None]:
+    """The rows of these shares, in the plan's order; files are read ahead in a thread of their own."""
+    nothing = empty_columns(dataset.columns)
+    order = epoch.reading_order(rank, world, start)
+    loaded: dict[int, ShuffledFile] = {}
+    with Prefetched(read_tables(dataset, order), _files_ahead(epoch, rank, world)) as tables:
+        following = zip(order, tables, strict=True)
+        for segments in epoch.batches(rank, world, start):
             for segment in segments:
                 if segment.file not in loaded:
-                    loaded[segment.file] = next(following)
+                    file, table = next(following)
+                    keys = {ROW_KEY: row_keys(file, len(table))}
+                    columns = {**to_columns(table, dataset.columns, dataset.url(file)), **keys}
+                    loaded[file] = ShuffledFile.of(columns, epoch.permutation(file))
             parts = [(loaded[segment.file], slice(segment.start, segment.stop)) for segment in segments]
-            yield make_batch(concatenate(parts) if parts else nothing, layout, step)
+            yield join(parts) if parts else nothing
             _forget_finished(loaded, segments, dataset.rows)
 
 
-def _shuffled_files(dataset: Dataset, epoch: EpochPlan, order: Sequence[int]) -> Iterator[Columns]:
-    """These files, each with its rows in the epoch's order."""
-    with closing(read_files(dataset, order)) as files:
-        for file, columns in zip(order, files, strict=True):
-            keys = row_keys(file, dataset.rows[file])
-            yield take({**columns, ROW_KEY: keys}, epoch.permutation(file))
+def _files_ahead(epoch: EpochPlan, rank: int, world: int) -> int:
+    """How many files are kept ready. Lanes end their files together where these are of a size, so that one for each
+    lane is best; of large files there are two.
+    """
+    lanes, rows_a_file = len(epoch.lanes[rank::world]), epoch.plan.rows // len(epoch.plan.files)
+    return max(2, min(lanes, _ROWS_AHEAD // max(rows_a_file, 1)))
 
 
-def _forget_finished(loaded: dict[int, Columns], segments: Sequence[Segment], rows: Sequence[int]) -> None:
+def _forget_finished(loaded: dict[int, ShuffledFile], segments: Sequence[Segment], rows: Sequence[int]) -> None:
     for segment in segments:
         if segment.stop == rows[segment.file]:
             del loaded[segment.file]
 
 
-def read_files(dataset: Dataset, order: Sequence[int]) -> Generator[Columns, None, None]:
-    """These files' columns, one after the other. Raises DataError that names a file that is damaged or
-    miscounted.
-    """
+def read_tables(dataset: Dataset, order: Sequence[int]) -> Generator[pa.Table, None, None]:
+    """These files, one after the other. Raises DataError that names a file that is damaged or miscounted."""
     if not order:
         return
     urls = [dataset.url(file) for file in order]
@@ -84,7 +88,7 @@ def read_files(dataset: Dataset, order: Sequence[int]) -> Generator[Columns, Non
                     f"{url} holds {table.num_rows} rows, but the manifest of {dataset.directory} says "
                     f"{expected}. {REBUILD}"
                 )
-            yield to_columns(table, dataset.columns, url)
+            yield table
 
 
 class _Stream:
@@ -92,12 +96,10 @@ class _Stream:
 
     def __init__(self, urls: Sequence[str], names: Sequence[str]) -> None:
         fs, _ = fsspec.url_to_fs(urls[0])
-        self._paths = [fsspec.url_to_fs(url)[1] for url in urls]
         try:
-            self._reader = _reader_class()(fs, self._paths, names)
+            self._reader = _reader_class()(fs, [fsspec.url_to_fs(url)[1] for url in urls], names)
         except (pa.ArrowException, OSError) as error:
-            url, reason = next(filter(None, map(_damage, urls)), (urls[0], error))
-            raise _damaged(url, reason) from error
+            raise _damaged(urls[0], error) from error
 
     def read(self, url: str) -> pa.Table:
         """The next file, which is `url`."""
@@ -126,6 +128,7 @@ def _reader_class() -> type[Any]:
     from petastorm.workers_pool.dummy_pool import DummyPool
     from petastorm.workers_pool.ventilator import Ventilator
     from pyarrow.filesystem import FileSystem
+    from pyarrow.parquet import ParquetDatasetPiece
 
     class Fsspec(FileSystem):
         """Any fsspec file system as the kind of before pyarrow 15, without which pyarrow refuses Petastorm's
@@ -157,7 +160,12 @@ def _reader_class() -> type[Any]:
 
         def _load_rows(self, pq_file: Any, piece: Any, shuffle_row_drop_range: Any) -> tuple[pa.Table]:
             with pq_file:
-                return (pq_file.read_row_group(piece.row_group, columns=list(self._schema.fields)),)
+                if pq_file.num_row_groups != 1:
+                    raise DataError(
+                        f"{piece.path} must hold one row group, which is the unit that is dealt out; it holds "
+                        f"{pq_file.num_row_groups}. {REBUILD}"
+                    )
+                return (pq_file.read_row_group(0, columns=list(self._schema.fields)),)
 
     class AllAtOnce(Ventilator):
         """Hands out every row group before the first is read: nothing is left to race with."""
@@ -180,13 +188,15 @@ def _reader_class() -> type[Any]:
             """There is no thread to stop."""
 
     class InOrder(Reader):
-        """Row groups in the order of `paths`, where Petastorm sorts them by path."""
+        """The only row group of each of these files, in their order. Petastorm would sort them, having read all their
+        footers before the first row.
+        """
 
         def __init__(self, fs: Any, paths: list[str], names: Sequence[str]) -> None:
             self._paths = paths
             super().__init__(
                 Fsspec(fs),
-                paths,
+                paths[:1],
                 schema_fields=[f"^{name}$" for name in names],
                 worker_class=Worker,
                 reader_pool=DummyPool(),
@@ -194,29 +204,14 @@ def _reader_class() -> type[Any]:
                 is_batched_reader=True,
             )
 
-        def _filter_row_groups(self, dataset: Any, row_groups: Sequence[Any], *rest: Any) -> tuple[list[int], None]:
-            index = {piece.path: i for i, piece in enumerate(row_groups)}
-            several = sorted(path for path, n in Counter(piece.path for piece in row_groups).items() if n > 1)
-            missing = sorted(set(self._paths) - set(index))
-            if several or missing:
-                raise DataError(
-                    f"{several + missing} must hold one row group each, which is the unit that is dealt out. {REBUILD}"
-                )
-            return [index[path] for path in self._paths], None
+        def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *rest: Any) -> tuple[range, None]:
+            row_groups[:] = [ParquetDatasetPiece(path, dataset.fs.open, row_group=0) for path in self._paths]
+            return range(len(row_groups)), None
 
         def _create_ventilator(self, row_group_indexes: Sequence[int], *rest: Any) -> AllAtOnce:
             return AllAtOnce(self._workers_pool.ventilate, row_group_indexes)
 
     return InOrder
-
-
-def _damage(url: str) -> tuple[str, Exception] | None:
-    try:
-        with storage.open_binary(url) as stream:
-            pq.read_metadata(stream)
-    except (pa.ArrowException, OSError) as error:
-        return url, error
-    return None
 
 
 def _damaged(url: str, reason: Exception) -> DataError:

@@ -14,7 +14,7 @@ from features.errors import DataError, UsageError
 from features.layout import Column, TableLayout, table_layout
 from features.manifest import DatasetManifest, FileEntry
 from features.ragged import Ragged, from_arrow
-from training.batch import Columns
+from training.columns import Columns
 
 REBUILD = "Restore the data set, or remove its directory and build it again."
 

@@ -50,12 +50,11 @@ def uniform(seed, ids_U, step):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
-    """The distinct ids of each column, in order of first use; column c is ids_M[bounds[c]:bounds[c + 1]]. Ids lie in
-    [0, 2^32).
+    """The distinct ids of each column, in order of first use; column c is ids_M[bounds[c]:bounds[c + 1]].
 
     Returns (unique ids [U], where each column's begin among them int64[columns + 1], place of each id among them
-    int32[M]). By open addressing in one small hash table, whose slots hold a place and, in their lower half, its id;
-    a slot with a place of an earlier column is free.
+    int32[M]). By open addressing in one small hash table, whose slots hold a place and, in their lower half, its id or
+    the lower half of that; a slot with a place of an earlier column is free.
     """
     columns = len(bounds) - 1
     longest = 0
@@ -74,15 +73,19 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
         first = count
         for i in range(bounds[c], bounds[c + 1]):
             value = np.int64(ids_M[i])
+            low = value & _LOWER_HALF
             slot = (np.uint64(value) * _GOLDEN) >> shift
             found = slots[slot]
-            while (found & _LOWER_HALF) != value and (found >> 32) >= first:
+            # Of ids of 32 bits, nothing of the second comparison is compiled.
+            while ((found & _LOWER_HALF) != low or (ids_M.itemsize > 4 and unique[found >> 32] != value)) and (
+                found >> 32
+            ) >= first:
                 slot = (slot + np.uint64(1)) & mask
                 found = slots[slot]
             # Half of the ids are new, at random: without a branch on it the processor has nothing to guess.
             new = (found >> 32) < first
             place = count if new else found >> 32
-            slots[slot] = (place << 32) | value
+            slots[slot] = (place << 32) | low
             unique[count] = value
             index[i] = place
             count += int(new)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from benchmarks.train.contestant import Contestant
 from benchmarks.train.criteo import DENSE, Criteo
-from benchmarks.train.loader import loader_round, scan_round
+from benchmarks.train.loader import delivered_round, ready_round, scan_round
 from benchmarks.train.nightjar import SETTINGS
 from benchmarks.train.workers import workers_round
 
@@ -128,7 +128,8 @@ def loader(console: Console, data: Data, args: argparse.Namespace) -> None:
     train = data.train(10**6, args.rows * 4)
     rounds: dict[str, Round] = {
         "bare pyarrow scan": partial(scan_round, train),
-        "nightjar's loader, batches": partial(loader_round, train),
+        "nightjar, batches as delivered": partial(delivered_round, train),
+        "nightjar, batches ready for the step": partial(ready_round, train),
     }
     for measure in rounds.values():
         measure()

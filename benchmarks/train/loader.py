@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 
 import pyarrow.parquet as pq
 
 from benchmarks.train.nightjar import BATCH
 from features.manifest import DatasetManifest, read_manifest
-from training.data import epoch_batches
+from training.data import epoch_batches, epoch_columns
 from training.dataset import Dataset
-from training.plan import Plan
+from training.plan import EpochPlan, Plan
 
 
 def scan_round(directory: str) -> Mapping[str, float]:
@@ -28,11 +29,24 @@ def scan_round(directory: str) -> Mapping[str, float]:
     return {"rows": rows, "seconds": time.perf_counter() - began}
 
 
-def loader_round(directory: str) -> Mapping[str, float]:
-    """An epoch's batches, shuffled and laid out for the tables, and no step."""
-    dataset = Dataset.of(directory, read_manifest(directory, DatasetManifest))
-    order = Plan(dataset.rows, BATCH, 8, 0).epoch(0)
+def delivered_round(directory: str) -> Mapping[str, float]:
+    """An epoch's batches as the loader delivers them: shuffled columns, in the plan's order."""
+    dataset, order = _epoch(directory)
+    began = time.perf_counter()
+    with closing(epoch_columns(dataset, order, 0, 1)) as batches:
+        rows = sum(len(columns["label"]) for columns in batches)
+    return {"rows": rows, "seconds": time.perf_counter() - began}
+
+
+def ready_round(directory: str) -> Mapping[str, float]:
+    """The same, and laid out for the step: ids made distinct, their places in the tables."""
+    dataset, order = _epoch(directory)
     began = time.perf_counter()
     with epoch_batches(dataset, order, 0, 1) as batches:
         rows = sum(batch.rows for batch in batches)
     return {"rows": rows, "seconds": time.perf_counter() - began}
+
+
+def _epoch(directory: str) -> tuple[Dataset, EpochPlan]:
+    dataset = Dataset.of(directory, read_manifest(directory, DatasetManifest))
+    return dataset, Plan(dataset.rows, BATCH, 8, 0).epoch(0)

@@ -16,8 +16,8 @@ from features import storage
 from features.errors import UsageError
 from features.layout import dataset_columns, table_layout
 from tests.cluster import run_cluster
-from tests.datasets import SIZES, SPEC, make_table
-from training.batch import Batch, make_batch, take
+from tests.datasets import SIZES, SPEC, make_table, take
+from training.batch import Batch, make_batch
 from training.collective import Collective, Solo
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns

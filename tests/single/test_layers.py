@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.cluster import ThreadCollective, run_cluster
-from training.batch import row_keys
 from training.collective import Solo
+from training.columns import row_keys
 from training.config import DeepConfig
 from training.kernels import splitmix64
 from training.models.batch_norm import BatchNorm

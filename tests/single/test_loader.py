@@ -15,10 +15,11 @@ from features.errors import DataError
 from features.layout import table_layout
 from features.manifest import DatasetManifest
 from features.ragged import Ragged
-from tests.datasets import make_dataset, matrix_of
-from training.batch import Batch, concatenate, empty_columns, make_batch, take
-from training.data import epoch_batches, read_files
-from training.dataset import REBUILD, Dataset, read_table
+from tests.datasets import make_dataset, matrix_of, take
+from training.batch import Batch, make_batch
+from training.columns import Columns, ShuffledFile, empty_columns, join
+from training.data import epoch_batches, read_tables
+from training.dataset import REBUILD, Dataset, read_table, to_columns
 from training.plan import Plan
 from training.prefetch import Prefetched
 
@@ -34,6 +35,22 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def row_numbers(batch: Batch) -> list[int]:
     """Undo tests.datasets: weight = 1 + number / 2^20."""
     return [round((float(weight) - 1) * 2**20) for weight in batch.weight_B]
+
+
+def read(dataset: Dataset, file: int) -> Columns:
+    [table] = read_tables(dataset, [file])
+    return to_columns(table, dataset.columns, dataset.url(file))
+
+
+def values_of(column: np.ndarray | Ragged) -> list[object]:
+    """Row by row."""
+    if isinstance(column, Ragged):
+        return [part.tolist() for part in np.split(column.values, column.offsets[1:-1])]
+    return column.tolist()
+
+
+def type_of(column: np.ndarray | Ragged) -> np.dtype:
+    return column.values.dtype if isinstance(column, Ragged) else column.dtype
 
 
 def load(dataset: Dataset, plan: Plan, epoch: int, rank: int, world: int, start: int = 0) -> list[list[int]]:
@@ -83,7 +100,7 @@ def test_a_worker_without_rows_in_a_batch_gets_an_empty_one(tmp_path: Path) -> N
 
 
 def test_lists_and_scalars_arrive_as_they_were_written(dataset: Dataset) -> None:
-    [columns] = read_files(dataset, [3])
+    columns = read(dataset, 3)
     table = pq.read_table(dataset.url(3))
     tags, user = columns["f_tags"], columns["f_user"]
     assert isinstance(tags, Ragged)
@@ -96,7 +113,7 @@ def test_lists_and_scalars_arrive_as_they_were_written(dataset: Dataset) -> None
 
 
 def test_only_the_columns_that_training_needs_are_read(dataset: Dataset) -> None:
-    [columns] = read_files(dataset, [0])
+    columns = read(dataset, 0)
     assert set(columns) == {column.name for column in dataset.columns}
     assert not {"group", "truth"} & set(columns)
 
@@ -151,7 +168,7 @@ def test_a_file_of_several_row_groups_is_an_error(tmp_path: Path) -> None:
     directory = str(tmp_path / "dataset")
     dataset = Dataset.of(directory, make_dataset(directory, [30, 30]))
     pq.write_table(pq.read_table(dataset.url(1)), dataset.url(1), row_group_size=10)
-    with pytest.raises(DataError, match=r"part-00001.*one row group each"):
+    with pytest.raises(DataError, match=r"part-00001.*must hold one row group.*it holds 3"):
         load(dataset, Plan(dataset.rows, 8, 2, 0), 0, 0, 1)
 
 
@@ -181,7 +198,7 @@ def test_a_manifest_that_does_not_add_up_is_an_error(tmp_path: Path) -> None:
 
 
 def test_batches_lay_ids_out_in_table_coordinates(dataset: Dataset) -> None:
-    [columns] = read_files(dataset, [1])
+    columns = read(dataset, 1)
     batch, layout = make_batch(columns, dataset.layout), table_layout(dataset.columns)
     wide = matrix_of(batch.wide, layout.wide_rows)[:, 0]
     fields = {width: matrix_of(batch.embeddings[width], layout.embedding_rows(width)) for width in layout.embeddings}
@@ -208,19 +225,16 @@ def test_batches_lay_ids_out_in_table_coordinates(dataset: Dataset) -> None:
     assert batch.dense_BN.tolist() == [[row[c.name] for c in dataset.columns if c.role == "dense"] for row in table]
 
 
-def test_slices_join_as_the_rows_they_are(dataset: Dataset) -> None:
-    first, second = read_files(dataset, [0, 1])
-    joined = concatenate([(first, slice(90, 100)), (second, slice(0, 3)), (first, slice(5, 5))])
-    whole = concatenate([(first, slice(0, 100)), (second, slice(0, 50))])
-    expected = take(whole, np.arange(90, 103))
+def test_slices_of_shuffled_files_join_as_the_rows_they_are(dataset: Dataset) -> None:
+    orders = [np.random.default_rng(number).permutation(FILES[number]) for number in (0, 1)]
+    columns = [read(dataset, number) for number in (0, 1)]
+    first, second = (ShuffledFile.of(c, order) for c, order in zip(columns, orders, strict=True))
+    joined = join([(first, slice(90, 100)), (second, slice(0, 3)), (first, slice(5, 5))])
+    expected = [take(columns[0], orders[0][90:100]), take(columns[1], orders[1][:3])]
+    assert set(joined) == set(columns[0])
     for name, column in joined.items():
-        other = expected[name]
-        if isinstance(column, Ragged):
-            assert isinstance(other, Ragged)
-            assert np.array_equal(column.values, other.values)
-            assert np.array_equal(column.offsets, other.offsets)
-        else:
-            assert np.array_equal(column, other)  # type: ignore[arg-type]
+        assert values_of(column) == [value for part in expected for value in values_of(part[name])]
+        assert type_of(column) == type_of(columns[0][name])
 
 
 def test_an_empty_batch_has_the_shapes_of_a_full_one(dataset: Dataset) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 from features.errors import UsageError
 from features.layout import Column, TableLayout, table_layout
 from tests.cluster import ThreadCollective, run_cluster
-from training.batch import ROW_KEY, make_batch, row_keys
+from training.batch import make_batch
 from training.collective import Solo
+from training.columns import ROW_KEY, row_keys
 from training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
 from training.models import MODELS, architecture, build_head, model_columns
 from training.models.global_batch import GlobalBatch

@@ -12,9 +12,10 @@ import torch
 
 from features.layout import TableLayout, dataset_columns, table_layout
 from tests.cluster import ThreadCollective, run_cluster
-from tests.datasets import SIZES, SPEC, make_table, matrix_of
-from training.batch import Batch, Columns, make_batch, take
+from tests.datasets import SIZES, SPEC, make_table, matrix_of, take
+from training.batch import Batch, make_batch
 from training.collective import Solo
+from training.columns import Columns
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns
 from training.pooling import gradient_of_rows, pool

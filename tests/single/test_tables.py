@@ -187,7 +187,9 @@ def test_a_table_is_placed_as_configured() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
 def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -> None:
     rng = np.random.default_rng(1)
-    columns = [rng.integers(0, 300, length) * 2**23 for length in (count, 0, count // 2, 3 * count)]
+    # Ids that differ in their upper or in their lower half alone.
+    ids_of = rng.integers(0, 20, 300) * 2**40 + rng.integers(0, 20, 300)
+    columns = [rng.choice(ids_of, length) for length in (count, 0, count // 2, 3 * count)]
     bounds = np.concatenate([[0], np.cumsum([len(column) for column in columns])])
     unique, starts, index = kernels.deduplicate(np.concatenate(columns), bounds)
     assert starts[-1] == len(unique)
