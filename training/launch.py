@@ -24,7 +24,7 @@ import psutil
 from features.errors import NightjarError
 from training.collective import Collective, Solo, SparkTasks, environment
 from training.reports import Reports
-from training.worker import TASK, run_here, set_threads
+from training.worker import TASK, prepare_process, run_here
 
 Launcher = Literal["local", "spark"]
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def run(
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
-        set_threads(threads)
+        prepare_process(threads)
         return [function(Solo())]
     host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
     # Archives of --py-files lie in the executors' working directory, and on another machine only there.

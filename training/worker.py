@@ -17,6 +17,7 @@ import torch
 
 from features.errors import NightjarError
 from training.collective import Collective, HorovodCollective, LostPeer
+from training.memory import keep_freed_memory
 from training.reports import Address, Outcome, line_to
 
 TASK = "task.pickle"
@@ -29,7 +30,7 @@ def run_here(function: Callable[[Collective], Any], threads: int, launcher: Addr
     for this one.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    set_threads(threads)
+    prepare_process(threads)
     rank = int(os.environ["HOROVOD_RANK"])
     with line_to(launcher, rank) as line:
         try:
@@ -50,9 +51,10 @@ def _failure(rank: int, error: Exception) -> Outcome:
     return Outcome(rank, error=RuntimeError(repr(error)), traceback=text, lost_peer=isinstance(error, LostPeer))
 
 
-def set_threads(threads: int) -> None:
-    """Bound torch's threads in this process."""
+def prepare_process(threads: int) -> None:
+    """Bound torch's threads, and keep the memory that a step frees for the next."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def _leave() -> None:

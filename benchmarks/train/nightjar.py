@@ -23,7 +23,7 @@ from training.dataset import Dataset
 from training.job import TrainingJob
 from training.plan import Plan
 from training.step import Learner
-from training.worker import set_threads
+from training.worker import prepare_process
 
 BATCH = 4096
 SETTINGS = {
@@ -69,7 +69,7 @@ class Trainer:
 
 def main() -> None:
     model, train, test, threads, settings = sys.argv[1:]
-    set_threads(int(threads))
+    prepare_process(int(threads))
     config = TrainingConfig.model_validate(SETTINGS | {"model": model} | json.loads(settings))
 
     def measure() -> Mapping[str, float]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from features.layout import TableLayout
 from training.config import DeepConfig
 from training.models.global_batch import GlobalBatch
-from training.models.layers import Mlp, dense_inputs, embedding_inputs
+from training.models.layers import Mlp, dense_inputs, embedding_inputs, side_by_side
 
 
 class Deep(nn.Module):
@@ -24,4 +24,4 @@ class Deep(nn.Module):
         self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
     ) -> Tensor:
         """[B] logits."""
-        return self.layers(torch.cat([embeddings_BE, dense_BN], dim=1), batch)
+        return self.layers(side_by_side(embeddings_BE, dense_BN), batch)
