@@ -1,5 +1,6 @@
 """The inner loops over ids and rows, compiled by numba. They release Python's lock, and their results do not
-depend on timing or on the number of threads.
+depend on timing or on the number of threads. Places are unsigned where it counts: a signed one may count from the end,
+and a loop that looks for that is not vectorised (half the speed).
 
 Shapes: U distinct ids, D width of a row, B rows of a batch, F single-valued columns, K dense coordinates, M ids of
 all columns, one column after the other.
@@ -71,26 +72,30 @@ def deduplicate(ids_M, bounds):  # type: ignore[no-untyped-def]
     count = 0
     for c in range(columns):
         first = count
-        for i in range(bounds[c], bounds[c + 1]):
+        for i in range(np.uint64(bounds[c]), np.uint64(bounds[c + 1])):
             value = np.int64(ids_M[i])
-            low = value & _LOWER_HALF
             slot = (np.uint64(value) * _GOLDEN) >> shift
             found = slots[slot]
-            # Of ids of 32 bits, nothing of the second comparison is compiled.
-            while ((found & _LOWER_HALF) != low or (ids_M.itemsize > 4 and unique[found >> 32] != value)) and (
-                found >> 32
-            ) >= first:
+            while _is_other(found, value, unique) and (found >> 32) >= first:
                 slot = (slot + np.uint64(1)) & mask
                 found = slots[slot]
             # Half of the ids are new, at random: without a branch on it the processor has nothing to guess.
             new = (found >> 32) < first
             place = count if new else found >> 32
-            slots[slot] = (place << 32) | low
-            unique[count] = value
+            slots[slot] = (place << 32) | (value & _LOWER_HALF)
+            unique[np.uint64(count)] = value
             index[i] = place
             count += int(new)
         starts[c + 1] = count
     return unique[:count], starts, index
+
+
+@njit(cache=True, nogil=True)
+def _is_other(found, value, unique):  # type: ignore[no-untyped-def]
+    """Whether a slot of `deduplicate` holds another id. Of ids of 32 bits, the last line is not even compiled."""
+    if (found & _LOWER_HALF) != (value & _LOWER_HALF):
+        return True
+    return unique.itemsize > 4 and found >= 0 and unique[np.uint64(found >> 32)] != value
 
 
 @njit(cache=True, nogil=True)
@@ -128,7 +133,7 @@ def place_ids(unique, starts, columns, offsets, first, out_U):  # type: ignore[n
 def take(values, rows, out):  # type: ignore[no-untyped-def]
     """out[i] = values[rows[i]]."""
     for i in range(len(rows)):
-        out[i] = values[rows[i]]
+        out[i] = values[np.uint64(rows[i])]
 
 
 @njit(cache=True, nogil=True)
@@ -138,12 +143,13 @@ def pool_fields(rows_UD, index_CB, fields_F3, out, stride, width, start, stop): 
 
     Batch row b is out[b * stride : b * stride + width], which is overwritten; its cells lie side by side.
     """
-    size = rows_UD.shape[1]
+    size = np.uint64(rows_UD.shape[1])
     for b in range(start, stop):
         first = b * stride
         out[first : first + width] = 0.0
         for f in range(len(fields_F3)):
-            row, cell = index_CB[fields_F3[f, 0], b] + fields_F3[f, 1], first + fields_F3[f, 2] * size
+            row = np.uint64(index_CB[fields_F3[f, 0], b] + fields_F3[f, 1])
+            cell = np.uint64(first) + np.uint64(fields_F3[f, 2]) * size
             for d in range(size):
                 out[cell + d] += rows_UD[row, d]
 
@@ -151,10 +157,12 @@ def pool_fields(rows_UD, index_CB, fields_F3, out, stride, width, start, stop): 
 @njit(cache=True, nogil=True)
 def sum_fields(gradient_UD, index_CB, fields_F3, cells, stride, start, stop):  # type: ignore[no-untyped-def]
     """The transpose of pool_fields, for fields [start, stop): add each cell to the rows that were pooled in it."""
-    size = gradient_UD.shape[1]
+    size = np.uint64(gradient_UD.shape[1])
     for f in range(start, stop):
+        column, shift = fields_F3[f, 0], fields_F3[f, 1]
         for b in range(index_CB.shape[1]):
-            row, cell = index_CB[fields_F3[f, 0], b] + fields_F3[f, 1], b * stride + fields_F3[f, 2] * size
+            row = np.uint64(index_CB[column, b] + shift)
+            cell = np.uint64(b * stride) + np.uint64(fields_F3[f, 2]) * size
             for d in range(size):
                 gradient_UD[row, d] += cells[cell + d]
 
@@ -164,23 +172,25 @@ def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, strid
     """Add to `cell` of batch rows [start, stop) coefficients_B[b] times the sum of the rows in their list, those at
     index_M[offsets[b]:offsets[b + 1]] + shift.
     """
-    size = rows_UD.shape[1]
+    size = np.uint64(rows_UD.shape[1])
     for b in range(start, stop):
-        first = b * stride + cell * size
+        first = np.uint64(b * stride) + np.uint64(cell) * size
         for i in range(offsets[b], offsets[b + 1]):
+            row = np.uint64(index_M[i] + shift)
             for d in range(size):
-                out[first + d] += coefficients_B[b] * rows_UD[index_M[i] + shift, d]
+                out[first + d] += coefficients_B[b] * rows_UD[row, d]
 
 
 @njit(cache=True, nogil=True)
 def sum_list(gradient_UD, index_M, shift, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
     """The transpose of pool_list."""
-    size = gradient_UD.shape[1]
+    size = np.uint64(gradient_UD.shape[1])
     for b in range(len(coefficients_B)):
-        first = b * stride + cell * size
+        first = np.uint64(b * stride) + np.uint64(cell) * size
         for i in range(offsets[b], offsets[b + 1]):
+            row = np.uint64(index_M[i] + shift)
             for d in range(size):
-                gradient_UD[index_M[i] + shift, d] += coefficients_B[b] * cells[first + d]
+                gradient_UD[row, d] += coefficients_B[b] * cells[first + d]
 
 
 @njit(cache=True, nogil=True)

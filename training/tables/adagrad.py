@@ -69,11 +69,11 @@ def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_ra
     differ.
     """
     zero, rate = np.float32(0.0), np.float32(learning_rate)
-    for i in range(start, stop):
-        row, soon = rows_U[i], rows_U[min(i + ROWS_AHEAD, stop - 1)]
+    for u in range(start, stop):
+        i, row, soon = np.uint64(u), np.uint64(rows_U[u]), rows_U[min(u + ROWS_AHEAD, stop - 1)]
         prefetch(values_RD, soon)
         prefetch(accumulators_RD, soon)
-        for d in range(values_RD.shape[1]):
+        for d in range(np.uint64(values_RD.shape[1])):
             g = gradients_UD[i, d]
             n = accumulators_RD[row, d] + g * g
             accumulators_RD[row, d] = n
