@@ -193,9 +193,9 @@ def _reader_class() -> type[Any]:
         """
 
         def __init__(self, fs: Any, paths: list[str], names: Sequence[str]) -> None:
-            self._paths = paths
+            self._paths, self._fs = paths, Fsspec(fs)
             super().__init__(
-                Fsspec(fs),
+                self._fs,
                 paths[:1],
                 schema_fields=[f"^{name}$" for name in names],
                 worker_class=Worker,
@@ -205,7 +205,7 @@ def _reader_class() -> type[Any]:
             )
 
         def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *rest: Any) -> tuple[range, None]:
-            row_groups[:] = [ParquetDatasetPiece(path, dataset.fs.open, row_group=0) for path in self._paths]
+            row_groups[:] = [ParquetDatasetPiece(path, self._fs.open, row_group=0) for path in self._paths]
             return range(len(row_groups)), None
 
         def _create_ventilator(self, row_group_indexes: Sequence[int], *rest: Any) -> AllAtOnce:

@@ -122,7 +122,16 @@ class EpochPlan:
 
     def reading_order(self, rank: int, world: int, start: int = 0) -> list[int]:
         """The files that `batches` draws from, in order of first use."""
-        return list(dict.fromkeys(part.file for batch in self.batches(rank, world, start) for part in batch))
+        steps, uses = self.plan.steps, []
+        for lane, files in enumerate(self.lanes[rank::world]):
+            ends = np.cumsum([self.plan.files[file] for file in files]).tolist()
+            position = start * ends[-1] // steps
+            for file, end in zip(files, ends, strict=True):
+                if end > position:
+                    # Batch k ends behind this row where k * rows // steps > position, counted from 1.
+                    uses.append((-(-(position + 1) * steps // ends[-1]), lane, file))
+                    position = end
+        return [file for _, _, file in sorted(uses, key=lambda use: use[:2])]
 
     def _generator(self, purpose: int, item: int) -> np.random.Generator:
         return np.random.Generator(

@@ -11,6 +11,8 @@ from training import kernels
 from training.batch import Entries
 from training.threads import in_ranges
 
+_LOOKED_UP = 1 << 14  # rows that a thread pools, below which another does not pay
+
 
 def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) -> None:
     """Overwrite columns [start, start + C * D) of out_BE (C-contiguous) with the cells of every row."""
@@ -26,7 +28,8 @@ def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) 
         if entries.x_BK.shape[1]:
             kernels.pool_dense(rows_UD, entries.x_BK, out, first, last)
 
-    in_ranges(of_rows, rows)
+    looked_up = rows * len(entries.fields_F3) + sum(len(e.index_M) for e in entries.lists)
+    in_ranges(of_rows, rows, least=1 + _LOOKED_UP * rows // max(1, looked_up))
 
 
 def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: int) -> np.ndarray:
@@ -46,7 +49,7 @@ def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: i
             kernels.sum_list(gradient_UD, *a_list, flat, stride)
 
     # No two columns share a row of a table, so that threads never meet.
-    in_ranges(of_fields, len(entries.fields_F3), least=2)
+    in_ranges(of_fields, len(entries.fields_F3), least=1 + _LOOKED_UP // len(cells_BE))
     in_ranges(of_lists, len(entries.lists), least=1)
     if entries.x_BK.shape[1]:
         kernels.sum_dense(gradient_UD, entries.x_BK, flat)

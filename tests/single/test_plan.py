@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -71,6 +72,9 @@ def test_files_are_read_in_order_of_first_use_and_only_if_needed() -> None:
     assert sorted(order.reading_order(0, 1)) == [0, 1, 3, 4, 5, 6, 7]
     late = order.reading_order(0, 1, start=11)
     assert set(late) == {segment.file for segment in list(order.batches(0, 1))[11]}
+    for rank, world, start in itertools.product(range(2), (2, 4), (0, 1, 6, 11, 12)):
+        drawn = [segment.file for batch in order.batches(rank, world, start) for segment in batch]
+        assert order.reading_order(rank, world, start) == list(dict.fromkeys(drawn))
 
 
 def test_epochs_and_seeds_differ_and_repeat_themselves() -> None:
