@@ -25,6 +25,7 @@ from benchmarks.train.criteo import DENSE, Criteo
 from benchmarks.train.loader import delivered_round, ready_round, scan_round
 from benchmarks.train.nightjar import SETTINGS
 from benchmarks.train.workers import workers_round
+from training.worker import prepare_process
 
 HERE = Path(__file__).parent
 TEST_ROWS = 65_536
@@ -60,10 +61,10 @@ def interleaved(rounds: Mapping[str, Round], repeats: int) -> dict[str, list[Map
 
 
 def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Median examples per second, the ratio to the first contestant, the spread, the last round's log loss, and what
-    the process held after the first and the last round.
+    """Median examples per second, the ratio to the first contestant, the spread, processor time (which a busy machine
+    does not stretch), the last round's log loss, and what the process held after the first and the last round.
     """
-    columns = ("contestant", "examples/s", "of the first", "slowest .. fastest", "log loss", "resident MiB")
+    columns = ("contestant", "examples/s", "of the first", "slowest .. fastest", "CPU us/example", "log loss", "MiB")
     table = Table(*columns, title=title)
     first: float | None = None
     for name, rounds in results.items():
@@ -71,10 +72,12 @@ def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[st
         rate = statistics.median(rates)
         first = first or rate
         loss = rounds[-1].get("log_loss")
+        cpu = [figures["cpu"] / figures["rows"] * 1e6 for figures in rounds if "cpu" in figures]
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
         memory = " .. ".join(f"{rounds[n]['mib']:,.0f}" for n in (0, -1)) if "mib" in rounds[0] else "-"
         quality = "-" if loss is None else f"{loss:.4f}"
-        table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, quality, memory)
+        processor = f"{statistics.median(cpu):.2f}" if cpu else "-"
+        table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, processor, quality, memory)
     console.print(table)
 
 
@@ -100,11 +103,12 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
     assert isinstance(settings, Mapping)
     options = [str(settings[name]) for name in ("alpha", "beta", "lambda1")]
     vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, str(Path(args.work, "vowpal")), *options]
-    both = {
+    three = {
         "nightjar lr": nightjar("lr", train, test, args.threads, {}),
+        "nightjar lr, batches of 512": nightjar("lr", train, test, args.threads, {"batch_size": 512}),
         "vowpal wabbit --ftrl, cache": Contestant("vowpal", vowpal),
     }
-    show(console, f"wide only, {args.rows * 4:,} rows, {args.threads} threads", contest(both, args.repeats))
+    show(console, f"wide only, {args.rows * 4:,} rows, {args.threads} threads", contest(three, args.repeats))
 
 
 def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
@@ -126,6 +130,7 @@ def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
 def loader(console: Console, data: Data, args: argparse.Namespace) -> None:
     """(c)"""
     train = data.train(10**6, args.rows * 4)
+    prepare_process(args.threads)  # as every worker does
     rounds: dict[str, Round] = {
         "bare pyarrow scan": partial(scan_round, train),
         "nightjar, batches as delivered": partial(delivered_round, train),

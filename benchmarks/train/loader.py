@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pyarrow.parquet as pq
 
+from benchmarks.train.contestant import cpu_seconds
 from benchmarks.train.nightjar import BATCH
 from features.manifest import DatasetManifest, read_manifest
 from training.data import epoch_batches, epoch_columns
@@ -20,31 +21,31 @@ def scan_round(directory: str) -> Mapping[str, float]:
     dataset = Dataset.of(directory, read_manifest(directory, DatasetManifest))
     names = [column.name for column in dataset.columns]
     rows = 0
-    began = time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     for file in range(len(dataset.files)):
         with pq.ParquetFile(dataset.url(file)) as parquet:
             table = parquet.read_row_group(0, columns=names)
         arrays = [table.column(name).to_numpy() for name in names]
         rows += len(arrays[0])
-    return {"rows": rows, "seconds": time.perf_counter() - began}
+    return {"rows": rows, "seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
 
 
 def delivered_round(directory: str) -> Mapping[str, float]:
     """An epoch's batches as the loader delivers them: shuffled columns, in the plan's order."""
     dataset, order = _epoch(directory)
-    began = time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     with closing(epoch_columns(dataset, order, 0, 1)) as batches:
         rows = sum(len(columns["label"]) for columns in batches)
-    return {"rows": rows, "seconds": time.perf_counter() - began}
+    return {"rows": rows, "seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
 
 
 def ready_round(directory: str) -> Mapping[str, float]:
     """The same, and laid out for the step: ids made distinct, their places in the tables."""
     dataset, order = _epoch(directory)
-    began = time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     with epoch_batches(dataset, order, 0, 1) as batches:
         rows = sum(batch.rows for batch in batches)
-    return {"rows": rows, "seconds": time.perf_counter() - began}
+    return {"rows": rows, "seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
 
 
 def _epoch(directory: str) -> tuple[Dataset, EpochPlan]:

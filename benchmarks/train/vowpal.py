@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from contestant import serve
+from contestant import cpu_seconds, serve
 from rows import in_memory, log_loss
 
 
@@ -31,14 +31,17 @@ def main() -> None:
     # From the second start on, Vowpal Wabbit reads the cache and not the text.
     cache = ["-d", str(folder / "train.vw"), "--cache_file", str(folder / "train.cache")]
     vw([*cache, *options])
-    start = min(timed(["-d", str(folder / "empty.vw"), *options]) for _ in range(3))
+    start, start_cpu = map(
+        min, zip(*(timed(["-d", str(folder / "empty.vw"), *options]) for _ in range(3)), strict=True)
+    )
 
     def measure() -> Mapping[str, float]:
         model = str(folder / "model")
-        seconds = timed([*cache, *options]) - start
+        seconds, cpu = timed([*cache, *options])
         vw([*cache, *options, "-f", model])
         vw(["-t", "-d", str(folder / "test.vw"), "-i", model, "-r", str(folder / "scores")])
-        return {"rows": rows, "seconds": seconds, "log_loss": log_loss(label_B, np.loadtxt(folder / "scores"))}
+        figures = {"rows": rows, "seconds": seconds - start, "cpu": cpu - start_cpu}
+        return {**figures, "log_loss": log_loss(label_B, np.loadtxt(folder / "scores"))}
 
     serve(measure)
 
@@ -59,10 +62,11 @@ def vw(arguments: Sequence[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def timed(arguments: Sequence[str]) -> float:
-    began = time.perf_counter()
+def timed(arguments: Sequence[str]) -> tuple[float, float]:
+    """Seconds, and seconds of processor time."""
+    before, began = cpu_seconds(), time.perf_counter()
     vw(arguments)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, cpu_seconds() - before
 
 
 if __name__ == "__main__":
