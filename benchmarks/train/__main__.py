@@ -113,8 +113,8 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
 
 def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
     """(b)"""
-    for model in ("wide_deep", "deepfm"):
-        for vocabulary in (10**6, 10**7):
+    for model in args.models:
+        for vocabulary in args.vocabularies:
             train, test = data.train(vocabulary, args.rows), data.test(vocabulary)
             ids = str(Criteo(vocabulary, 0, 0).ids_per_field)
             rival = [model, train, test, ids, str(args.threads)]
@@ -174,6 +174,8 @@ def main() -> int:
     parser.add_argument("--work", required=True, help="folder for the generated data")
     parser.add_argument("--rivals", default=sys.executable, help="python of the rivals' environment")
     parser.add_argument("--rows", type=int, default=393_216, help="rows of a round of the deep models")
+    parser.add_argument("--models", nargs="+", default=["wide_deep", "deepfm"], help="of the part `deep`")
+    parser.add_argument("--vocabularies", nargs="+", type=int, default=[10**6, 10**7], help="of the part `deep`")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
