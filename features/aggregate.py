@@ -2,6 +2,7 @@
 
 vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (rows that hold the value), positives int64.
 frequency/<name>/*.parquet: key int64, impressions int64, positives int64.
+cross/<name>/*.parquet, sketch/<name>/*.parquet: see features.conjunctions.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from functools import partial, reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from features.admission import RANK_BITS, SKETCH_REGISTERS
+from features.conjunctions import cross_counts, cross_sketch, is_sketched
 from features.errors import DataError
 from features.logs import DAY, LogPartition, day_number, read_logs
 from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
 from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, positive, source, values_of
 from features.spec import CategoricalField, FeatureSpec, Frequency
+from features.state import CROSS, SKETCH
 from features.tables import write_days
 
 log = logging.getLogger(__name__)
@@ -162,6 +166,13 @@ def _writes(
     for frequency in spec.frequencies:
         table = frequency_counts(rows, frequency)
         yield partial(write_days, table, directories, f"frequency/{frequency.name}", key="key", rows=most)
+    for cross in spec.crosses:
+        if cross.is_fitted:
+            table = cross_counts(rows, spec, cross)
+            yield partial(write_days, table, directories, f"{CROSS}/{cross.name}", key="hash", rows=most)
+        if is_sketched(cross):
+            table, pairs = cross_sketch(rows, spec, cross), dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
+            yield partial(write_days, table, directories, f"{SKETCH}/{cross.name}", key="hash", rows=pairs)
 
 
 def _value_rules(spec: FeatureSpec) -> Iterator[tuple[str, str, Column, str]]:

@@ -31,7 +31,7 @@ class ValidationConfig(Strict):
     rows, label_rate: factor below the least and above the largest of the reference days.
     label_rate_between: what the label rate must lie within on any day.
     missing, unseen: how much larger a share may be than the largest of the reference days: of rows without a value, and
-    of values that the reference days hold less often than the field's min_count.
+    of values that the reference days hold less often than the field's min_count (a hashed field knows all values).
     drift: divergence that is always let be, in bits; drift_factor: and so many times the largest that a reference day
     has from the others. Judged from two reference days on.
     """
@@ -158,7 +158,7 @@ def drift_checks(
         if found.divergence is not None:
             high = None if usual is None else min(1.0, max(config.drift, usual * config.drift_factor))
             yield _within("drift", feature.name, found.divergence, None, high)
-        if found.unseen is not None and isinstance(feature, CategoricalField):
+        if found.unseen is not None and isinstance(feature, CategoricalField) and feature.kind == "vocabulary":
             share = max((one.unseen for one in before if one.unseen is not None), default=None)
             high = None if share is None else min(1.0, share + config.unseen + _noise(share, newest.log.rows))
             yield _within("unseen", feature.name, found.unseen, None, high)

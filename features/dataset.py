@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features import storage
+from features.coverage import coverage
 from features.encoder import Column as Encoded
 from features.encoder import Counts, Encoder, HashedBatch
 from features.layout import Column, dataset_columns
@@ -63,7 +64,7 @@ def publish_dataset(
     """
     state = read_manifest(state_directory, StateManifest)
     spec = state.spec
-    columns = dataset_columns(spec, state.vocabulary_sizes)
+    columns = dataset_columns(spec, state.vocabulary_sizes, state.cross_sizes)
     counts = {
         f.name: daily_counts(spark, f, history, day_number(days[0].date), day_number(days[-1].date))
         for f in spec.frequencies
@@ -93,6 +94,7 @@ def publish_dataset(
         rows=sum(entry.rows or 0 for entry in written) if sampled else sum(by_date[day.date].rows for day in days),
         positives=sum(by_date[day.date].positives for day in days),
         columns=columns,
+        coverage=coverage(spark, [storage.join(directory, entry.path) for entry in written], columns, spec),
     )
     commit(directory, manifest)
 

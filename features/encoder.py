@@ -7,8 +7,9 @@ code in both, so that equal hashed batches give features that are equal bit for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -28,24 +29,39 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class Vocabulary:
     """Ids of a field's values. hashes: int64[n], ascending; ids: int32[n], the id of the value with that hash.
 
-    Ids are given once and for ever: 0 is missing, 1 out of vocabulary, values start at 2.
+    Ids are given once and for ever: 0 is missing, then come `hash_ids` ids that unknown values share by their hash (a
+    single one is out of vocabulary, 1), then the values'. retired: how many of those are nobody's at the moment.
     """
 
     hashes: np.ndarray
     ids: np.ndarray
+    hash_ids: int = 1
+    retired: int = 0
+
+    @property
+    def first_id(self) -> int:
+        """The first id that is given to a value."""
+        return OOV_ID + self.hash_ids
 
     @property
     def size(self) -> int:
-        """Number of ids, the two reserved ones included."""
-        return FIRST_ID + len(self.ids)
+        """Number of ids, the reserved and the retired ones included."""
+        return self.first_id + len(self.ids) + self.retired
 
     def lookup(self, hashes: np.ndarray) -> np.ndarray:
         """Ids of hashed values, int32[n]."""
         position, found = find(self.hashes, hashes)
-        ids = np.full(len(hashes), OOV_ID, dtype=np.int32)
+        ids = (OOV_ID + hashes % self.hash_ids).astype(np.int32)
         ids[found] = self.ids[position[found]]
         ids[hashes == MISSING] = MISSING_ID
         return ids
+
+
+class AdmissionFilter(Protocol):
+    """Which conjunctions of a hashed cross have a weight of their own: features.admission."""
+
+    def admits(self, hashes: np.ndarray) -> np.ndarray:
+        """Of each conjunction, by its hash: bool[n]."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +101,15 @@ def find(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class EncoderState:
-    """What was fitted on training days: vocabularies by field, quantile boundaries by dense feature.
+    """What was fitted on training days: vocabularies by field, quantile boundaries by dense feature, and what is known
+    of the conjunctions of crosses that are fitted.
 
     boundaries: float64[n_q - 1], ascending, ties allowed.
     """
 
     vocabularies: Mapping[str, Vocabulary]
     boundaries: Mapping[str, np.ndarray]
+    crosses: Mapping[str, Vocabulary | AdmissionFilter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,14 +138,14 @@ class Encoder:
         """Encode a batch.
 
         Returns, in the order of the data set's columns: `f_<field>` int32[rows] ids (Ragged, ascending and without
-        repeats, if multi-valued); `x_<cross>` int32[rows] buckets (Ragged likewise); `d_<dense>` float32[rows].
+        repeats, if multi-valued); `x_<cross>` int32[rows] ids (Ragged likewise); `d_<dense>` float32[rows].
         """
         columns: dict[str, Column] = {}
         unique = {name: h.unique() if isinstance(h, Ragged) else h for name, h in batch.hashes.items()}
         for field_ in self.spec.fields:
             columns[f"f_{field_.name}"] = _map(unique[field_.name], self.state.vocabularies[field_.name].lookup)
         for cross in self.spec.crosses:
-            columns[f"x_{cross.name}"] = encode_cross(cross, unique)
+            columns[f"x_{cross.name}"] = encode_cross(cross, unique, self.state.crosses.get(cross.name))
         dense: dict[str, np.ndarray] = {}
         for feature in self.spec.dense:
             dense.update(self._dense(feature, batch.numbers[feature.name]))
@@ -153,21 +171,35 @@ class Encoder:
         return columns
 
 
-def encode_cross(cross: Cross, hashes: Mapping[str, Column]) -> Column:
-    """Buckets of a cross-product: int32[rows], or Ragged int32 when a side is multi-valued.
+def encode_cross(
+    cross: Cross, hashes: Mapping[str, Column], fitted: Vocabulary | AdmissionFilter | None = None
+) -> Column:
+    """Ids of a cross-product: int32[rows], or Ragged int32 when a side is multi-valued.
 
-    hash of the tuple of its sides' hashes, modulo the number of buckets (a power of two).
+    fitted: of a cross with an exact vocabulary, or with an admission, whose last id is that of all others; without it
+    the id is the conjunction's hash modulo the number of buckets (a power of two).
     """
-    sides = [hashes[name] for name in cross.fields]
+
+    def lookup(conjunctions: np.ndarray) -> np.ndarray:
+        if isinstance(fitted, Vocabulary):
+            return fitted.lookup(conjunctions)
+        buckets = (conjunctions & np.int64(cross.buckets - 1)).astype(np.int32)
+        return buckets if fitted is None else np.where(fitted.admits(conjunctions), buckets, np.int32(cross.buckets))
+
+    return _map(conjoin([hashes[name] for name in cross.fields]), lookup)
+
+
+def conjoin(sides: Sequence[Column]) -> Column:
+    """Hash of each conjunction, the tuple of its sides' hashes: int64[rows], or Ragged int64 when a side is Ragged."""
     scalars = [side for side in sides if not isinstance(side, Ragged)]
     if len(scalars) == len(sides):
-        return _bucket(combine(scalars), cross)
+        return combine(scalars)
     first, *others = (side if isinstance(side, Ragged) else of_scalars(side) for side in sides)
     joined = Ragged(hash_long(first.values), first.offsets)
     for side in others:
         left, right, offsets = product(joined, side)
         joined = Ragged(hash_long(right, seed=left), offsets)
-    return Ragged(_bucket(joined.values, cross), joined.offsets).unique()
+    return joined
 
 
 def encode_frequency(frequency: Frequency, window: str, counts: Counts) -> dict[str, np.ndarray]:
@@ -197,7 +229,3 @@ def _map(column: Column, lookup: Callable[[np.ndarray], np.ndarray]) -> Column:
     if isinstance(column, Ragged):
         return Ragged(lookup(column.values), column.offsets).unique()
     return lookup(column)
-
-
-def _bucket(hashes: np.ndarray, cross: Cross) -> np.ndarray:
-    return (hashes & np.int64(cross.buckets - 1)).astype(np.int32)

@@ -6,46 +6,22 @@ from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
-from features.encoder import FIRST_ID, fit_boundaries
+from features.encoder import fit_boundaries
+from features.fit_ids import Ids
 from features.logs import LogPartition, read_logs
-from features.manifest import FileEntry, StateManifest, begin, commit, describe_files
-from features.rollup import ADMISSIONS_SCHEMA, History, Rollup
+from features.manifest import StateManifest, begin, commit, describe_files
+from features.rollup import History
 from features.spark_rows import row_hash, source
 from features.spec import DenseFeature, FeatureSpec
-from features.state import FREQUENCY, VOCABULARY
-from features.tables import PART, Place, dealt, read_tables, table_rows, write_tables
+from features.state import FREQUENCY
 
 # Quantiles of up to this many rows are exact; a sample of this size moves a rank by 0.0007 (1 sigma).
 SAMPLE_ROWS = 500_000
 _FLOAT64_MAX = 1.7976931348623157e308
-
-
-def numbered(admitted: DataFrame) -> DataFrame:
-    """Give ids to the values of several vocabularies.
-
-    In:  features.tables.dealt rows of table int, hash bigint, value string, impressions bigint, admitted int; no nulls.
-    Out: table, PART, hash bigint, id int, value string, impressions bigint; row count unchanged.
-
-    Ids follow (admission day, hash). Later days therefore only append ids, and days may come one by one or at once.
-    """
-    # A global row number without a global sort: parts ascend with the hash. Only the table of their sizes passes
-    # through a single task.
-    sizes = admitted.groupBy("table", "admitted", PART).agg(F.count(F.lit(1)).alias("size"))
-    earlier = Window.partitionBy("table").orderBy("admitted", PART).rowsBetween(Window.unboundedPreceding, -1)
-    where = ("table", "admitted", PART)
-    starts = sizes.select(
-        *(F.col(name).alias(f"right:{name}") for name in where),
-        F.coalesce(F.sum("size").over(earlier), F.lit(0)).alias("start"),
-    )
-    matches = reduce(Column.__and__, (F.col(f"`{name}`") == F.col(f"`right:{name}`") for name in where))
-    within = F.row_number().over(Window.partitionBy("table", PART, "admitted").orderBy("hash"))
-    number = F.col("start") + F.col("within") - 1 + FIRST_ID
-    joined = admitted.withColumn("within", within).join(F.broadcast(starts), on=matches, how="inner")
-    return joined.select("table", PART, "hash", number.cast("int").alias("id"), "value", "impressions")
 
 
 def quantile_boundaries(
@@ -80,11 +56,12 @@ def publish_state(
     assert rollup is not None
     boundaries = quantile_boundaries(spark, spec, quantile_days)
     begin(directory)
-    vocabularies = _write_vocabularies(spark, spec, directory, rollup)
+    ids = Ids(spark, spec, directory=directory, rollup=rollup)
+    fields, crosses = ids.write_fields(), ids.write_crosses()
     frequencies = [entry for entry in rollup.manifest.files if entry.path.startswith(f"{FREQUENCY}/")]
     for entry in frequencies:
         storage.copy(storage.join(rollup.directory, entry.path), storage.join(directory, entry.path))
-    written = [entry for table in vocabularies for entry in table] + frequencies
+    written = [entry for table in (*fields.values(), *crosses.values()) for entry in table.files] + frequencies
     manifest = StateManifest(
         inputs=dict(rollup.manifest.inputs)
         | {f"quantiles/date={partition.date}": partition.fingerprint for partition in quantile_days},
@@ -94,24 +71,19 @@ def publish_state(
         first_date=rollup.manifest.first_date,
         through_date=rollup.manifest.through_date,
         vocabulary_sizes={
-            field.name: FIRST_ID + sum(entry.rows or 0 for entry in table)
-            for field, table in zip(spec.fields, vocabularies, strict=True)
+            field.name: field.first_id + (fields[field.name].given if field.name in fields else 0)
+            for field in spec.fields
         },
+        cross_sizes={
+            cross.name: cross.first_id + crosses[cross.name].given
+            for cross in spec.crosses
+            if cross.vocabulary == "exact"
+        },
+        field_figures=ids.field_figures(fields),
+        cross_figures=ids.cross_figures(crosses),
         boundaries=boundaries,
     )
     commit(directory, manifest)
-
-
-def _write_vocabularies(
-    spark: SparkSession, spec: FeatureSpec, directory: str, rollup: Rollup
-) -> list[list[FileEntry]]:
-    names = [field.name for field in spec.fields]
-    found = read_tables(spark, [rollup.directory], VOCABULARY, names, ADMISSIONS_SCHEMA).drop("_metadata")
-    folders = [f"{VOCABULARY}/{name}" for name in names]
-    merged = {rollup.directory: rollup.manifest}
-    places = [Place(directory, folder, table_rows(merged, folder)) for folder in folders]
-    admitted = dealt(found.where(F.col("admitted").isNotNull()), places, "hash")
-    return write_tables(numbered(admitted), places, "hash")
 
 
 def _quantiles_of(fitted: list[float] | None, feature: DenseFeature) -> np.ndarray:

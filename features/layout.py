@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from features.spec import FeatureSpec, Pooling, Strict
@@ -39,8 +40,12 @@ class Column(Strict):
         return {"truth": "float64", "group": "int64", "field": "int32", "cross": "int32"}.get(self.role, "float32")
 
 
-def dataset_columns(spec: FeatureSpec, vocabulary_sizes: Mapping[str, int]) -> tuple[Column, ...]:
-    """Every column of a data set that is encoded under `spec` with vocabularies of these sizes."""
+def dataset_columns(
+    spec: FeatureSpec, vocabulary_sizes: Mapping[str, int], cross_sizes: Mapping[str, int] = MappingProxyType({})
+) -> tuple[Column, ...]:
+    """Every column of a data set that is encoded under `spec` with vocabularies of these sizes: those of all fields,
+    and of the crosses that have an exact one.
+    """
     columns = [Column(name="label", feature=spec.label, role="label")]
     for role in ("weight", "group", "truth"):
         source = getattr(spec, role)
@@ -65,7 +70,7 @@ def dataset_columns(spec: FeatureSpec, vocabulary_sizes: Mapping[str, int]) -> t
             feature=cross.name,
             role="cross",
             multi_valued=spec.is_multi_valued(cross),
-            size=cross.buckets,
+            size=cross_sizes[cross.name] if cross.vocabulary == "exact" else cross.hashed_size,
             wide=True,
         )
         for cross in spec.crosses

@@ -121,7 +121,7 @@ class ValidationManifest(Manifest):
 
 class FieldFigures(Strict):
     """A field's vocabulary over the whole history. distinct: values seen; known: those with an id; retired: those whose
-    id rests, because they were not seen for too long. A hashed field has no ids: known and retired are 0.
+    id rests, because they were not seen for too long. Hashed fields have no such figures.
     """
 
     distinct: int

@@ -2,7 +2,9 @@
 
 rollups/through=D-<key>/
 vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (of all days), admitted int32 (day on which
-the minimum count was reached, null as long as it is not), last int32 (day on which it was seen last).
+the minimum count was reached, null as long as it is not), at_admission int64 (impressions through that day), last int32
+(day on which it was seen last). A hashed field has none.
+cross/<name>/*.parquet, sketch/<name>/*.parquet: the same of features.conjunctions; value is null.
 frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after D.
 
 Every figure is a sum, a minimum or a maximum of integers over days, so that a roll-up has the same bytes whether it is
@@ -15,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from features import storage
 from features.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
+from features.conjunctions import is_sketched
 from features.logs import day_number
 from features.manifest import (
     AggregateManifest,
@@ -34,7 +38,7 @@ from features.manifest import (
 )
 from features.point_in_time import changes, counts_as_of, counts_by_day, counts_schema, reach
 from features.spec import FeatureSpec, Frequency
-from features.state import FREQUENCY, VOCABULARY
+from features.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
 from features.tables import (
     PART,
     Place,
@@ -47,7 +51,7 @@ from features.tables import (
     write_tables,
 )
 
-ADMISSIONS_SCHEMA = f"{VOCABULARY_SCHEMA}, admitted int, last int"
+ADMISSIONS_SCHEMA = f"{VOCABULARY_SCHEMA}, admitted int, at_admission bigint, last int"
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,10 @@ def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, histo
     """Merge and publish all days of a history."""
     begin(directory)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        vocabularies = pool.submit(_write_vocabularies, spark, spec, directory, history)
+        kinds = _min_counts(spec)
+        of_values = pool.map(lambda kind: _write_admissions(spark, kind, kinds[kind], directory, history), kinds)
         frequencies = list(pool.map(lambda f: _write_frequency(spark, f, directory, history), spec.frequencies))
-        written = [entry for table in [*vocabularies.result(), *frequencies] for entry in table]
+        written = [entry for table in [*chain(*of_values), *frequencies] for entry in table]
     dates = [day.date for day in history.days.values()]
     manifest = RollupManifest(
         inputs={name: checksum for day in history.days.values() for name, checksum in day.inputs.items()},
@@ -118,20 +123,23 @@ def admissions(counts: DataFrame, min_counts: Sequence[int]) -> DataFrame:
     """Sum the days of every value, and say when it was admitted: on the first on which it had been seen often enough.
 
     In:  features.tables.dealt rows of table int, day int, hash bigint, value string, impressions bigint, admitted int,
-         last int: days as they were counted (admitted null, last the day), or one row for all the days through `day`.
-         min_counts: by table.
-    Out: table, PART, hash, value, impressions, admitted (null: not yet), last; one row a value, dealt as before.
+         at_admission bigint, last int: days as they were counted (admitted null, last the day), or one row for all the
+         days through `day`. min_counts: by table.
+    Out: table, PART, hash, value, impressions, admitted (null: not yet), at_admission, last; one row a value, dealt as
+         before.
     """
     so_far = Window.partitionBy("table", PART, "hash").orderBy("day").rowsBetween(Window.unboundedPreceding, 0)
     needed = F.array(*map(F.lit, min_counts))[F.col("table")]
-    reached = F.when(F.sum("impressions").over(so_far) >= needed, F.col("day"))
+    total = F.sum("impressions").over(so_far)
     return (
-        counts.select("*", reached.alias("reached"))
+        counts.select("*", F.when(total >= needed, F.struct("day", total.alias("total"))).alias("reached"))
         .groupBy("table", PART, "hash")
         .agg(
             F.min("value").alias("value"),
             F.sum("impressions").alias("impressions"),
-            F.least(F.min("admitted"), F.min("reached")).alias("admitted"),
+            F.least(F.min("admitted"), F.min("reached.day")).alias("admitted"),
+            # What a roll-up says is never more than its own sum.
+            F.least(F.min("at_admission"), F.min("reached.total")).alias("at_admission"),
             F.max("last").alias("last"),
         )
     )
@@ -144,21 +152,33 @@ def daily_counts(spark: SparkSession, frequency: Frequency, history: History, fi
     return counts_by_day(shown, changed, history.counts_of(spark, frequency), history.since, frequency)
 
 
-def _write_vocabularies(
-    spark: SparkSession, spec: FeatureSpec, directory: str, history: History
+def _min_counts(spec: FeatureSpec) -> dict[str, dict[str, int]]:
+    """What is counted by hash: by folder, the minimum count of every table. Folders without any are left out."""
+    tables = {
+        VOCABULARY: {field.name: field.min_count for field in spec.fields if field.kind == "vocabulary"},
+        CROSS: {cross.name: cross.min_count for cross in spec.crosses if cross.is_fitted},
+        SKETCH: {cross.name: 1 for cross in spec.crosses if is_sketched(cross)},
+    }
+    return {folder: min_counts for folder, min_counts in tables.items() if min_counts}
+
+
+def _write_admissions(
+    spark: SparkSession, kind: str, min_counts: Mapping[str, int], directory: str, history: History
 ) -> list[list[FileEntry]]:
-    names = [field.name for field in spec.fields]
+    """The tables `kind`/<name>. min_counts: by name."""
+    names = list(min_counts)
     new = history.between(history.since, max(day_number(day.date) for day in history.days.values()))
-    counts = read_tables(spark, new, VOCABULARY, names, VOCABULARY_SCHEMA)
+    counts = read_tables(spark, new, kind, names, VOCABULARY_SCHEMA)
     counts = counts.withColumn("day", day_of_file()).drop("_metadata")
     counts = counts.withColumn("admitted", F.lit(None).cast("int")).withColumn("last", F.col("day"))
+    counts = counts.withColumn("at_admission", F.lit(None).cast("bigint"))
     if history.rollup:
-        earlier = read_tables(spark, [history.rollup.directory], VOCABULARY, names, ADMISSIONS_SCHEMA)
+        earlier = read_tables(spark, [history.rollup.directory], kind, names, ADMISSIONS_SCHEMA)
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
     # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
-    folders = [f"{VOCABULARY}/{name}" for name in names]
+    folders = [f"{kind}/{name}" for name in names]
     places = [Place(directory, folder, table_rows(history.days, folder)) for folder in folders]
-    merged = admissions(dealt(counts, places, "hash"), [field.min_count for field in spec.fields])
+    merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
     return write_tables(merged, places, "hash")
 
 

@@ -1,6 +1,9 @@
 """The encoder's fitted state on disk: written by Spark, read by Spark's workers and by serving.
 
-vocabulary/<field>/*.parquet: hash int64, id int32, value string, impressions int64, one row a value that has an id.
+vocabulary/<field>/*.parquet: hash int64, id int32, value string, impressions int64, one row a value that has an id and
+is not retired; nothing for a hashed field.
+cross/<name>/*.parquet: the same without `value`, of the conjunctions that an exact vocabulary or an admission lists, or
+of the counters of a Bloom filter that reached the minimum count; an id means something in an exact vocabulary only.
 frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64, as of the day after
 the state's last day. The spec and the quantile boundaries are in the manifest.
 """
@@ -15,12 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import storage
-from features.encoder import Counts, CountTable, EncoderState, Vocabulary
+from features.admission import CountingBloomFilter, Listed, free_bits
+from features.encoder import OOV_ID, AdmissionFilter, Counts, CountTable, EncoderState, Vocabulary
 from features.manifest import StateManifest
-from features.spec import FeatureSpec
+from features.spec import AdmitByBloom, Cross, FeatureSpec
 
 VOCABULARY = "vocabulary"
 FREQUENCY = "frequency"
+CROSS = "cross"
+SKETCH = "sketch"
 
 
 @dataclass(frozen=True)
@@ -49,18 +55,41 @@ def load_state(directory: str, manifest: StateManifest) -> FittedState:
 
 
 def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
-    """Read vocabularies and boundaries only: what Spark's workers need."""
-    vocabularies = {field.name: load_vocabulary(directory, manifest, field.name) for field in manifest.spec.fields}
+    """Read vocabularies, boundaries and what is known of crosses: what Spark's workers need."""
+    spec = manifest.spec
     boundaries = {name: np.array(values, dtype=np.float64) for name, values in manifest.boundaries.items()}
-    return EncoderState(vocabularies, boundaries)
+    return EncoderState(
+        vocabularies={field.name: load_vocabulary(directory, manifest, f"f_{field.name}") for field in spec.fields},
+        boundaries=boundaries,
+        crosses={cross.name: _load_cross(directory, manifest, cross) for cross in spec.crosses if cross.is_fitted},
+    )
 
 
-def load_vocabulary(directory: str, manifest: StateManifest, field: str) -> Vocabulary:
-    """Read the ids of one field's values."""
-    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["hash", "id"])
-    hashes = _numpy(table, "hash", np.int64)
+def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:
+    """Read the ids of the values of a field (`f_<field>`), or of a cross with an exact vocabulary (`x_<cross>`)."""
+    kind, _, name = column.partition("_")
+    folder, sizes, hash_ids = f"{CROSS}/{name}", manifest.cross_sizes, 1
+    if kind == "f":
+        field = manifest.spec.field(name)
+        folder, sizes, hash_ids = f"{VOCABULARY}/{name}", manifest.vocabulary_sizes, field.hash_ids
+        if field.kind == "hashed":
+            return Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), hash_ids)
+    table = _read(directory, folder, manifest, columns=["hash", "id"])
+    hashes, ids = _numpy(table, "hash", np.int64), _numpy(table, "id", np.int32)
     order = np.argsort(hashes)
-    return Vocabulary(hashes[order], _numpy(table, "id", np.int32)[order])
+    retired = sizes[name] - OOV_ID - hash_ids - len(ids)
+    return Vocabulary(hashes[order], ids[order], hash_ids, retired)
+
+
+def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabulary | AdmissionFilter:
+    if cross.vocabulary == "exact":
+        return load_vocabulary(directory, manifest, f"x_{cross.name}")
+    hashes = _numpy(_read(directory, f"{CROSS}/{cross.name}", manifest, columns=["hash"]), "hash", np.int64)
+    if not isinstance(cross.admission, AdmitByBloom):
+        return Listed(np.sort(hashes))
+    reached = np.zeros(cross.admission.counters, dtype=bool)
+    reached[hashes.view(np.uint64) >> np.uint64(free_bits(cross.admission.counters))] = True
+    return CountingBloomFilter(reached, cross.admission.hashes)
 
 
 def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:

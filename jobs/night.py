@@ -224,8 +224,9 @@ class Night:
         """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
         spec, gate = self.config.features, self.config.gate
         smallest = {field.name: FIRST_ID for field in spec.fields}
+        exact = {cross.name: FIRST_ID for cross in spec.crosses}
         for model in self.config.models:
-            columns = model_columns(self._training(model), dataset_columns(spec, smallest))
+            columns = model_columns(self._training(model), dataset_columns(spec, smallest, exact))
             build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
         gate.require_features(spec)
         self.validation.check()

@@ -84,11 +84,11 @@ class GateConfig(Strict):
 
     def require_features(self, spec: FeatureSpec) -> None:
         """Raises UsageError if a slice or a metric needs what `spec` does not have."""
-        single = [field.name for field in spec.fields if not field.multi_valued]
+        single = [field.name for field in spec.fields if not field.multi_valued and field.kind != "hashed"]
         unknown = sorted(set(self.sliced_by) - {*single, *spec.dense_names()})
         if unknown:
             raise UsageError(
-                f"the gate's slices {unknown} are neither single-valued fields nor dense features. "
+                f"the gate's slices {unknown} are neither single-valued fields with a vocabulary nor dense features. "
                 f"Choose from {[*single, *spec.dense_names()]}."
             )
         if spec.group is None and any(rule.metric == "gauc" for rule in self.rules):

@@ -117,7 +117,7 @@ def _disagreements(
             yield f"the {what} was made with the state {manifest.state[:12]}; this one is {state_digest[:12]}"
         if manifest.spec_fingerprint != state.spec_fingerprint:
             yield f"the {what} has the spec {manifest.spec_fingerprint}, not {state.spec_fingerprint}"
-    expected = set(dataset_columns(state.spec, state.vocabulary_sizes))
+    expected = set(dataset_columns(state.spec, state.vocabulary_sizes, state.cross_sizes))
     encoded = set(map(_encoding, expected))
     # A model uses some of the columns, and each of them in the tables that it has.
     unknown = {column.name for column in candidate.columns if _encoding(column) not in encoded}

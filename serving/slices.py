@@ -34,9 +34,13 @@ def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[O
         if column.role == "dense":
             slices[name] = quarters(found[column.name])
         else:
-            values = load_values(state, read_manifest(state, StateManifest), name)
-            labels = values | {MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"}
-            slices[name] = Slices(found[column.name], labels)
+            manifest = read_manifest(state, StateManifest)
+            unknown = range(OOV_ID, OOV_ID + manifest.spec.field(name).hash_ids)
+            ids_B = found[column.name]
+            slices[name] = Slices(
+                np.where(np.isin(ids_B, unknown), OOV_ID, ids_B),
+                load_values(state, manifest, name) | {MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"},
+            )
     return observed, slices
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,7 @@ def make_dataset(
     *,
     spec: FeatureSpec = SPEC,
     sizes: dict[str, int] | None = None,
+    cross_sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     state: str = "0" * 64,
     golden: int = 0,
@@ -54,7 +55,7 @@ def make_dataset(
     the spec has one.
     """
     rng = np.random.default_rng(seed)
-    columns = dataset_columns(spec, sizes or SIZES)
+    columns = dataset_columns(spec, sizes or SIZES, cross_sizes or {})
     begin(directory)
     storage.make_folder(storage.join(directory, "data"))
     first, positives, counts = 0, 0, {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from features.admission import CountingBloomFilter, Listed
 from features.dataset import encode
-from features.encoder import FIRST_ID, Column, Encoder, EncoderState, Vocabulary
+from features.encoder import Column, Encoder, EncoderState, Vocabulary, conjoin
 from features.layout import dataset_columns
 from features.logs import check_logs, read_logs
 from features.manifest import StateManifest, begin, commit, describe_files
 from features.ragged import Ragged
 from features.rows import hash_rows
 from features.spark_rows import hashed
-from features.spec import FeatureSpec
+from features.spec import AdmitByBloom, Cross, FeatureSpec
 from features.state import FittedState
 
 DAY = "2026-03-01"
@@ -48,6 +50,7 @@ SCHEMA = pa.schema(
         "y": pa.float32(),
     }
 )
+BLOOM = {"by": "bloom", "min_count": 2, "counters": 64, "hashes": 2}
 SPEC = FeatureSpec.model_validate(
     {
         "name": "twins",
@@ -61,6 +64,9 @@ SPEC = FeatureSpec.model_validate(
             {"name": "words", "multi_valued": True},
             {"name": "numbers", "multi_valued": True},
             {"name": "flags", "multi_valued": True},
+            {"name": "spread", "column": "text", "oov_buckets": 3},
+            {"name": "hashed", "column": "long", "kind": "hashed", "buckets": 5},
+            {"name": "hashed_list", "column": "words", "kind": "hashed", "buckets": 4, "multi_valued": True},
         ],
         "dense": [
             {"name": "x_quantile", "column": "x", "quantiles": 4, "missing_value": 0.5},
@@ -76,6 +82,12 @@ SPEC = FeatureSpec.model_validate(
             {"name": "one_list", "fields": ["byte", "words", "text"], "buckets": 2**30},
             {"name": "two_lists", "fields": ["numbers", "words"], "buckets": 2**30},
             {"name": "narrow", "fields": ["words", "numbers", "flags"], "buckets": 2},
+            {"name": "exact", "fields": ["text", "byte"], "vocabulary": "exact"},
+            {"name": "exact_list", "fields": ["words", "flag"], "vocabulary": "exact"},
+            {"name": "counted", "fields": ["long", "text"], "admission": {"by": "count", "min_count": 2}},
+            {"name": "drawn", "fields": ["words", "long"], "admission": {"by": "poisson", "probability": 0.5}},
+            {"name": "filtered", "fields": ["text", "flag"], "admission": BLOOM},
+            {"name": "filtered_list", "fields": ["numbers", "text"], "admission": BLOOM},
         ],
     }
 )
@@ -101,35 +113,64 @@ row = st.fixed_dictionaries(
 
 def publish_state(directory: str, state: EncoderState) -> None:
     begin(directory)
-    for name, vocabulary in state.vocabularies.items():
-        folder = Path(directory, "vocabulary", name)
-        folder.mkdir(parents=True)
-        pq.write_table(pa.table({"hash": vocabulary.hashes, "id": vocabulary.ids}), folder / "part-00000.parquet")
+    tables = {f"vocabulary/{field.name}": state.vocabularies[field.name] for field in SPEC.fields if not field.buckets}
+    tables |= {f"cross/{name}": fitted for name, fitted in state.crosses.items()}
+    for path, fitted in tables.items():
+        if isinstance(fitted, Vocabulary):
+            table = {"hash": fitted.hashes, "id": fitted.ids}
+        elif isinstance(fitted, Listed):
+            table = {"key": fitted.hashes}
+        else:
+            table = {"key": np.flatnonzero(fitted.reached)}
+        Path(directory, path).mkdir(parents=True)
+        pq.write_table(pa.table(table), Path(directory, path, "part-00000.parquet"))
     manifest = StateManifest(
         files=describe_files(directory),
         spec=SPEC,
         spec_fingerprint=SPEC.fingerprint,
         first_date=DAY,
         through_date=DAY,
-        vocabulary_sizes={name: vocabulary.size for name, vocabulary in state.vocabularies.items()},
+        vocabulary_sizes=sizes_of(state.vocabularies),
+        cross_sizes=sizes_of(state.crosses),
         boundaries={name: tuple(values) for name, values in state.boundaries.items()},
     )
     commit(directory, manifest)
 
 
 def state_that_knows_half(table: pa.Table) -> EncoderState:
-    """Every second distinct value has an id, in an order that is not that of the hashes."""
-    boundaries = {"x_quantile": np.array([-1.0, 0.0, 1.0])}
-    empty = EncoderState(
-        {f.name: Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32)) for f in SPEC.fields}, boundaries
+    """Every second distinct value or conjunction is admitted, with ids in an order that is not that of the hashes."""
+    batch = hash_rows(FittedState(SPEC, EncoderState({}, {}), {}), table)
+
+    def half(column: Column) -> np.ndarray:
+        return np.unique(column.values if isinstance(column, Ragged) else column)[::2]
+
+    def ids(column: Column, hash_ids: int, retired: int) -> Vocabulary:
+        known = half(column)
+        given = np.arange(len(known), dtype=np.int32)[::-1] + np.int32(1 + hash_ids + retired)
+        return Vocabulary(known, given, hash_ids, retired)
+
+    def fitted(cross: Cross) -> Vocabulary | Listed | CountingBloomFilter:
+        conjunctions = conjoin([batch.hashes[name] for name in cross.fields])
+        if cross.vocabulary == "exact":
+            return ids(conjunctions, 1, 2)
+        if not isinstance(cross.admission, AdmitByBloom):
+            return Listed(half(conjunctions))
+        return CountingBloomFilter(np.arange(cross.admission.counters) % 3 > 0, cross.admission.hashes)
+
+    return EncoderState(
+        vocabularies={
+            field.name: ids(batch.hashes[field.name], field.hash_ids, 3)
+            if field.kind == "vocabulary"
+            else Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), field.hash_ids)
+            for field in SPEC.fields
+        },
+        boundaries={"x_quantile": np.array([-1.0, 0.0, 1.0])},
+        crosses={cross.name: fitted(cross) for cross in SPEC.crosses if cross.is_fitted},
     )
-    batch = hash_rows(FittedState(SPEC, empty, {}), table)
-    vocabularies = {}
-    for name, column in batch.hashes.items():
-        known = np.unique(column.values if isinstance(column, Ragged) else column)[::2]
-        ids = np.arange(len(known), dtype=np.int32)[::-1] + FIRST_ID
-        vocabularies[name] = Vocabulary(known, ids.astype(np.int32))
-    return EncoderState(vocabularies, boundaries)
+
+
+def sizes_of(fitted: Mapping[str, object]) -> dict[str, int]:
+    return {name: vocabulary.size for name, vocabulary in fitted.items() if isinstance(vocabulary, Vocabulary)}
 
 
 def arrow_of(column: Column) -> pa.Array:
@@ -146,12 +187,15 @@ def assert_twins(spark: SparkSession, table: pa.Table, folder: Path) -> None:
     directory = str(folder / "state")
     publish_state(directory, state)
     (raw,) = read_logs(spark, check_logs(str(folder / "logs"), [DAY], SPEC))
-    columns = dataset_columns(SPEC, {name: v.size for name, v in state.vocabularies.items()})
+    columns = dataset_columns(SPEC, sizes_of(state.vocabularies), sizes_of(state.crosses))
     of_spark = encode(hashed(raw, SPEC).coalesce(1), directory, columns).toArrow()
     of_serving = Encoder(SPEC, state).encode(hash_rows(FittedState(SPEC, state, {}), table))
     assert of_spark["label"].to_pylist() == table["label"].to_pylist()
     assert of_spark.column_names[1:] == list(of_serving)
+    sizes = {column.name: column.size for column in columns}
     for name, column in of_serving.items():
+        held = column.values if isinstance(column, Ragged) else column
+        assert name.startswith("d_") or not len(held) or 0 <= held.min() <= held.max() < sizes[name], name
         left, right = of_spark[name].combine_chunks(), arrow_of(column)
         if isinstance(column, Ragged):
             assert left.to_pylist() == right.to_pylist(), name

@@ -16,13 +16,15 @@ from pyspark.sql import SparkSession
 
 from features.build import build, plan_build
 from features.encoder import FIRST_ID
-from features.fit import numbered, quantile_boundaries
+from features.fit import quantile_boundaries
 from features.hashing import hash_strings
 from features.logs import check_logs
 from features.manifest import StateManifest, read_manifest
 from features.rollup import admissions
+from features.spec import CategoricalField
 from features.state import load_state
 from features.tables import ROWS_PER_FILE, Place, dealt
+from features.vocabulary import with_ids
 
 Daily = dict[int, Counter[str]]
 
@@ -32,55 +34,72 @@ def daily_counts(seed: int) -> Daily:
     return {day: Counter(f"v{int(rng.expovariate(0.01))}" for _ in range(400)) for day in (3, 4, 6, 7)}
 
 
-def fit(spark: SparkSession, daily: Daily, min_count: int) -> dict[str, tuple[int, int]]:
-    """Id and impressions of each value."""
+def fit(spark: SparkSession, daily: Daily, policy: CategoricalField) -> dict[str, tuple[int, int]]:
+    """Id and impressions of each value that is not retired."""
     values = [(day, value, n) for day, counts in daily.items() for value, n in counts.items()]
     random.Random(len(values)).shuffle(values)
     table = pa.table(
         {
-            "table": pa.array([0] * len(values), pa.int32()),
+            "table": pa.array([1] * len(values), pa.int32()),
             "day": pa.array([day for day, _, _ in values], pa.int32()),
             "hash": hash_strings([value for _, value, _ in values]),
             "value": [value for _, value, _ in values],
             "impressions": [n for _, _, n in values],
             "admitted": pa.nulls(len(values), pa.int32()),
+            "at_admission": pa.nulls(len(values), pa.int64()),
             "last": pa.array([day for day, _, _ in values], pa.int32()),
         }
     )
     # Sized as if it were large, so that it has several parts.
-    counts = dealt(spark.createDataFrame(table), [Place("", "", 5 * ROWS_PER_FILE)], "hash")
-    admitted = admissions(counts, [min_count]).where("admitted IS NOT NULL")
-    found = numbered(admitted).toArrow().to_pylist()
+    counts = dealt(spark.createDataFrame(table), [Place("", "", 1), Place("", "", 5 * ROWS_PER_FILE)], "hash")
+    known = admissions(counts, [1, policy.min_count])
+    found = with_ids(known, [CategoricalField(name="other"), policy], max(daily)).toArrow().to_pylist()
     assert all(hash_strings([row["value"]])[0] == row["hash"] for row in found)
     return {row["value"]: (row["id"], row["impressions"]) for row in found}
 
 
-def by_hand(daily: Mapping[int, Counter[str]], min_count: int) -> dict[str, tuple[int, int]]:
-    """Day by day, each day's newcomers in the order of their hashes."""
+def by_hand(daily: Mapping[int, Counter[str]], policy: CategoricalField) -> dict[str, tuple[int, int]]:
+    """Night after night: the most frequent newcomers of a day as far as there is room, in the order of hashes."""
     ids: dict[str, int] = {}
     seen: Counter[str] = Counter()
+    last: dict[str, int] = {}
     for day in sorted(daily):
         seen += daily[day]
-        newcomers = [value for value, n in seen.items() if n >= min_count and value not in ids]
+        last |= dict.fromkeys(daily[day], day)
+        newcomers = [value for value, n in seen.items() if n >= policy.min_count and value not in ids]
         hashes = dict(zip(newcomers, hash_strings(newcomers).tolist(), strict=True))
-        for value in sorted(newcomers, key=lambda v: hashes[v]):
-            ids[value] = FIRST_ID + len(ids)
-    return {value: (number, seen[value]) for value, number in ids.items()}
+        room = None if policy.max_size is None else policy.max_size - len(ids)
+        chosen = sorted(newcomers, key=lambda v: (-seen[v], hashes[v]))[:room]
+        for value in sorted(chosen, key=lambda v: hashes[v]):
+            ids[value] = 1 + policy.oov_buckets + len(ids)
+    unseen_for = {value: max(daily) - day for value, day in last.items()}
+    kept = [v for v in ids if policy.retire_after_days is None or unseen_for[v] < policy.retire_after_days]
+    return {value: (ids[value], seen[value]) for value in kept}
 
 
-@pytest.mark.parametrize("min_count", [1, 3])
-def test_all_days_at_once_give_the_ids_that_day_by_day_gives(spark: SparkSession, min_count: int) -> None:
-    daily = daily_counts(min_count)
-    assert fit(spark, daily, min_count) == by_hand(daily, min_count)
-
-
-def test_a_later_day_only_appends_ids(spark: SparkSession) -> None:
-    daily = daily_counts(9)
-    before = fit(spark, {day: daily[day] for day in (3, 4, 6)}, 2)
-    after = fit(spark, daily, 2)
-    assert {value: after[value][0] for value in before} == {value: number for value, (number, _) in before.items()}
-    assert sorted(number for number, _ in after.values()) == list(range(FIRST_ID, FIRST_ID + len(after)))
-    assert len(after) > len(before)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"min_count": 1},
+        {"min_count": 3, "oov_buckets": 5},
+        {"min_count": 1, "max_size": 40},
+        {"min_count": 2, "max_size": 215, "retire_after_days": 3},
+    ],
+    ids=str,
+)
+def test_all_days_at_once_give_the_ids_that_night_after_night_gives(
+    spark: SparkSession, policy: dict[str, int]
+) -> None:
+    daily, field = daily_counts(len(policy)), CategoricalField.model_validate({"name": "f"} | policy)
+    tonight, last_night = by_hand(daily, field), by_hand({day: daily[day] for day in (3, 4, 6)}, field)
+    assert fit(spark, daily, field) == tonight
+    assert fit(spark, {day: daily[day] for day in (3, 4, 6)}, field) == last_night
+    assert all(tonight[value][0] == number for value, (number, _) in last_night.items() if value in tonight)
+    if "retire_after_days" in policy:
+        assert last_night.keys() - tonight.keys(), "or nothing was retired"
+        assert tonight.keys() & daily[3].keys() - daily[4].keys() - daily[6].keys(), "or nothing came back"
+    if "max_size" in policy:
+        assert len({number for number, _ in tonight.values()}) <= policy["max_size"] < len(set().union(*daily.values()))
 
 
 def test_boundaries_are_the_quantiles_of_the_known_values(spark: SparkSession, tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from features.encoder import (
     EncoderState,
     HashedBatch,
     Vocabulary,
+    encode_cross,
     fit_boundaries,
 )
 from features.hashing import MISSING, combine
 from features.layout import dataset_columns, table_layout
 from features.ragged import Ragged, offsets_of
-from features.spec import FeatureSpec
+from features.spec import Cross, FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -139,6 +140,68 @@ def test_a_cross_has_one_conjunction_for_each_choice_of_its_sides(rows: list[dic
     for row, found in zip(rows, columns["x_mmb"], strict=True):
         choices = product(row["m"], [row["b"]], [row["a"]])
         assert found == sorted({bucket(choice, 8) for choice in choices})
+
+
+@given(st.lists(hashes | st.integers(-(2**63), 2**63 - 1), max_size=20), st.integers(1, 5), st.integers(0, 3))
+def test_unknown_values_are_spread_by_hash_over_the_ids_before_those_of_values(
+    asked: list[int], hash_ids: int, retired: int
+) -> None:
+    """Known values have the last ids but one, so that the retired ones are among them."""
+    known = {h: hash_ids + 1 + retired + n for n, h in enumerate(KNOWN)}
+    ordered = sorted(known)
+    ids = np.array([known[h] for h in ordered], dtype=np.int32)
+    vocabulary = Vocabulary(np.array(ordered), ids, hash_ids, retired)
+    expected = [MISSING_ID if h == MISSING else known.get(h, 1 + h % hash_ids) for h in asked]
+    found = vocabulary.lookup(np.array(asked, dtype=np.int64))
+    assert found.tolist() == expected
+    assert found.dtype == np.int32
+    assert vocabulary.size == max(known.values()) + 1
+
+
+@given(rows_of)
+def test_a_hashed_field_gives_every_value_one_of_its_buckets(rows: list[dict[str, Any]]) -> None:
+    hashed = Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), hash_ids=7)
+    found = hashed.lookup(np.array([row["a"] for row in rows], dtype=np.int64))
+    assert found.tolist() == [0 if row["a"] == MISSING else 1 + row["a"] % 7 for row in rows]
+    assert hashed.size == 8
+
+
+@given(rows_of, st.sets(st.integers(0, 63)))
+def test_conjunctions_that_are_not_admitted_share_an_id(rows: list[dict[str, Any]], let_in: set[int]) -> None:
+    """Here those are admitted whose hash ends in one of the six-bit numbers `let_in`."""
+
+    class Filter:
+        def admits(self, asked: np.ndarray) -> np.ndarray:
+            return np.isin(asked & 63, sorted(let_in))
+
+    a = np.array([row["a"] for row in rows], dtype=np.int64)
+    flat = np.array([h for row in rows for h in row["m"]], dtype=np.int64)
+    m = Ragged(flat, offsets_of(np.array([len(row["m"]) for row in rows], dtype=np.int64)))
+    am = encode_cross(SPEC.cross("am"), {"a": a, "m": m}, Filter())
+    ab = encode_cross(SPEC.cross("ab"), {"a": a, "b": a[::-1]}, Filter())
+
+    def id_of_conjunction(parts: tuple[int, ...]) -> int:
+        found = bucket(parts, 64)
+        return found if found in let_in else 64
+
+    assert isinstance(am, Ragged)
+    lists = [am.values[start:stop].tolist() for start, stop in pairwise(am.offsets.tolist())]
+    assert lists == [sorted({id_of_conjunction((row["a"], h)) for h in row["m"]}) for row in rows]
+    assert not isinstance(ab, Ragged)
+    assert ab.tolist() == [id_of_conjunction(pair) for pair in zip(a.tolist(), a[::-1].tolist(), strict=True)]
+    assert ab.dtype == np.int32
+
+
+def test_an_exact_cross_looks_conjunctions_up_in_a_vocabulary() -> None:
+    exact = Cross(name="c", fields=("a", "b"), vocabulary="exact")
+    sides = np.array([[5, 5, 6, 7], [1, 2, 1, 1]])
+    known = np.sort(combine([sides[0, :2], sides[1, :2]]))
+    vocabulary = Vocabulary(known, np.array([9, 4], dtype=np.int32), retired=6)
+    expected = {int(h): number for h, number in zip(known, (9, 4), strict=True)}
+    found = encode_cross(exact, {"a": sides[0], "b": sides[1]}, vocabulary)
+    assert not isinstance(found, Ragged)
+    assert found.tolist() == [expected.get(int(h), OOV_ID) for h in combine([sides[0], sides[1]])]
+    assert found.tolist().count(OOV_ID) == 2
 
 
 @given(rows_of)

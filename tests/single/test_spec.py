@@ -38,6 +38,10 @@ def problems(tmp_path: Path, **changes: Any) -> str:
     return error(tmp_path, {"features": GOOD | changes})
 
 
+def cross(**settings: Any) -> dict[str, Any]:
+    return {"crosses": [{"name": "c", "fields": ["user", "app"], **settings}]}
+
+
 def test_a_good_spec_knows_its_columns(tmp_path: Path) -> None:
     spec = load(tmp_path, {"features": GOOD})
     assert spec.source_columns() == ["clicked", "at", "user", "app_id", "tags", "price", "age"]
@@ -103,6 +107,49 @@ def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) 
         ),
         ({"dense": [{"name": "x"}, {"name": "x_missing"}]}, "two dense features are both called 'x_missing'"),
         ({"fields": []}, "fields: Tuple should have at least 1 item"),
+        (
+            {"fields": [{"name": "user", "kind": "hashed", "buckets": 8, "min_count": 2, "max_size": 9}]},
+            "fields.0: a hashed field has no vocabulary; remove ['min_count', 'max_size'] (got",
+        ),
+        (
+            {"fields": [{"name": "user", "kind": "hashed"}]},
+            "fields.0: a hashed field needs buckets, the number of its ids (got",
+        ),
+        (
+            {"fields": [{"name": "user", "buckets": 8}]},
+            "fields.0: buckets belongs to a hashed field; for unknown values of a vocabulary set oov_buckets (got",
+        ),
+        ({"fields": [{"name": "user", "oov_buckets": 0}]}, "fields.0.oov_buckets: Input should be greater than or"),
+        ({"fields": [{"name": "user", "retire_after_days": 0}]}, "fields.0.retire_after_days: Input should be greater"),
+        ({"fields": [{"name": "user", "max_size": 0}]}, "fields.0.max_size: Input should be greater than or equal"),
+        (cross(vocabulary="exact", buckets=64), "crosses.0: an exact vocabulary has no buckets; bound it by max_size"),
+        (cross(max_size=5), "crosses.0: ['max_size'] needs vocabulary: exact"),
+        (
+            cross(vocabulary="exact", admission={"by": "bloom", "min_count": 2}),
+            "crosses.0: a Bloom filter cannot list what it admits; use vocabulary: hashed, or admission by count",
+        ),
+        (
+            cross(vocabulary="exact", retire_after_days=3, admission={"by": "poisson", "probability": 0.5}),
+            "crosses.0: retire_after_days needs every occurrence; use admission by all or by count",
+        ),
+        (
+            cross(admission={"by": "luck"}),
+            "crosses.0.admission: Input tag 'luck' found using 'by' does not match any of the expected tags: 'all', "
+            "'count', 'poisson', 'bloom'",
+        ),
+        (cross(admission={"by": "count"}), "crosses.0.admission.count.min_count: required, but missing"),
+        (
+            cross(admission={"by": "count", "min_count": 2, "probability": 0.1}),
+            "crosses.0.admission.count.probability: unknown key; remove it or correct its spelling",
+        ),
+        (
+            cross(admission={"by": "poisson", "probability": 1.5}),
+            "crosses.0.admission.poisson.probability: Input should be less than 1",
+        ),
+        (
+            cross(admission={"by": "bloom", "min_count": 2, "counters": 100}),
+            "crosses.0.admission.bloom: counters must be a power of two; got 100",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:

@@ -1,8 +1,9 @@
 """Which column of an earlier model is which column of a new one, from their feature specs alone.
 
 field   the same name; else, for a field that was renamed, the same log column. What its rows share is decided by value.
-cross   the same log columns on its sides, in the same order, and as many buckets. Buckets have no values to go by:
-        under another number of them, values that shared a weight need not do so any more, and the cross starts afresh.
+cross   the same log columns on its sides, in the same order, and as many buckets, or an exact vocabulary in both, whose
+        rows travel by conjunction. Buckets have no values to go by: under another number of them, conjunctions that
+        shared a weight need not do so any more, and the cross starts afresh. What is admitted may change.
 dense   the same log column under the same transform; a statistic: the same keys, window and smoothing.
 """
 
@@ -41,7 +42,10 @@ def _fields(spec: FeatureSpec) -> Meanings:
 
 
 def _crosses(spec: FeatureSpec) -> Meanings:
-    return {f"x_{cross.name}": (_sources(spec, cross.fields), cross.buckets) for cross in spec.crosses}
+    return {
+        f"x_{cross.name}": (_sources(spec, cross.fields), cross.buckets if cross.vocabulary == "hashed" else "exact")
+        for cross in spec.crosses
+    }
 
 
 def _dense(spec: FeatureSpec) -> Meanings:

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 import torch
 
-from features.encoder import FIRST_ID, MISSING_ID, OOV_ID, Vocabulary, find
+from features.encoder import MISSING_ID, OOV_ID, Vocabulary, find
 from training.arrays import ArrayFile
 from training.collective import Collective, Solo
 from training.tables import Shard
@@ -24,13 +24,15 @@ DROPPED = -1
 def ids_by_value(parent: Vocabulary, child: Vocabulary) -> np.ndarray:
     """The child's id of the value of each of the parent's ids, int64[parent.size]; DROPPED where it has none.
 
-    Missing stays missing and out-of-vocabulary stays out-of-vocabulary.
+    Missing stays missing. Ids that are given by hash stay what they are if there are as many in both. What rests in
+    either, because its value is retired, is dropped: a value that comes back begins anew.
     """
     ids = np.full(parent.size, DROPPED, dtype=np.int64)
-    ids[[MISSING_ID, OOV_ID]] = MISSING_ID, OOV_ID
+    ids[MISSING_ID] = MISSING_ID
+    if parent.hash_ids == child.hash_ids:
+        ids[OOV_ID : parent.first_id] = np.arange(OOV_ID, child.first_id)
     position, found = find(child.hashes, parent.hashes)
     ids[parent.ids[found]] = child.ids[position[found]]
-    assert len(parent.ids) == parent.size - FIRST_ID
     return ids
 
 

@@ -68,8 +68,8 @@ class Side:
         return {part: rule for part, rule in rules.items() if has[part]}
 
     def vocabulary(self, column: str) -> Vocabulary:
-        """The values of the field in this column."""
-        return load_vocabulary(self.state_dir, self.state, column.removeprefix("f_"))
+        """The values of the field, or the conjunctions of the exact cross, in this column."""
+        return load_vocabulary(self.state_dir, self.state, column)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,9 @@ class Transfer:
         for name, slot in ours.items():
             known = theirs.get(self._columns.get(name, ""))
             if known:
-                passages[name] = Passage(known.offset, known.size, slot.offset, self._ids.get(name))
+                # Hashed crosses differ in size by the id of what is not admitted, which is the last one.
+                size = known.size if name in self._ids else min(known.size, slot.size)
+                passages[name] = Passage(known.offset, size, slot.offset, self._ids.get(name))
         return passages
 
     @cached_property
@@ -172,10 +174,12 @@ class Transfer:
 
     @cached_property
     def _ids(self) -> Mapping[str, np.ndarray]:
-        """By the child's column, of each field that both have: the child's id of each of the parent's, int64[P]."""
-        fields = [f"f_{field.name}" for field in self.child.state.spec.fields]
+        """By the child's column, of vocabularies that both have: the child's id of each of the parent's, int64[P]."""
+        spec = self.child.state.spec
+        by_value = [f"f_{field.name}" for field in spec.fields]
+        by_value += [f"x_{cross.name}" for cross in spec.crosses if cross.vocabulary == "exact"]
         return {
             name: ids_by_value(self.parent.vocabulary(self._columns[name]), self.child.vocabulary(name))
-            for name in fields
+            for name in by_value
             if name in self._columns
         }
