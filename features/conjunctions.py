@@ -11,9 +11,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from features.admission import RANK_BITS, SKETCH_REGISTERS, free_bits
+from features.categorical import AdmitByBloom, AdmitByPoisson, Cross
 from features.logs import DAY
 from features.spark_rows import ROW_HASH
-from features.spec import AdmitByBloom, AdmitByPoisson, Cross, FeatureSpec
+from features.spec import FeatureSpec
 
 _DRAW_BITS = 53
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from features.spec import FeatureSpec, Pooling, Strict
+from features.categorical import Pooling
+from features.spec import FeatureSpec, Strict
 
 Role = Literal["label", "weight", "group", "truth", "field", "cross", "dense"]
 BIAS = 0

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 
 from features import storage
 from features.admission import CountingBloomFilter, Listed, free_bits
+from features.categorical import AdmitByBloom, Cross
 from features.encoder import OOV_ID, AdmissionFilter, Counts, CountTable, EncoderState, Vocabulary
 from features.manifest import StateManifest
-from features.spec import AdmitByBloom, Cross, FeatureSpec
+from features.spec import FeatureSpec
 
 VOCABULARY = "vocabulary"
 FREQUENCY = "frequency"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.categorical import Pooling
 from features.encoder import Column, find
 from features.errors import DataError
 from features.layout import BIAS, Slot, TableLayout
 from features.ragged import Ragged
-from features.spec import Pooling
 
 DENSE_VECTOR_ROWS = 2**24
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.categorical import Pooling
 from features.layout import BIAS, Slot, TableLayout
 from features.ragged import Ragged, offsets_of
-from features.spec import Pooling
 from training import kernels
 from training.columns import ROW_KEY, Columns, row_keys
 

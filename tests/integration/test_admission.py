@@ -15,13 +15,14 @@ from pyspark.sql import SparkSession
 
 from features.admission import SKETCH_REGISTERS, CountingBloomFilter, Listed, expected_collision_rate
 from features.build import BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
+from features.categorical import AdmitByBloom, AdmitByPoisson, Cross
 from features.conjunctions import cross_counts, cross_sketch
 from features.encoder import OOV_ID, Encoder, EncoderState, Vocabulary
 from features.hashing import combine, hash_strings
 from features.manifest import DatasetManifest, StateManifest, read_manifest
 from features.ragged import Ragged
 from features.rows import hash_rows
-from features.spec import AdmitByBloom, AdmitByPoisson, Cross, FeatureSpec
+from features.spec import FeatureSpec
 from features.state import FittedState, load_state
 
 DATES = days("2026-03-01", 5)

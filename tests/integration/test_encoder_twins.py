@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from features.admission import CountingBloomFilter, Listed
+from features.categorical import AdmitByBloom, Cross
 from features.dataset import encode
 from features.encoder import Column, Encoder, EncoderState, Vocabulary, conjoin
 from features.layout import dataset_columns
@@ -24,7 +25,7 @@ from features.manifest import StateManifest, begin, commit, describe_files
 from features.ragged import Ragged
 from features.rows import hash_rows
 from features.spark_rows import hashed
-from features.spec import AdmitByBloom, Cross, FeatureSpec
+from features.spec import FeatureSpec
 from features.state import FittedState
 
 DAY = "2026-03-01"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("features", "training", "serving", "jobs")
 CONTRACT = {
     "admission",
+    "categorical",
     "errors",
     "spec",
     "layout",

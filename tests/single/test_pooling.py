@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from features.categorical import Pooling
 from features.layout import dataset_columns, table_layout
 from features.ragged import Ragged, offsets_of
-from features.spec import CategoricalField, FeatureSpec, Pooling
+from features.spec import CategoricalField, FeatureSpec
 from training.batch import make_batch
 from training.collective import Solo
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig
