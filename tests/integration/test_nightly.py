@@ -183,7 +183,7 @@ def test_dates_that_cannot_be_run_end_before_spark_starts(
         (
             "gate",
             {"rules": [{"metric": "auc", "tolerance": 0.1, "slice": "installed"}]},
-            "neither single-valued fields nor dense",
+            "neither single-valued fields with a vocabulary nor dense",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import sklearn.metrics
 
 from features.errors import DataError, SpecError, UsageError
 from features.hashing import MISSING
-from features.spec import load_yaml
+from features.spec import FeatureSpec, load_yaml
 from serving.bootstrap import Metric, Slices, draws
 from serving.decision import Check, Decision, DryRunLimits, GateConfig
 from serving.dry_run import DryRun, Measured
@@ -508,3 +508,11 @@ def test_rules_are_read_from_yaml_and_every_mistake_is_reported(tmp_path: Path) 
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GateConfig.model_validate({"rules": [rule("auc")], **settings})
+
+
+def test_a_hashed_field_makes_no_slices_since_its_ids_have_no_names() -> None:
+    fields = ({"name": "query", "kind": "hashed", "buckets": 8}, {"name": "country", "oov_buckets": 3})
+    spec = FeatureSpec.model_validate({"name": "s", "label": "y", "timestamp": "t", "fields": fields})
+    GateConfig(slices=("country",)).require_features(spec)
+    with pytest.raises(UsageError, match=r"slices \['query'\] are neither .* Choose from \['country'\]"):
+        GateConfig(slices=("query",)).require_features(spec)
