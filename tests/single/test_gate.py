@@ -513,6 +513,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, obj
 def test_a_hashed_field_makes_no_slices_since_its_ids_have_no_names() -> None:
     fields = ({"name": "query", "kind": "hashed", "buckets": 8}, {"name": "country", "oov_buckets": 3})
     spec = FeatureSpec.model_validate({"name": "s", "label": "y", "timestamp": "t", "fields": fields})
-    GateConfig(slices=("country",)).require_features(spec)
+    rules = [{"metric": "auc", "tolerance": 0.1}]
+    GateConfig.model_validate({"rules": rules, "slices": ["country"]}).require_features(spec)
     with pytest.raises(UsageError, match=r"slices \['query'\] are neither .* Choose from \['country'\]"):
-        GateConfig(slices=("query",)).require_features(spec)
+        GateConfig.model_validate({"rules": rules, "slices": ["query"]}).require_features(spec)
