@@ -148,8 +148,7 @@ def read_tables(
     reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
     table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))
     name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
-    named = table.where(name.isin(list(names)))
-    return named.select(position(name, names).alias("table"), *table.columns, "_metadata")
+    return table.select(position(name, names).alias("table"), *table.columns, "_metadata").where(name.isin(list(names)))
 
 
 def table_rows(directories: Mapping[str, Manifest], folder: str) -> int:
