@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from features.admission import CountingBloomFilter, Listed
+from features.admission import CountingBloomFilter, Listed, free_bits
 from features.categorical import AdmitByBloom, Cross
 from features.dataset import encode
 from features.encoder import Column, Encoder, EncoderState, Vocabulary, conjoin
@@ -120,9 +120,10 @@ def publish_state(directory: str, state: EncoderState) -> None:
         if isinstance(fitted, Vocabulary):
             table = {"hash": fitted.hashes, "id": fitted.ids}
         elif isinstance(fitted, Listed):
-            table = {"key": fitted.hashes}
+            table = {"hash": fitted.hashes}
         else:
-            table = {"key": np.flatnonzero(fitted.reached)}
+            positions = np.flatnonzero(fitted.reached).astype(np.uint64)
+            table = {"hash": (positions << np.uint64(free_bits(len(fitted.reached)))).view(np.int64)}
         Path(directory, path).mkdir(parents=True)
         pq.write_table(pa.table(table), Path(directory, path, "part-00000.parquet"))
     manifest = StateManifest(
