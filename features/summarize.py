@@ -14,7 +14,6 @@ from features import storage
 from features.aggregate import LABELLED_SCHEMA, VOCABULARY_SCHEMA
 from features.build import BuildPlan, damage_reported, fit
 from features.checks import features_of
-from features.encoder import FIRST_ID
 from features.logs import LogPartition
 from features.manifest import (
     AggregateManifest,
@@ -161,7 +160,7 @@ class _Ingredients:
             values=self._of_days(field, "values"),
             missing=self._of_days(field, "missing"),
             distinct=tuple(table_rows({d: manifest}, folder) for d, manifest in self.aggregates.items()),
-            ids=state.vocabulary_sizes[field.name] - FIRST_ID,
+            ids=state.vocabulary_sizes[field.name] - field.first_id,
             known=int(tally.counts[tally.known, -2].sum() + tally.rest[1, -2]),
             top=tuple(
                 Value(value=names[number, value], known=known, impressions=tuple(shown), positives=positives)
