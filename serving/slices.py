@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from features import storage
 from features.encoder import MISSING_ID, OOV_ID
 from features.manifest import ArtifactManifest, DatasetManifest, StateManifest, read_manifest
+from features.spec import CategoricalField
 from features.state import load_values
 from serving.bootstrap import Slices
 from serving.comparison import observe
@@ -35,13 +36,15 @@ def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[O
             slices[name] = quarters(found[column.name])
         else:
             manifest = read_manifest(state, StateManifest)
-            unknown = range(OOV_ID, OOV_ID + manifest.spec.field(name).hash_ids)
-            ids_B = found[column.name]
-            slices[name] = Slices(
-                np.where(np.isin(ids_B, unknown), OOV_ID, ids_B),
-                load_values(state, manifest, name) | {MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"},
-            )
+            slices[name] = by_value(found[column.name], manifest.spec.field(name), load_values(state, manifest, name))
     return observed, slices
+
+
+def by_value(ids_B: np.ndarray, field: CategoricalField, values: Mapping[int, str]) -> Slices:
+    """A slice for each value of a field, one for missing ones and one for all that are unknown. values: by id."""
+    is_unknown_B = (ids_B >= OOV_ID) & (ids_B < field.first_id)
+    names = {**values, MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"}
+    return Slices(np.where(is_unknown_B, OOV_ID, ids_B), names)
 
 
 def quarters(number_B: np.ndarray) -> Slices:

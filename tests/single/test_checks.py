@@ -10,7 +10,7 @@ from features.checks import CHECKS, Day, ValidationConfig, drift_checks, simple_
 from features.drift import Drift
 from features.logs import LogPartition
 from features.manifest import AggregateManifest, ColumnProfile, ProfileManifest, ValidationCheck
-from features.spec import FeatureSpec
+from features.spec import CategoricalField, FeatureSpec
 
 SPEC = FeatureSpec.model_validate(
     {
@@ -123,6 +123,8 @@ def test_unseen_values_are_judged_for_fields_only() -> None:
     assert not judge(Drift(0.0, 0.36), *usual)["unseen"].passed
     assert judge(Drift(0.0, 0.34), *usual)["unseen"].passed
     assert "unseen" not in judge(Drift(0.0, 0.9), *usual, feature=SPEC.dense[0])
+    hashed = CategoricalField(name="query", kind="hashed", buckets=8)
+    assert judge(Drift(0.0, 0.9), *usual, feature=hashed).keys() == {"drift"}, "it knows all values"
 
 
 def test_bounds_of_the_label_rate_must_ascend() -> None:

@@ -13,12 +13,13 @@ import sklearn.metrics
 
 from features.errors import DataError, SpecError, UsageError
 from features.hashing import MISSING
-from features.spec import FeatureSpec, load_yaml
+from features.spec import CategoricalField, FeatureSpec, load_yaml
 from serving.bootstrap import Metric, Slices, draws
 from serving.decision import Check, Decision, DryRunLimits, GateConfig
 from serving.dry_run import DryRun, Measured
 from serving.gate import decide
 from serving.metrics import Observations, measure
+from serving.slices import by_value
 
 SMALL = {"rows": 50, "positives": 5, "groups": 5}
 METRICS: tuple[Metric, ...] = ("log_loss", "normalized_entropy", "auc", "gauc", "calibration")
@@ -517,3 +518,11 @@ def test_a_hashed_field_makes_no_slices_since_its_ids_have_no_names() -> None:
     GateConfig.model_validate({"rules": rules, "slices": ["country"]}).require_features(spec)
     with pytest.raises(UsageError, match=r"slices \['query'\] are neither .* Choose from \['country'\]"):
         GateConfig.model_validate({"rules": rules, "slices": ["query"]}).require_features(spec)
+
+
+def test_all_unknown_values_of_a_field_are_one_slice() -> None:
+    field = CategoricalField(name="country", oov_buckets=3)
+    slices = by_value(np.array([0, 1, 2, 3, 4, 5, 4]), field, {4: "de", 5: "fr"})
+    named = [slices.names[code] for code in slices.code_B.tolist()]
+    assert named == ["(missing)", *["(out of vocabulary)"] * 3, "de", "fr", "de"]
+    assert len(set(slices.code_B.tolist())) == 4
