@@ -7,16 +7,21 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pyspark.sql import SparkSession
 
-from features.manifest import MANIFEST, ArtifactManifest, read_manifest
+from features.errors import DataError
+from features.manifest import MANIFEST, ArtifactManifest, is_published, read_manifest
 from jobs import run_nightly
+from jobs.ahead import looking_ahead
 from jobs.cli import EXIT_ERROR, EXIT_NOTHING_TO_DO, EXIT_REJECTED
 from jobs.lease import lease, lock_of
+from jobs.night import Night, NightConfig
 from serving import registry
 from tests.small_night import CONFIG, write_day
 
@@ -55,9 +60,8 @@ def champion(place: Path) -> registry.Pointer:
 
 
 def test_a_range_stops_at_the_night_that_fails_and_goes_on_from_there(
-    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level("INFO", "jobs.ahead")
     nights = ("--from", "2026-01-02", "--to", "2026-01-04")
     assert run(place, *nights) == EXIT_ERROR
     assert re.search(r"run_nightly: error: night 2026-01-03: .*clicked", capsys.readouterr().err, re.DOTALL)
@@ -79,15 +83,29 @@ def test_a_range_stops_at_the_night_that_fails_and_goes_on_from_there(
     ]
     assert told[-1]["champion"] == told[-1]["version"] == champion(place).version
     logs = [path.read_text().splitlines() for path in sorted((place / "out" / "runs").iterdir())]
-    ahead = [line for log in logs for line in map(json.loads, log) if line["logger"] == "jobs.ahead"]
-    assert [(line["night"], line["step"], line["message"]) for line in ahead] == [
-        ("2026-01-02", "train", "the log of 2026-01-03 will stop its night"),
-        ("2026-01-03", "train", "the log of 2026-01-04 was validated and counted ahead"),
-    ]
     [error] = [line for line in map(json.loads, logs[0]) if "traceback" in line]
     assert error["level"] == "ERROR"
     assert "night 2026-01-03" in error["message"]
     assert run(place, *nights) == EXIT_NOTHING_TO_DO
+
+
+def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_before(
+    place: Path, spark: SparkSession
+) -> None:
+    config = NightConfig.read(str(place / "conf.yaml"))
+    write_day(place / "spoilt", 1)
+    write_day(place / "spoilt", 2, label=7)
+    good, bad = (
+        Night(config, str(place / logs), str(place / f"ahead-{logs}"), date(2026, 1, 2)) for logs in ("logs", "spoilt")
+    )
+    for night in (good, bad):
+        with looking_ahead(night, lambda: spark):
+            pass
+    assert good.validation.accepted
+    assert all(map(is_published, good.features.aggregate_dirs.values()))
+    assert bad.validation.accepted is None
+    with pytest.raises(DataError, match="clicked"):
+        bad.validation.run(lambda: spark)
 
 
 def test_a_model_says_where_it_comes_from(place: Path) -> None:
