@@ -66,6 +66,74 @@ PATCHES = (
         "  if (sendBufferSize_ < size) {\n",
         "  if (sync_ && sendBufferSize_ < size) {\n",
     ),
+    # Horovod's background threads meet every HOROVOD_CYCLE_TIME, whether there is anything to do or not: at 1 ms that
+    # takes a third of a core, and a message still waits half a cycle. Here a thread sleeps while nothing is
+    # outstanding, at most for a cycle, and the first operation that begins wakes it; while one is outstanding it
+    # waits for the others, asleep in Gloo.
+    Patch(
+        "horovod/common/tensor_queue.h",
+        "#include <iostream>\n#include <mutex>\n",
+        "#include <condition_variable>\n#include <iostream>\n#include <mutex>\n",
+    ),
+    Patch(
+        "horovod/common/tensor_queue.h",
+        "  void RemoveJoinTensor();\n",
+        "  void RemoveJoinTensor();\n\n"
+        "  template <typename Duration> void WaitForTensor(const Duration& limit) {\n"
+        "    std::unique_lock<std::mutex> lock(mutex_);\n"
+        "    arrived_.wait_for(lock, limit, [this] { return !tensor_table_.empty(); });\n"
+        "  }\n",
+    ),
+    Patch(
+        "horovod/common/tensor_queue.h",
+        "  mutable std::mutex mutex_;\n",
+        "  mutable std::mutex mutex_;\n  std::condition_variable arrived_;\n",
+    ),
+    Patch(
+        "horovod/common/tensor_queue.cc",
+        "  message_queue_.push(std::move(message));\n  return Status::OK();\n",
+        "  message_queue_.push(std::move(message));\n  arrived_.notify_one();\n  return Status::OK();\n",
+    ),
+    Patch(
+        "horovod/common/tensor_queue.cc",
+        "    message_queue_.push(std::move(messages[i]));\n  }\n",
+        "    message_queue_.push(std::move(messages[i]));\n  }\n  arrived_.notify_one();\n",
+    ),
+    Patch(
+        "horovod/common/operations.cc",
+        "    std::this_thread::sleep_for(sleep_duration);\n",
+        "    state.process_set_table.Get(0).tensor_queue.WaitForTensor(sleep_duration);\n",
+    ),
+    # Waiting for an operation spins, on the core that the message may need. Here it sleeps until it is woken.
+    Patch(
+        "horovod/torch/handle_manager.h",
+        "#include <mutex>\n",
+        "#include <condition_variable>\n#include <mutex>\n",
+    ),
+    Patch(
+        "horovod/torch/handle_manager.h",
+        "  std::mutex mutex_;\n",
+        "  std::mutex mutex_;\n  std::condition_variable done_;\n",
+    ),
+    Patch(
+        "horovod/torch/handle_manager.h",
+        "  bool PollHandle(int handle);\n",
+        "  bool PollHandle(int handle);\n  void WaitForHandle(int handle);\n",
+    ),
+    Patch(
+        "horovod/torch/handle_manager.cc",
+        "  results_[handle] = std::make_shared<Status>(status);\n}\n",
+        "  results_[handle] = std::make_shared<Status>(status);\n  done_.notify_all();\n}\n\n"
+        "void HandleManager::WaitForHandle(int handle) {\n"
+        "  std::unique_lock<std::mutex> lock(mutex_);\n"
+        "  done_.wait(lock, [&] { return results_.count(handle) == 0 || results_[handle] != nullptr; });\n"
+        "}\n",
+    ),
+    Patch(
+        "horovod/torch/mpi_ops_v2.cc",
+        "      std::this_thread::yield();\n",
+        "      handle_manager.WaitForHandle(handle);\n",
+    ),
     # Read by CUDA builds only: the C++11 pin of the one .cu file breaks with the headers of gcc >= 14.
     Patch(
         "horovod/common/ops/cuda/CMakeLists.txt",

@@ -64,7 +64,8 @@ def learn(
 
 def teach(rows: list[Rows], gradients: list[np.ndarray], weight: float, collective: Collective) -> None:
     """Update tables by the gradients of the rows that were looked up."""
-    exchange.update(*replication.send_gradients(rows, gradients, collective).wait(), weight)
+    _, lookups, received = replication.send_gradients(rows, gradients, np.zeros(1), collective).wait()
+    exchange.update(lookups, received, weight)
 
 
 def single_field(ids: np.ndarray) -> Entries:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from training.messages import join, pack, unpack
+
 Received = tuple[Tensor, list[int]]
 """The rows that came, ordered by sender, and how many came from each worker."""
-_POLL_SECONDS = 5e-5
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -98,19 +98,25 @@ class HorovodCollective(AtOnce):
         self.size: int = hvd.size()
 
     def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
-        """See Collective."""
+        """See Collective. In one operation of Horovod's, however many tensors there are."""
+        if not tensors:
+            return Pending(lambda: [])
+        parts = [tensor.split(list(rows)) for tensor, rows in zip(tensors, splits, strict=True)]
+        mine = [of_ranks[self.rank] for of_ranks in parts]  # they stay here
+        messages = [
+            [] if rank == self.rank else pack([of_ranks[rank] for of_ranks in parts]) for rank in range(self.size)
+        ]
+        lengths = torch.tensor([sum(map(len, pieces)) for pieces in messages], dtype=torch.int32)
+        nothing = torch.empty(0, dtype=torch.uint8, device=tensors[0].device)
+        sent = self._sendable(torch.cat([nothing, *(piece for pieces in messages for piece in pieces)]))
         with self._lost_peer():
-            handles = [
-                self._hvd.alltoall_async(self._sendable(tensor), splits=torch.tensor(rows, dtype=torch.int32))
-                for tensor, rows in zip(tensors, splits, strict=True)
-            ]
+            handle = self._hvd.alltoall_async(sent, splits=lengths)
 
         def wait() -> list[Received]:
-            received = map(self._finish, handles)
-            return [
-                (rows.to(tensor.device), counts.tolist())
-                for tensor, (rows, counts) in zip(tensors, received, strict=True)
-            ]
+            received, sizes = self._finish(handle)
+            from_ranks = received.to(tensors[0].device).split(sizes.tolist())
+            came = [mine if rank == self.rank else unpack(message, tensors) for rank, message in enumerate(from_ranks)]
+            return list(map(join, zip(*came, strict=True), tensors))
 
         return Pending(wait)
 
@@ -140,10 +146,8 @@ class HorovodCollective(AtOnce):
         self._hvd.shutdown()
 
     def _finish(self, handle: int) -> Any:
-        """The result of an operation. Horovod's own waiting spins, on the core that the message may need."""
+        """The result of an operation."""
         with self._lost_peer():
-            while not self._hvd.poll(handle):
-                time.sleep(_POLL_SECONDS)
             return self._hvd.synchronize(handle)
 
     @contextmanager
@@ -159,12 +163,13 @@ class HorovodCollective(AtOnce):
 def environment(stall_seconds: int) -> Mapping[str, str]:
     """Horovod's settings for a worker: an end to waiting for a silent one.
 
-    The cycle time stays at Horovod's 1 ms: its background threads meet at every cycle, and with more workers than
-    idle cores 0.1 ms made a step take 4 to 6 times as long (2 and 3 workers on 2 cores). Its cache of responses is off:
-    keeping it coordinated cost two rounds of messages at every cycle, which doubled the time of an operation.
+    Horovod's background threads meet as soon as an operation begins (.ci/horovod_wheel.py) and once a cycle while
+    nothing happens, which is for lost peers and the end of the run: it need not be often. Its cache of responses is
+    off: keeping it coordinated cost two rounds of messages at every meeting, which doubled the time of an operation.
     """
     return {
         "HOROVOD_CACHE_CAPACITY": "0",
+        "HOROVOD_CYCLE_TIME": "10",
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
         "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from training.batch import Batch
 from training.collective import Collective, Pending
 from training.device import to_device
 from training.device_pooling import DeviceEntries, entries_on_device, pool_on_device
-from training.lookup import Learn, entries_of
+from training.lookup import Sent, entries_of
 from training.replication import is_replicated
 from training.tables import DeviceTable
 
@@ -89,22 +90,22 @@ class DeviceLookup:
         collective: Collective,
         device: torch.device,
     ) -> None:
-        self._rows, self._collective = rows, collective
+        self._rows, self._collective, self._device = rows, collective, device
         pooled = [(r.table, pool_on_device(r.rows_UD, r.entries)) for r in rows]
         nothing_B1 = torch.zeros((batch_rows, 1), device=device)
         self.first_order_B = next((cells_B1 for table, cells_B1 in pooled if table is wide), nothing_B1)[:, 0]
         deep = [cells_BE for table, cells_BE in pooled if table is not wide]
         self.embeddings_BE = torch.cat(deep, dim=1) if deep else nothing_B1[:, :0]
 
-    def send_gradients(self) -> Pending[Learn]:
+    def send_gradients(self, sums: np.ndarray) -> Pending[Sent]:
         """See Lookup."""
-        tensors: list[Tensor] = []
-        splits: list[list[int]] = []
+        size = self._collective.size
+        tensors = [to_device(np.tile(sums, size), self._device)]
+        splits = [[len(sums)] * size]
         for rows in self._rows:
             # None: the head made no use of it.
             gradient_UD = torch.zeros_like(rows.rows_UD) if rows.rows_UD.grad is None else rows.rows_UD.grad
             if rows.sent is None:
-                size = self._collective.size
                 tensors += [rows.places_S.repeat(size), gradient_UD.repeat(size, 1)]
                 splits += [[len(gradient_UD)] * size] * 2
             else:
@@ -112,9 +113,9 @@ class DeviceLookup:
                 splits.append(rows.sent)
         sent = self._collective.begin_all_to_all(tensors, splits)
 
-        def wait() -> Learn:
-            received = iter(sent.wait())
-            gradients = []
+        def wait() -> Sent:
+            (of_ranks, _), *arrived = sent.wait()
+            received, gradients = iter(arrived), []
             for rows in self._rows:
                 places_S = next(received)[0] if rows.sent is None else rows.places_S
                 gradients.append((rows.table, places_S, *next(received)))
@@ -124,7 +125,7 @@ class DeviceLookup:
                     places_U, total_UD = _sum_duplicates(places_S, gradient_SD, counts)
                     table.learn(places_U, total_UD / batch_weight if table.mean else total_UD)
 
-            return learn
+            return of_ranks.view(size, -1).sum(dim=0).cpu().numpy(), learn
 
         return Pending(wait)
 

@@ -75,12 +75,9 @@ def look_up(tables: Sequence[Table], requested: Request, collective: Collective)
     ]
 
 
-def send_gradients(
-    lookups: Sequence[Rows], gradients: Sequence[np.ndarray], collective: Collective
-) -> Pending[list[Received]]:
-    """Begin to send the owners the gradients of the batch's summed loss by the rows, float32[U, D] each."""
-    grouped = [g if rows.order is None else g[rows.order] for rows, g in zip(lookups, gradients, strict=True)]
-    return collective.begin_all_to_all([torch.from_numpy(g) for g in grouped], [rows.sent for rows in lookups])
+def grouped(rows: Rows, gradient_UD: np.ndarray) -> np.ndarray:
+    """The gradient by the rows as their owners are sent it: rows.sent of it to each."""
+    return gradient_UD if rows.order is None else gradient_UD[rows.order]
 
 
 def update(lookups: Sequence[Rows], received: Sequence[Received], batch_weight: float) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from training import exchange, replication
 from training.batch import Batch
 from training.collective import Collective, Pending
-from training.lookup import Learn, entries_of
+from training.lookup import Sent, entries_of
 from training.pooling import gradient_of_rows, pool
 from training.tables import Table
 
@@ -64,13 +64,13 @@ class HostLookup:
         self.first_order_B = torch.from_numpy(first_order_B1[:, 0]).to(device).requires_grad_()
         self.embeddings_BE = torch.from_numpy(embeddings_BE).to(device).requires_grad_()
 
-    def send_gradients(self) -> Pending[Learn]:
+    def send_gradients(self, sums: np.ndarray) -> Pending[Sent]:
         """See Lookup."""
-        sent = replication.send_gradients(self._lookups, self._gradients(), self._collective)
+        sent = replication.send_gradients(self._lookups, self._gradients(), sums, self._collective)
 
-        def wait() -> Learn:
-            lookups, received = sent.wait()
-            return lambda batch_weight: exchange.update(lookups, received, batch_weight)
+        def wait() -> Sent:
+            totals, lookups, received = sent.wait()
+            return totals, lambda batch_weight: exchange.update(lookups, received, batch_weight)
 
         return Pending(wait)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 
 from training.batch import Batch, Entries
@@ -17,6 +18,9 @@ from training.tables import Table
 Learn = Callable[[float], None]
 """Apply each table's rule once a row, by the sum of the row weights of the global batch. Every worker calls it, or none
 does.
+"""
+Sent = tuple[np.ndarray, Learn]
+"""What waits for gradients on their way: the sums that travelled with them, of all workers, and how to learn from them.
 """
 
 
@@ -28,9 +32,9 @@ class Lookup(Protocol):
     first_order_B: Tensor
     embeddings_BE: Tensor
 
-    def send_gradients(self) -> Pending[Learn]:
+    def send_gradients(self, sums: np.ndarray) -> Pending[Sent]:
         """After backward of the batch's summed loss: begin to send the gradients of the rows to where they are
-        learned from.
+        learned from. sums: this worker's part of sums over the workers, one-dimensional.
         """
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training import exchange
 from training.batch import Entries
@@ -47,33 +48,38 @@ def look_up(tables: Sequence[Table], requested: Request, collective: Collective)
 
 
 def send_gradients(
-    lookups: Sequence[Rows], gradients: Sequence[np.ndarray], collective: Collective
-) -> Pending[tuple[list[Rows], list[Received]]]:
+    lookups: Sequence[Rows], gradients: Sequence[np.ndarray], sums: np.ndarray, collective: Collective
+) -> Pending[tuple[np.ndarray, list[Rows], list[Received]]]:
     """Begin to send the gradients of the batch's summed loss by the rows, float32[U, D] each, to where they are
-    learned from: what exchange.update asks for.
+    learned from: what exchange.update asks for. `sums`, one-dimensional, are this worker's part of sums that all
+    workers learn: they travel in the same message.
     """
     copied = [is_replicated(rows.table, collective) for rows in lookups]
-    pairs = list(zip(lookups, gradients, copied, strict=True))
-    owned = [(rows, gradient) for rows, gradient, copy in pairs if not copy]
-    to_owners = exchange.send_gradients([rows for rows, _ in owned], [gradient for _, gradient in owned], collective)
-    messages = [array for rows, gradient, copy in pairs if copy for array in (rows.places_S, gradient)]
-    to_all = collective.begin_all_to_all(
-        [torch.from_numpy(np.concatenate([array] * collective.size)) for array in messages],
-        [[len(array)] * collective.size for array in messages],
-    )
+    messages = [_to_all(sums, collective)]
+    for rows, gradient_UD, copy in zip(lookups, gradients, copied, strict=True):
+        if copy:
+            messages += [_to_all(rows.places_S, collective), _to_all(gradient_UD, collective)]
+        else:
+            messages.append((torch.from_numpy(exchange.grouped(rows, gradient_UD)), rows.sent))
+    sent = collective.begin_all_to_all([tensor for tensor, _ in messages], [splits for _, splits in messages])
 
-    def wait() -> tuple[list[Rows], list[Received]]:
-        from_all, of_owned = iter(to_all.wait()), iter(to_owners.wait())
-        rows, received = [], []
+    def wait() -> tuple[np.ndarray, list[Rows], list[Received]]:
+        (of_ranks, _), *arrived = sent.wait()
+        of_tables, rows, received = iter(arrived), [], []
         for looked_up, copy in zip(lookups, copied, strict=True):
             if copy:
-                ids_S, _ = next(from_all)
+                ids_S, _ = next(of_tables)
                 looked_up = replace(looked_up, places_S=ids_S.numpy())
             rows.append(looked_up)
-            received.append(next(from_all) if copy else next(of_owned))
-        return rows, received
+            received.append(next(of_tables))
+        return of_ranks.numpy().reshape(collective.size, -1).sum(axis=0), rows, received
 
     return Pending(wait)
+
+
+def _to_all(array: np.ndarray, collective: Collective) -> tuple[Tensor, list[int]]:
+    """The same rows for every worker: what to send, and its splits."""
+    return torch.from_numpy(np.concatenate([array] * collective.size)), [len(array)] * collective.size
 
 
 def is_replicated(table: Table, collective: Collective) -> bool:

@@ -77,40 +77,45 @@ class Learner:
         self._gradients = HeadGradients(list(self.head.parameters()), collective)
         self._bf16 = config.precision == "bf16"
         self._rows = self._row_source(config)
-        self._requested: dict[int, tuple[Batch, Pending[Lookup] | None]] = {}
+        self._following: Batch | None = None
+        self._requested: tuple[Batch, Pending[Lookup]] | None = None
 
     def ahead(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """The same batches; while one is learned from, the ids of the next are on their way to the rows' owners.
 
         Every worker runs this, and they stop at the same batch if they stop early.
         """
-        following: Batch | None = None
+        current: Batch | None = None
         try:
-            for batch in batches:
-                self._requested[id(batch)] = batch, self._rows.request(batch)
-                if following:
-                    yield following
-                following = batch
-            if following:
-                yield following
+            for following in batches:
+                self._following = following
+                if current:
+                    yield current
+                current = following
+            self._following = None
+            if current:
+                yield current
         finally:
-            self._requested.clear()  # of a batch that is never learned from: another may get its id
+            self._following = self._requested = None
 
     def step(self, batch: Batch) -> Score:
         """Score this worker's share of the global batch, then learn from the whole of it. Every worker calls
         this.
         """
         lookup = self._look_up(batch)
+        if self._following:
+            self._requested = self._following, self._rows.request(self._following)
         training = GlobalBatch(self._collective, batch.step, self._on_device(batch.keys_B))
         logit_B = self._logits(batch, lookup, training)
         label_B, weight_B = self._on_device(batch.label_B), self._on_device(batch.weight_B)
         loss = (functional.binary_cross_entropy_with_logits(logit_B, label_B, reduction="none") * weight_B).sum()
         self._gradients.clear()
         loss.backward()
-        sent = lookup.send_gradients()
+        self._gradients.flush()
         sums = torch.stack([loss.detach(), weight_B.sum()]).cpu().tolist()
-        total = self._gradients.finish(torch.tensor([*sums, batch.rows], dtype=torch.float64))
-        score, learn = Score(total[0], total[1], round(total[2])), sent.wait()
+        [loss_sum, weight, rows], learn = lookup.send_gradients(np.array([*sums, batch.rows])).wait()
+        self._gradients.finish()
+        score = Score(float(loss_sum), float(weight), round(rows))
         if score.weight == 0.0:  # the same on every worker: nothing to learn from
             return score
         if self.optimizer:
@@ -154,8 +159,11 @@ class Learner:
         return DeviceRows([*([moved] if moved else []), *tables.values()], moved, self._collective, self._device)
 
     def _look_up(self, batch: Batch) -> Lookup:
-        _, requested = self._requested.pop(id(batch), (batch, None))
-        return (requested or self._rows.request(batch)).wait()
+        if self._requested and self._requested[0] is batch:
+            (_, requested), self._requested = self._requested, None
+        else:
+            requested = self._rows.request(batch)
+        return requested.wait()
 
     def _logits(self, batch: Batch, lookup: Lookup, training: GlobalBatch | None) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):

@@ -3,7 +3,8 @@
     python -m benchmarks.train --work build/bench --rivals RIVALS/bin/python [wide|deep|loader|workers|vocabulary ...]
 
 wide: lr beside Vowpal Wabbit's FTRL. deep: wide_deep and deepfm beside FBGEMM's tables and DeepCTR-Torch.
-loader: the loader beside a bare scan of the same files. workers: two workers beside one, each on a core of its own.
+loader: the loader beside a bare scan of the same files. workers: two workers beside one, in bf16 and in float32, each
+on a core of its own and where the system puts them.
 vocabulary: a step's cost from 10^5 to 10^8 rows of tables. RIVALS: an environment of benchmarks/train/requirements.txt.
 """
 
@@ -23,7 +24,7 @@ from rich.table import Table
 from benchmarks.train.contestant import Contestant
 from benchmarks.train.criteo import DENSE, Criteo
 from benchmarks.train.loader import delivered_round, ready_round, scan_round
-from benchmarks.train.nightjar import SETTINGS
+from benchmarks.train.nightjar import BATCH, SETTINGS
 from benchmarks.train.workers import workers_round
 from training.worker import prepare_process
 
@@ -75,7 +76,7 @@ def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[st
         cpu = [figures["cpu"] / figures["rows"] * 1e6 for figures in rounds if "cpu" in figures]
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
         memory = " .. ".join(f"{rounds[n]['mib']:,.0f}" for n in (0, -1)) if "mib" in rounds[0] else "-"
-        quality = "-" if loss is None else f"{loss:.4f}"
+        quality = "-" if loss is None else f"{loss:.5f}"
         processor = f"{statistics.median(cpu):.2f}" if cpu else "-"
         table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, processor, quality, memory)
     console.print(table)
@@ -143,13 +144,16 @@ def loader(console: Console, data: Data, args: argparse.Namespace) -> None:
 
 def workers(console: Console, data: Data, args: argparse.Namespace) -> None:
     """(d)"""
-    train = data.train(10**6, args.rows)
-    for model in ("wide_deep", "lr"):
-        rounds: dict[str, Round] = {
-            f"{count} worker{'s' * (count > 1)}, a core each": partial(workers_round, model, train, count)
-            for count in (1, 2)
-        }
-        show(console, f"{model}, number of workers", interleaved(rounds, args.repeats))
+    train, test = data.train(10**6, args.rows), data.test(10**6)
+    for model, precision in (("wide_deep", "bf16"), ("wide_deep", "float32"), ("lr", "float32")):
+        settings = {"model": model, "precision": precision, "batch_size": args.batch}
+        for where, pinned in (("a core each", True), ("on any core", False)):
+            rounds: dict[str, Round] = {
+                f"{count} worker{'s' * (count > 1)}": partial(workers_round, settings, train, test, count, pinned)
+                for count in (1, 2)
+            }
+            title = f"{model}, {precision}, global batches of {args.batch:,}, one thread each, {where}"
+            show(console, title, interleaved(rounds, args.repeats))
 
 
 def vocabulary(console: Console, data: Data, args: argparse.Namespace) -> None:
@@ -176,6 +180,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=393_216, help="rows of a round of the deep models")
     parser.add_argument("--models", nargs="+", default=["wide_deep", "deepfm"], help="of the part `deep`")
     parser.add_argument("--vocabularies", nargs="+", type=int, default=[10**6, 10**7], help="of the part `deep`")
+    parser.add_argument("--batch", type=int, default=BATCH, help="rows of a global batch of the part workers")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from features.layout import TableLayout, dataset_columns, table_layout
 from tests.cluster import ThreadCollective, run_cluster
 from tests.datasets import SIZES, SPEC, make_table, matrix_of, take
 from training.batch import Batch, make_batch
-from training.collective import Solo
+from training.collective import Collective, Solo
 from training.columns import Columns
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns
@@ -186,17 +187,25 @@ def test_pooling_is_the_matrix_that_entries_describe_and_its_gradient_the_transp
         assert not np.any(np.delete(expected, entries.ids_U, axis=0))
 
 
-def test_bf16_layers_learn_as_well_as_float32_ones() -> None:
-    losses = {}
-    for precision in ("float32", "bf16"):
-        learner = Learner(CONFIG.model_copy(update={"precision": precision}), LAYOUT, Solo())
-        scores = [learner.step(batch_of(table(200, seed))) for seed in range(60)]
-        losses[precision] = np.array([score.mean for score in scores])
+@pytest.mark.parametrize("world", [1, 2])
+def test_bf16_layers_learn_as_well_as_float32_ones_of_one_worker(world: int) -> None:
+    """Workers sum their gradients in float32, whatever the layers multiply in."""
+    batches = [to_columns(table(200, seed).combine_chunks(), COLUMNS, "test") for seed in range(60)]
+
+    def losses(precision: str, collective: Collective) -> np.ndarray:
+        learner = Learner(CONFIG.model_copy(update={"precision": precision}), LAYOUT, collective)
+        mine = np.arange(collective.rank, 200, collective.size)
+        scores = [learner.step(make_batch(take(columns, mine), LAYOUT)) for columns in batches]
         assert learner.logits(batch_of(table(5, 0))).dtype == torch.float32
         assert {parameter.dtype for parameter in learner.head.parameters()} == {torch.float32}
-    assert losses["float32"][40:].mean() < 0.95 * losses["float32"][:5].mean()
-    assert losses["bf16"][40:].mean() == pytest.approx(losses["float32"][40:].mean(), rel=2e-3)
-    assert not np.array_equal(losses["bf16"], losses["float32"])
+        return np.array([score.mean for score in scores])
+
+    float32 = losses("float32", Solo())
+    bf16, *others = run_cluster(world, partial(losses, "bf16"))
+    assert float32[40:].mean() < 0.95 * float32[:5].mean()
+    assert bf16[40:].mean() == pytest.approx(float32[40:].mean(), rel=2e-3)
+    assert not np.array_equal(bf16, float32)
+    assert all(np.array_equal(other, bf16) for other in others)
 
 
 def test_batches_asked_for_ahead_teach_the_same_on_every_worker() -> None:
