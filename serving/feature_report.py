@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features import storage
 from features.manifest import (
@@ -32,7 +32,7 @@ class Row:
     """A bar and a label rate of a card.
 
     shares: of the day's rows, by day, the summarised day's last; expected: what the label rate should be, if anything
-    says so; note: beside the name.
+    says so; note: beside the name; others: the row stands for many values, and its bar may be longer than the axis.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Row:
     positives: int | None
     expected: float | None = None
     note: str = ""
+    others: bool = False
 
     @property
     def share(self) -> float:
@@ -68,8 +69,8 @@ class Chart:
 
     @classmethod
     def of(cls, caption: str, rows: Sequence[Row], base_rate: float) -> Chart:
-        """Axes as long as the rows need, but for label rates of few impressions."""
-        share = max((max(row.shares) for row in rows), default=0.0)
+        """Axes as long as the rows need, but for all others together and for label rates of few impressions."""
+        share = max((max(row.shares) for row in rows if not row.others), default=0.0)
         rates = [row.interval[1] for row in rows if row.interval and row.share >= _SUPPORT]
         return cls(caption, tuple(rows), (share or 1.0, min(1.0, max([2 * base_rate, *rates])) or 1.0))
 
@@ -197,7 +198,7 @@ class _Cards:
                 "dense",
                 feature.name,
                 _about_dense(feature),
-                (("Missing by day", _by_day(found.missing, self.summary.rows)),),
+                (("Missing by day", _by_day(found.missing, self.summary.rows)),) if any(found.missing) else (),
                 (self._chart("Ranges of about equal weight over all days", list(self._ranges(found))),),
                 tuple(check for check in self.checks if check.feature == feature.name),
                 (1.0 - missing, 0.0, missing),
@@ -239,12 +240,13 @@ class _Cards:
             yield self._row(_printable(value.value), value, note)
         others = found.distinct[-1] - sum(bool(value.impressions[-1]) for value in found.top)
         if others > 0 and not field.multi_valued:
-            yield self._row(f"{others:,} others", found.rest)
+            yield self._row(f"{others:,} others", found.rest, others=True)
         yield from self._missing(found, None if field.multi_valued else [*found.top, found.rest])
 
     def _ranges(self, found: DenseSummary) -> Iterator[Row]:
         for one in found.ranges:
-            yield self._row(f"{_number(one.low)} to {_number(one.high)}", one)
+            low, high = _number(one.low), _number(one.high)
+            yield self._row(low if low == high else f"{low} to {high}", one)
         yield from self._missing(found, found.ranges)
 
     def _missing(self, found: FieldSummary | DenseSummary, others: Sequence[Bucket] | None) -> Iterator[Row]:
@@ -252,11 +254,11 @@ class _Cards:
         if any(found.missing):
             positives = 0 if others is None else self.summary.positives[-1] - sum(one.positives for one in others)
             row = self._row("missing", Bucket(impressions=found.missing, positives=positives))
-            yield Row(row.name, row.impressions, row.shares, None if others is None else row.positives, note="")
+            yield replace(row, positives=None) if others is None else row
 
-    def _row(self, name: str, bucket: Bucket, note: str = "") -> Row:
+    def _row(self, name: str, bucket: Bucket, note: str = "", *, others: bool = False) -> Row:
         shares = (n / rows for n, rows in zip(bucket.impressions, self.summary.rows, strict=True))
-        return Row(name, bucket.impressions[-1], tuple(shares), bucket.positives, note=note)
+        return Row(name, bucket.impressions[-1], tuple(shares), bucket.positives, note=note, others=others)
 
 
 def _furthest(cards: Sequence[Card]) -> float:
@@ -310,7 +312,7 @@ def _percent(share: float) -> str:
 
 
 def _number(x: float) -> str:
-    return "0" if abs(x) < 1e-6 else f"{x:,.0f}" if 1e4 <= abs(x) < 1e9 else f"{x:.3g}"
+    return "0" if abs(x) < 1e-6 else f"{x:,.0f}" if 100 <= abs(x) < 1e9 else f"{x:.3g}"
 
 
 def _printable(value: str) -> str:

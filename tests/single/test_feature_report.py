@@ -127,3 +127,7 @@ def test_a_rare_value_does_not_stretch_the_axis_of_label_rates() -> None:
     common, rare = Row("common", 1000, (0.9, 0.8), 100), Row("rare", 2, (0.0, 0.002), 2)
     chart = Chart.of("values", [common, rare], base_rate=0.1)
     assert chart.most == (0.9, 0.2)
+    others = Row("others", 1000, (0.99, 0.99), 100, others=True)
+    assert Chart.of("values", [common, rare, others], base_rate=0.1) == Chart(
+        "values", (common, rare, others), (0.9, 0.2)
+    )
