@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     console = Console(soft_wrap=True)
-    console.width = max(console.width, 110)
+    console.width = max(console.width, 130)
     for part in args.parts or PARTS:
         PARTS[part](console, Data(args.work), args)
     return 0
