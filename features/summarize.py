@@ -83,12 +83,14 @@ class _Ingredients:
     days: Sequence[LogPartition]
     aggregates: Mapping[str, AggregateManifest]
     profiled: Mapping[str, ProfileManifest]
+    state: StateManifest
 
     @classmethod
     def of(cls, spark: SparkSession, plan: BuildPlan, days: Sequence[LogPartition]) -> _Ingredients:
         aggregates = fit(spark, plan)
         of_days = {d: aggregates[d] for d in (plan.aggregate_dirs[day.date] for day in days)}
-        return cls(spark, plan, days, of_days, profiles(spark, plan.spec, plan.output, days))
+        profiled = profiles(spark, plan.spec, plan.output, days)
+        return cls(spark, plan, days, of_days, profiled, read_manifest(plan.built.state_dir, StateManifest))
 
     def summary(self) -> SummaryManifest:
         spec, state_dir = self.plan.spec, self.plan.built.state_dir
@@ -99,7 +101,7 @@ class _Ingredients:
             [TOP] * len(spec.fields) + [EVERYTHING] * len(spec.dense),
         )
         of_fields, of_dense = found[: len(spec.fields)], found[len(spec.fields) :]
-        names, state = self._names(of_fields), read_manifest(state_dir, StateManifest)
+        names = self._names(of_fields)
         newest = dict([list(self.aggregates.items())[-1]])
         return SummaryManifest(
             inputs={f"logs/date={day.date}": day.fingerprint for day in self.days},
@@ -111,15 +113,15 @@ class _Ingredients:
             state=manifest_digest(state_dir),
             spec=spec,
             fields={
-                field.name: self._field(field, tally, names, state)
+                field.name: self._field(field, tally, names)
                 for field, tally in zip(spec.fields, of_fields, strict=True)
             },
             dense={
                 feature.name: self._dense(feature, tally) for feature, tally in zip(spec.dense, of_dense, strict=True)
             },
             frequencies=tuple(key_rates(self.spark, spec, state_dir, newest)),
-            field_figures=state.field_figures,
-            cross_figures=state.cross_figures,
+            field_figures=self.state.field_figures,
+            cross_figures=self.state.cross_figures,
         )
 
     def _counts(self) -> DataFrame:
@@ -128,9 +130,11 @@ class _Ingredients:
         counts = ("impressions", "positives")
         shown = self._read(self.aggregates, VOCABULARY, fields, LABELLED_SCHEMA)
         parts = [shown.select("table", day_of_file(), "hash", F.lit(False), *counts)]
-        ids = self._read([self.plan.built.state_dir], VOCABULARY, fields, "hash bigint")
-        nothing = F.lit(0).cast("bigint")
-        parts.append(ids.select("table", F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
+        listed = [field.name for field in self.plan.spec.fields if field.kind == "vocabulary"]
+        if listed:
+            ids = self._read([self.plan.built.state_dir], VOCABULARY, listed, "hash bigint")
+            number, nothing = (F.array(*map(F.lit, map(fields.index, listed)))[F.col("table")], F.lit(0).cast("bigint"))
+            parts.append(ids.select(number, F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
         if dense:
             bins = self._read(self.profiled, HISTOGRAM, dense, HISTOGRAM_SCHEMA)
             parts.append(bins.select(F.col("table") + len(fields), day_of_file(), "bin", F.lit(False), *counts))
@@ -152,18 +156,23 @@ class _Ingredients:
         named = shown.where(F.col("hash").isin(wanted)).groupBy("table", "hash").agg(F.min("value").alias("value"))
         return {(row["table"], row["hash"]): row["value"] for row in named.collect()}
 
-    def _field(
-        self, field: CategoricalField, tally: Tally, names: Mapping[tuple[int, int], str], state: StateManifest
-    ) -> FieldSummary:
+    def _field(self, field: CategoricalField, tally: Tally, names: Mapping[tuple[int, int], str]) -> FieldSummary:
+        values = self._of_days(field, "values")
         folder, number = f"{VOCABULARY}/{field.name}", self.plan.spec.fields.index(field)
+        ids = table_rows({folder: self.state}, folder) if field.kind == "vocabulary" else None
         return FieldSummary(
-            values=self._of_days(field, "values"),
+            values=values,
             missing=self._of_days(field, "missing"),
             distinct=tuple(table_rows({d: manifest}, folder) for d, manifest in self.aggregates.items()),
-            ids=state.vocabulary_sizes[field.name] - field.first_id,
-            known=int(tally.counts[tally.known, -2].sum() + tally.rest[1, -2]),
+            ids=ids,
+            known=values[-1] if ids is None else int(tally.counts[tally.known, -2].sum() + tally.rest[1, -2]),
             top=tuple(
-                Value(value=names[number, value], known=known, impressions=tuple(shown), positives=positives)
+                Value(
+                    value=names[number, value],
+                    known=known or ids is None,
+                    impressions=tuple(shown),
+                    positives=positives,
+                )
                 for value, known, (*shown, positives) in zip(
                     tally.values.tolist(), tally.known.tolist(), tally.counts.tolist(), strict=True
                 )

@@ -37,15 +37,15 @@ class Range(Bucket):
 class FieldSummary(Strict):
     """A categorical field.
 
-    values: that the rows hold, missing: rows without one, distinct: different values, each by day. ids: size of the
-    vocabulary, reserved ids left out; known: values with an id among those of the summarised day. top: the values with
-    the largest shares of the summarised and the reference days; rest: all others together.
+    values: that the rows hold, missing: rows without one, distinct: different values, each by day. ids: values with
+    one of their own, None if every value has one by its hash; known: values with an id among those of the summarised
+    day. top: the values with the largest shares of the summarised and the reference days; rest: all others together.
     """
 
     values: tuple[int, ...]
     missing: tuple[int, ...]
     distinct: tuple[int, ...]
-    ids: int
+    ids: int | None
     known: int
     top: tuple[Value, ...]
     rest: Bucket
