@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
+import yaml
 from feature_logs import SPEC, days, make_day, write_logs
 from pyspark.sql import SparkSession
 
@@ -23,6 +23,7 @@ from features.state import load_state
 from features.summarize import Summary
 from features.summary import SummaryManifest
 from features.tally import Tally
+from jobs.report_features import main
 
 DATES = days("2026-03-01", 4)
 REFERENCE = 2
@@ -145,6 +146,25 @@ def test_rates_of_keys_are_those_of_the_days_before(made: tuple[SummaryManifest,
         ]
 
 
+def test_the_job_draws_the_page_of_what_is_published(
+    made: tuple[SummaryManifest, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary, state = made
+    place = state.parents[2]
+    config = {"features": SMALL.model_dump(mode="json"), "validation": {"reference_days": REFERENCE}}
+    (place / "conf.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(place / "out")]
+    arguments += ["--train-from", DATES[0], "--train-to", DATES[2]]
+    assert main(arguments) == 2
+    assert "--holdout is missing" in capsys.readouterr().err
+    assert main([*arguments, "--holdout", DATES[3]]) == 0
+    page = Path(capsys.readouterr().out.removeprefix("page ").strip()).read_text()
+    assert f"Features of {DATES[3]}" in page
+    assert all(f'id="field-{name}"' in page and f"{found.ids:,}" in page for name, found in summary.fields.items())
+    assert [path.name for path in (place / "out").iterdir() if path.name in ("datasets", "candidates")] == []
+    assert len(list((place / "out" / "summaries").iterdir())) == 1
+
+
 def test_a_head_cut_twice_is_the_head_of_all() -> None:
     """Tasks cut what they hold, and the driver what the tasks send."""
     random = np.random.default_rng(3)
@@ -175,4 +195,3 @@ def test_edges_enclose_what_falls_into_a_bin() -> None:
 
 def test_an_empty_column_has_no_ranges() -> None:
     assert summarize._ranges(Tally.empty(3)) == ()
-    assert pa.types.is_int64(pa.array(Tally.empty(3).values).type)
