@@ -282,6 +282,8 @@ def _seen(found: FrequencySummary, total: int) -> Iterator[Row]:
 
 def _about_field(field: CategoricalField) -> str:
     several = ", several in a row" if field.multi_valued else ""
+    if field.kind == "hashed":
+        return f"column {field.source}{several}; one of {field.buckets:,} ids by hash"
     return f"column {field.source}{several}; an id from {field.min_count} impression{'s' * (field.min_count > 1)} on"
 
 

@@ -19,6 +19,7 @@ from features.build import plan_build
 from features.encoder import FIRST_ID
 from features.manifest import StateManifest, read_manifest
 from features.profile import bin_edges
+from features.spec import CategoricalField
 from features.state import load_state
 from features.summarize import Summary
 from features.summary import SummaryManifest
@@ -31,7 +32,7 @@ LARGEST = 1.7976931348623157e308
 SEEN = DATES[-REFERENCE - 1 :]
 SMALL = SPEC.model_copy(
     update={
-        "fields": SPEC.fields[:3],
+        "fields": (*SPEC.fields[:3], CategoricalField(name="mobile", kind="hashed", buckets=8)),
         "dense": SPEC.dense[:1],
         "crosses": (),
         "frequencies": (SPEC.frequencies[0].model_copy(update={"windows": ("1d", "all")}),),
@@ -59,7 +60,8 @@ def raw(date: str) -> list[dict[str, Any]]:
 def held(row: dict[str, Any], column: str) -> set[str]:
     """The values of a row, without missing ones, as strings."""
     value = row[column]
-    return {str(v) for v in (value if isinstance(value, list) else [value]) if v is not None}
+    values = value if isinstance(value, list) else [value]
+    return {str(v).lower() if isinstance(v, bool) else str(v) for v in values if v is not None}
 
 
 def test_days_rows_and_positives_are_those_of_the_logs(made: tuple[SummaryManifest, Path]) -> None:
@@ -80,9 +82,10 @@ def test_fields_are_counted_by_value_and_day(made: tuple[SummaryManifest, Path])
         assert found.values == tuple(counts.total() for counts in shown)
         assert found.missing == tuple(sum(not held(row, field.source) for row in raw(day)) for day in SEEN)
         assert found.distinct == tuple(map(len, shown))
-        assert found.ids == vocabularies[field.name].size - FIRST_ID
+        hashed = field.kind == "hashed"
+        assert found.ids == (None if hashed else vocabularies[field.name].size - FIRST_ID)
         history = Counter(v for row in everything for v in held(row, field.source))
-        with_id = {value for value, n in history.items() if n >= field.min_count}
+        with_id = {*history, *shown[-1]} if hashed else {value for value, n in history.items() if n >= field.min_count}
         assert found.known == sum(n for value, n in shown[-1].items() if value in with_id)
         before = shown[0] + shown[1]
         weight = {v: shown[-1][v] / shown[-1].total() + before[v] / before.total() for v in before | shown[-1]}
@@ -160,7 +163,7 @@ def test_the_job_draws_the_page_of_what_is_published(
     assert main([*arguments, "--holdout", DATES[3]]) == 0
     page = Path(capsys.readouterr().out.removeprefix("page ").strip()).read_text()
     assert f"Features of {DATES[3]}" in page
-    assert all(f'id="field-{name}"' in page and f"{found.ids:,}" in page for name, found in summary.fields.items())
+    assert all(f'id="field-{name}"' in page and f"{found.ids or 8:,}" in page for name, found in summary.fields.items())
     assert [path.name for path in (place / "out").iterdir() if path.name in ("datasets", "candidates")] == []
     assert len(list((place / "out" / "summaries").iterdir())) == 1
 
