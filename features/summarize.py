@@ -130,11 +130,10 @@ class _Ingredients:
         counts = ("impressions", "positives")
         shown = self._read(self.aggregates, VOCABULARY, fields, LABELLED_SCHEMA)
         parts = [shown.select("table", day_of_file(), "hash", F.lit(False), *counts)]
-        listed = [field.name for field in self.plan.spec.fields if field.kind == "vocabulary"]
-        if listed:
-            ids = self._read([self.plan.built.state_dir], VOCABULARY, listed, "hash bigint")
-            number, nothing = (F.array(*map(F.lit, map(fields.index, listed)))[F.col("table")], F.lit(0).cast("bigint"))
-            parts.append(ids.select(number, F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
+        if any(field.kind == "vocabulary" for field in self.plan.spec.fields):
+            ids = self._read([self.plan.built.state_dir], VOCABULARY, fields, "hash bigint")
+            nothing = F.lit(0).cast("bigint")
+            parts.append(ids.select("table", F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
         if dense:
             bins = self._read(self.profiled, HISTOGRAM, dense, HISTOGRAM_SCHEMA)
             parts.append(bins.select(F.col("table") + len(fields), day_of_file(), "bin", F.lit(False), *counts))
