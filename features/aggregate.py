@@ -19,9 +19,9 @@ from pyspark.sql import functions as F
 from features.admission import RANK_BITS, SKETCH_REGISTERS
 from features.conjunctions import cross_counts, cross_sketch, is_sketched
 from features.errors import DataError
-from features.logs import DAY, LogPartition, day_number, read_logs
+from features.logs import DAY, LogPartition, day_number, day_of, read_logs
 from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
-from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, positive, source, values_of
+from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, positive, row_hash, source, values_of
 from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.state import CROSS, SKETCH
 from features.tables import write_days
@@ -41,10 +41,11 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Totals:
-    """Rows and positives of one day."""
+    """Rows and positives of one day. misdated: rows in its folder whose timestamp is of another day."""
 
     rows: int
     positives: int
+    misdated: int
 
 
 def vocabulary_counts(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
@@ -69,15 +70,20 @@ def frequency_counts(rows: DataFrame, frequency: Frequency) -> DataFrame:
 def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition]) -> dict[str, Totals]:
     """Rows and positives of each day, by date, after a look at every label, timestamp, weight and truth.
 
+    A row belongs to its folder's day: one whose timestamp is of another is counted and told, and kept. Of text files
+    every column that the spec reads is converted here, so that a malformed row ends the build before it has begun.
     Raises one DataError that lists the values that cannot be used, with their counts.
     """
     if not partitions:
         return {}
     rules = list(_value_rules(spec))
+    text = any(partition.input.is_text for partition in partitions)
     checked = [
         raw.select(
             DAY,
             (source(spec.label).cast("double") == 1).alias("positive"),
+            (day_of(spec.timestamp) != F.col(DAY)).alias("misdated"),
+            (row_hash(spec) if text else F.lit(0)).alias("touched"),
             *(F.coalesce(bad, F.lit(True)).alias(f"bad:{n}") for n, (_, _, bad, _) in enumerate(rules)),
         )
         for raw in read_logs(spark, partitions)
@@ -88,6 +94,8 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
         .agg(
             F.count(F.lit(1)).alias("rows"),
             F.count_if("positive").alias("positives"),
+            F.count_if("misdated").alias("misdated"),
+            F.max("touched"),
             *(F.count_if(f"bad:{n}").alias(f"bad:{n}") for n in range(len(rules))),
         )
     )
@@ -96,13 +104,15 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
     problems: list[str] = []
     for partition in partitions:
         row = by_day.get(day_number(partition.date))
-        if row is None or row["rows"] != partition.rows:
+        if row is None or partition.counted not in (None, row["rows"]):
             problems.append(
-                f"  date {partition.date}: the Parquet files hold {partition.rows} rows, of which Spark finds "
-                f"{row['rows'] if row else 0}. Are some in sub-folders? Put them into {partition.url} itself"
+                f"  date {partition.date}: Spark finds {row['rows'] if row else 0} rows in {partition.url}; there were "
+                f"{partition.counted or 'some'}. Is the log still being written?"
             )
             continue
-        totals[partition.date] = Totals(row["rows"], row["positives"])
+        totals[partition.date] = Totals(row["rows"], row["positives"], row["misdated"])
+        if row["misdated"]:
+            log.warning("date %s: %d rows have the timestamp of another day", partition.date, row["misdated"])
         for n, (role, column, bad, wanted) in enumerate(rules):
             if row[f"bad:{n}"]:
                 values = _bad_values(read_logs(spark, [partition])[0], column, bad)
@@ -125,7 +135,8 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
         for directory in batch:
             begin(directory)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            writes = [pool.submit(write) for write in _writes(spark, spec, partitions, directories)]
+            most = {day_number(days[directory][0].date): days[directory][1].rows for directory in batch}
+            writes = [pool.submit(write) for write in _writes(spark, spec, partitions, directories, most)]
             written = [write.result() for write in writes]
         for directory in batch:
             partition, totals = days[directory]
@@ -137,6 +148,7 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
                 date=partition.date,
                 rows=totals.rows,
                 positives=totals.positives,
+                misdated=totals.misdated,
             )
             commit(directory, manifest)
 
@@ -155,11 +167,14 @@ def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[st
 
 
 def _writes(
-    spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition], directories: Mapping[int, str]
+    spark: SparkSession,
+    spec: FeatureSpec,
+    partitions: Sequence[LogPartition],
+    directories: Mapping[int, str],
+    most: Mapping[int, int],
 ) -> Iterator[Callable[[], dict[str, list[FileEntry]]]]:
     raws = read_logs(spark, partitions)
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
-    most = {day_number(partition.date): partition.rows for partition in partitions}
     for field in spec.fields:
         table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field, spec.label) for raw in raws])
         yield partial(write_days, table, directories, f"vocabulary/{field.name}", key="hash", rows=most)

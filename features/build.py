@@ -12,21 +12,18 @@ Every key is a digest of the spec, of the logs that went in and of the settings:
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from features import storage
 from features.aggregate import check_values, publish_aggregates
+from features.damage import damage_reported
 from features.dataset import publish_dataset
-from features.errors import DataError, UsageError
+from features.errors import UsageError
 from features.fit import publish_state
-from features.logs import LogPartition, check_logs, dates_between, day_after
+from features.logs import LogPartition, Logs, check_logs, dates_between, day_after
 from features.manifest import (
     AggregateManifest,
     DatasetManifest,
@@ -39,8 +36,6 @@ from features.rollup import History, Rollup, newest_rollup, publish_rollup
 from features.spec import FeatureSpec
 
 log = logging.getLogger(__name__)
-
-_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file (\S+?)\.\s+SQLSTATE")
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ class BuildPlan:
 
 def plan_build(
     spec: FeatureSpec,
-    logs: str,
+    logs: Logs | str,
     output: str,
     *,
     train_from: str,
@@ -105,13 +100,13 @@ def plan_build(
     holdout: str | None = None,
     settings: BuildSettings | None = None,
 ) -> BuildPlan:
-    """Check dates and logs, and name the directories. Reads Parquet footers only.
+    """Check dates and logs, and name the directories. Of files it reads footers, headers or first lines only.
 
-    history_from: first day of vocabularies and counts (train_from if None). fit_from: first day of
-    quantiles (train_from if None). holdout: the day after train_to.
+    logs: or the folder of Parquet files in date folders. history_from: first day of vocabularies and counts
+    (train_from if None). fit_from: first day of quantiles (train_from if None). holdout: the day after train_to.
     Raises UsageError and DataError.
     """
-    logs, output = storage.absolute(logs), storage.absolute(output)
+    output = storage.absolute(output)
     settings = settings or BuildSettings()
     if settings.min_files < 1 or settings.rows_per_file < 1:
         raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
@@ -188,6 +183,12 @@ def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManife
     return {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
 
 
+def counted(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> list[LogPartition]:
+    """The same days with their rows as they were counted, which a text file's head does not tell."""
+    rows = {manifest.date: manifest.rows for manifest in aggregates.values()}
+    return [replace(day, counted=rows[day.date]) for day in days]
+
+
 def fit(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
     """`aggregate`, and then publish the encoder's state, of the days before the hold-out day alone."""
     aggregates = aggregate(spark, plan)
@@ -195,7 +196,7 @@ def fit(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
         of_history = _of_history(plan, aggregates)
         with damage_reported():
             history = History(of_history, _rollup(spark, plan, of_history))
-            publish_state(spark, plan.spec, plan.built.state_dir, history, plan.fit)
+            publish_state(spark, plan.spec, plan.built.state_dir, history, counted(plan.fit, aggregates))
     return aggregates
 
 
@@ -217,20 +218,6 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
         with damage_reported():
             _dataset(spark, plan, directory, days, aggregate(spark, plan), state_dir)
     return directory
-
-
-@contextmanager
-def damage_reported() -> Iterator[None]:
-    """Turn Spark's error about a file that it cannot read into a DataError that names the file."""
-    try:
-        yield
-    except (PySparkException, Py4JError) as error:
-        unreadable = _UNREADABLE.search(str(error))
-        if unreadable is None:
-            raise
-        raise DataError(
-            f"{unreadable[1]} is damaged: Spark cannot read its rows, although its footer is whole. Restore it."
-        ) from error
 
 
 def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
@@ -289,6 +276,7 @@ def _dataset(
     golden: bool = False,
     sampled: bool = False,
 ) -> None:
+    days = counted(days, aggregates)
     rows = sum(day.rows for day in days)
     files = max(plan.settings.min_files, -(-rows // plan.settings.rows_per_file))
     history = History(aggregates, newest_rollup(plan.rollup_dirs, before=days[0].date))

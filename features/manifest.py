@@ -50,13 +50,17 @@ class Manifest(Strict):
 
 
 class AggregateManifest(Manifest):
-    """Counts of one day's log: values by field, impressions and positives by frequency key."""
+    """Counts of one day's log: values by field, impressions and positives by frequency key.
+
+    misdated: rows in the day's folder whose timestamp is of another day.
+    """
 
     kind: Literal["aggregate"] = "aggregate"
     spec_fingerprint: str
     date: str
     rows: int
     positives: int
+    misdated: int = 0
 
 
 class RollupManifest(Manifest):

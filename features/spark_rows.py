@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from features.logs import DAY
 from features.spec import CategoricalField, FeatureSpec, Frequency
+from features.tables import DAY
 
 ROW_HASH = "row:hash"
 MICROS = "row:micros"

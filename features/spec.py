@@ -220,8 +220,8 @@ def _short(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def load_yaml(path: str | Path, model: type[M], section: str | None = None) -> M:
-    """Read a YAML file (or its top-level `section`) into `model`.
+def load_yaml(path: str | Path, model: type[M], section: str | None = None, absent: M | None = None) -> M:
+    """Read a YAML file (or its top-level `section`) into `model`. absent: what a missing section stands for.
 
     Raises SpecError that lists every mistake with its path.
     """
@@ -235,6 +235,8 @@ def load_yaml(path: str | Path, model: type[M], section: str | None = None) -> M
     if not isinstance(document, dict):
         raise SpecError(f"{source} must hold a mapping at its top level; it holds {type(document).__name__}.")
     if section is not None:
+        if section not in document and absent is not None:
+            return absent
         if section not in document:
             raise SpecError(f"{source} has no section {section!r}; it has {sorted(document)}.")
         source, document = f"{source} [{section}]", document[section]

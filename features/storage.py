@@ -37,6 +37,13 @@ def open_binary(url: str) -> BinaryIO:
     return stream
 
 
+def open_unpacked(url: str) -> BinaryIO:
+    """`open_binary` of what a compressed file holds, if its name ends in .gz, .bz2 and so on."""
+    fs, path = _file_system(url)
+    stream: BinaryIO = fs.open(path, "rb", compression="infer")
+    return stream
+
+
 def read_bytes(url: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
     fs, path = _file_system(url)
@@ -48,6 +55,12 @@ def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
     fs, path = _file_system(url)
     return bool(fs.exists(path))
+
+
+def is_file(url: str) -> bool:
+    """True if there is a file, not a folder, at `url`."""
+    fs, path = _file_system(url)
+    return bool(fs.isfile(path))
 
 
 def write_bytes(url: str, content: bytes) -> None:

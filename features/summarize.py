@@ -12,8 +12,9 @@ from pyspark.sql import functions as F
 
 from features import storage
 from features.aggregate import LABELLED_SCHEMA, VOCABULARY_SCHEMA
-from features.build import BuildPlan, damage_reported, fit
+from features.build import BuildPlan, counted, fit
 from features.checks import features_of
+from features.damage import damage_reported
 from features.logs import LogPartition
 from features.manifest import (
     AggregateManifest,
@@ -89,6 +90,7 @@ class _Ingredients:
     def of(cls, spark: SparkSession, plan: BuildPlan, days: Sequence[LogPartition]) -> _Ingredients:
         aggregates = fit(spark, plan)
         of_days = {d: aggregates[d] for d in (plan.aggregate_dirs[day.date] for day in days)}
+        days = counted(days, of_days)
         profiled = profiles(spark, plan.spec, plan.output, days)
         return cls(spark, plan, days, of_days, profiled, read_manifest(plan.built.state_dir, StateManifest))
 

@@ -19,6 +19,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from features import storage
 from features.manifest import FileEntry, Manifest
 
+DAY = "row:day"
 ROWS_PER_FILE = 1_000_000
 
 Through = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
@@ -26,11 +27,18 @@ Through = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
 _ROWS_PER_TASK = 250_000
+_HADOOP_SCHEMES = {"s3": "s3a", "s3n": "s3a", "gcs": "gs"}
 
 
 def for_spark(url: str) -> str:
-    """A path or URL as Spark must be given it, so that Hadoop's default file system does not matter."""
-    return url if "://" in url else f"file://{os.path.abspath(url)}"
+    """A path or URL as Spark must be given it, so that Hadoop's default file system does not matter.
+
+    fsspec knows more names for an object store than Hadoop has a file system for.
+    """
+    if "://" not in url:
+        return f"file://{os.path.abspath(url)}"
+    scheme, _, rest = url.partition("://")
+    return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
 
 
 def day_of_file() -> Column:

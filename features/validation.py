@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 
 from features import storage
 from features.aggregate import VOCABULARY_SCHEMA
-from features.build import BuildPlan, aggregate, damage_reported
+from features.build import BuildPlan, aggregate, counted
 from features.checks import CHECKS, Day, ValidationConfig, drift_checks, features_of, figure, simple_checks
+from features.damage import damage_reported
 from features.drift import DailyCounts, Drift, drifts
 from features.errors import UsageError, ValidationFailed
 from features.logs import LogPartition
@@ -99,8 +100,8 @@ class Validation:
             raise ValidationFailed(self._explain(found))
 
     def _publish(self, spark: SparkSession) -> None:
-        spec, days = self.plan.spec, [*self._reference, self._newest]
-        aggregates = aggregate(spark, self.plan)
+        spec, aggregates = self.plan.spec, aggregate(spark, self.plan)
+        days = counted([*self._reference, self._newest], aggregates)
         of_days = {d: aggregates[d] for d in (self.plan.aggregate_dirs[day.date] for day in days)}
         profiled = profiles(spark, spec, self.plan.output, days)
         *reference, newest = (

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from features.errors import NightjarError
-from jobs.chain import GetSpark
+from features.log_table import GetSpark
 from jobs.night import Night
 
 log = logging.getLogger(__name__)

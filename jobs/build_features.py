@@ -14,16 +14,18 @@ import sys
 from collections.abc import Sequence
 
 from features.build import BuildPlan, BuildSettings, build, plan_build, report
+from features.inputs import PARQUET, InputConfig
+from features.log_table import GetSpark, logs_at
 from features.spec import FeatureSpec, load_yaml
-from jobs.cli import entry_point
-from jobs.spark_session import spark_session
+from jobs.cli import LOGS_HELP, entry_point
+from jobs.spark_session import session_on_demand
 
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     """What days of which logs are built under which config, and where to."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
-    parser.add_argument("--config", required=True, help="YAML file; the feature spec is its section `features`")
-    parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
+    parser.add_argument("--config", required=True, help="YAML file with the section `features`, and `input` if need be")
+    parser.add_argument("--logs", help=LOGS_HELP)
     parser.add_argument("--output", required=True, help="folder to publish into")
     parser.add_argument("--train-from", required=True, metavar="DATE", help="first training day")
     parser.add_argument("--train-to", required=True, metavar="DATE", help="last training day")
@@ -34,11 +36,11 @@ def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def plan_of(args: argparse.Namespace) -> BuildPlan:
-    """Check everything that can be checked without Spark."""
+def plan_of(args: argparse.Namespace, spark: GetSpark) -> BuildPlan:
+    """Check the input. spark: for a log whose days only Spark can tell; other logs are checked without it."""
     return plan_build(
         load_yaml(args.config, FeatureSpec, "features"),
-        args.logs,
+        logs_at(load_yaml(args.config, InputConfig, "input", PARQUET), args.logs, spark),
         args.output,
         train_from=args.train_from,
         train_to=args.train_to,
@@ -51,10 +53,11 @@ def plan_of(args: argparse.Namespace) -> BuildPlan:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
     """Build what is not published yet and print where everything is."""
-    plan = plan_of(command_line("build_features", __doc__).parse_args(argv))
-    if not plan.is_built():
-        with spark_session("build_features") as spark:
-            build(spark, plan)
+    args = command_line("build_features", __doc__).parse_args(argv)
+    with session_on_demand("build_features") as spark:
+        plan = plan_of(args, spark)
+        if not plan.is_built():
+            build(spark(), plan)
     print(report(plan.built))
     return 0
 

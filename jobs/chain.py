@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import SparkSession
-
 from features import storage
 from features.errors import UsageError
+from features.log_table import GetSpark
 from features.manifest import MANIFEST, NightManifest, is_published, read_manifest
 from features.spec import digest
 from jobs.telemetry import Run
@@ -19,7 +18,6 @@ NIGHTS = "nights"
 STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 _LONGEST = 40
 
-GetSpark = Callable[[], SparkSession]
 log = logging.getLogger(__name__)
 
 

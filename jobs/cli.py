@@ -22,6 +22,7 @@ from typing import Any, Protocol, cast
 
 from features.errors import NightjarError
 
+LOGS_HELP = "folder of date=YYYY-MM-DD folders with Parquet files, or what the config's section `input` says instead"
 EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_TERMINATED = 2, 3, 4, 143
 
 

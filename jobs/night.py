@@ -18,8 +18,9 @@ from features.build import BuildPlan, plan_build
 from features.checks import ValidationConfig
 from features.encoder import FIRST_ID
 from features.errors import UsageError
+from features.inputs import PARQUET, InputConfig
 from features.layout import dataset_columns, table_layout
-from features.logs import first_logged_date
+from features.logs import Logs
 from features.manifest import key_of
 from features.spec import FeatureSpec, Strict, load_yaml
 from features.summarize import Summary
@@ -72,6 +73,7 @@ class NightlyConfig(Strict):
 class NightConfig(Strict):
     """A config file's sections."""
 
+    input: InputConfig = PARQUET
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
@@ -101,7 +103,7 @@ class Night:
     """The chain for one date: the newest day in the logs, on which the models of the days before are evaluated."""
 
     config: NightConfig
-    logs: str
+    logs: Logs
     output: str
     date: date
     launcher: Launcher = "local"
@@ -120,7 +122,7 @@ class Night:
     def features_under(self, spec: FeatureSpec) -> BuildPlan:
         """The same days under another feature spec, such as the champion's."""
         nightly = self.config.nightly
-        first_logged = nightly.history_from or date.fromisoformat(first_logged_date(self.logs))
+        first_logged = nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
         last = self.date - timedelta(1)
         first = max(first_logged, self.date - timedelta(nightly.train_days))
         if first > last:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from functools import cache
+from contextlib import suppress
 
 from features import storage
 from features.errors import UsageError, ValidationFailed
@@ -22,7 +21,7 @@ from features.validation import Validation
 from jobs.build_features import command_line, plan_of
 from jobs.cli import entry_point
 from jobs.night import NightConfig
-from jobs.spark_session import spark_session
+from jobs.spark_session import session_on_demand
 from serving.feature_report import draw, page_of
 from serving.night_report import REPORTS
 
@@ -34,10 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.holdout:
         raise UsageError("--holdout is missing. Give the day to report on: the day after --train-to.")
     config = NightConfig.read(args.config).validation
-    plan = plan_of(args)
-    summary, validation = Summary(plan, config.reference_days), Validation(config, plan)
-    with ExitStack() as stack:
-        spark = cache(lambda: stack.enter_context(spark_session("report_features")))
+    with session_on_demand("report_features") as spark:
+        plan = plan_of(args, spark)
+        summary, validation = Summary(plan, config.reference_days), Validation(config, plan)
         with suppress(ValidationFailed):  # the page says so
             validation.run(spark)
         summary.run(spark)

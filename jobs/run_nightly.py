@@ -20,20 +20,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 
 from rich.console import Console
 from rich.table import Table
 
 from features import storage
 from features.errors import NightjarError, UsageError
+from features.log_table import GetSpark, logs_at
 from features.logs import dates_between
 from features.manifest import NightManifest, is_published, read_manifest
 from jobs.chain import STEPS, carry_out, records, why
-from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, day, entry_point, leaving_in_order
+from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, LOGS_HELP, day, entry_point, leaving_in_order
 from jobs.lease import lease, lock_of
 from jobs.night import Night, NightConfig
-from jobs.spark_session import spark_session
+from jobs.spark_session import session_on_demand
 from jobs.steps import notify, steps_of
 from jobs.telemetry import Run, structured_log
 from serving import night_report
@@ -52,13 +52,13 @@ class Request:
     plan: bool
 
 
-def parse(argv: Sequence[str] | None) -> Request:
-    """The command line and the config file; the logs are not looked at yet."""
+def parse(argv: Sequence[str] | None, spark: GetSpark) -> Request:
+    """The command line and the config file; the logs are not looked at yet. spark: see features.log_table.logs_at."""
     parser = argparse.ArgumentParser(
         prog="run_nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", required=True, help="YAML file with the sections features, training, nightly")
-    parser.add_argument("--logs", required=True, help="folder of date=YYYY-MM-DD folders with Parquet files")
+    parser.add_argument("--logs", help=LOGS_HELP)
     parser.add_argument("--output", required=True, help="folder that everything is published in")
     parser.add_argument("--date", type=day, help="the newest day in the logs; the same as --from and --to of that day")
     parser.add_argument("--from", type=day, dest="first", metavar="DATE", help="first of several nights")
@@ -86,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> Request:
     if args.cold:
         config = config.without_parents()
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
-    logs, output = storage.absolute(args.logs), storage.absolute(args.output)
+    logs, output = logs_at(config.input, args.logs, spark), storage.absolute(args.output)
     allow = tuple(args.allow)
     return Request(
         tuple(Night(config, logs, output, newest, args.launcher, allow) for newest in dates),
@@ -98,7 +98,12 @@ def parse(argv: Sequence[str] | None) -> Request:
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the nights in order; print where their models and reports are, and how good they are."""
-    request, run = parse(argv), Run()
+    with leaving_in_order(), session_on_demand("run_nightly") as spark:
+        return _run(parse(argv, spark), spark)
+
+
+def _run(request: Request, spark: GetSpark) -> int:
+    run = Run()
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
     for night in request.nights:
@@ -111,13 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
     worked = False
     nights: list[Night] = []
-    with leaving_in_order(), ExitStack() as stack:
+    with ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
         stack.callback(lambda: pages and night_report.publish(first.output, pages))
-        spark = cache(lambda: stack.enter_context(spark_session("run_nightly")))
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
             nights.append(night)

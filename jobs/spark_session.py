@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -32,6 +33,13 @@ CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
 
 # They warn of windows over small tables that are meant to be in one task (features/fit.py), once an attempt to plan.
 QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
+
+
+@contextmanager
+def session_on_demand(app_name: str) -> Iterator[Callable[[], SparkSession]]:
+    """Yield what starts `spark_session` when it is first called; the session stops on exit if it ever was."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(spark_session(app_name)))
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from typing import Any
 from features import storage
 from features.build import aggregate, build
 from features.errors import ValidationFailed
+from features.log_table import GetSpark
 from features.manifest import NightManifest, begin, commit
 from features.spec import digest
 from jobs import hook, lineage, retention
 from jobs.ahead import looking_ahead
-from jobs.chain import GetSpark, Step
+from jobs.chain import Step
 from jobs.mlflow_mirror import try_to_follow
 from jobs.night import Night
 from jobs.parents import BESIDE, MODELS

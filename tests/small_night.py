@@ -30,7 +30,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_day(logs: Path, day: int, rows: int = 600, label: int = 1) -> None:
+def make_day(day: int, rows: int = 600, label: int = 1) -> pa.Table:
     """Impressions of 20 users and 10 items, of which half are clicked nine times as often as the others.
 
     label: what marks a click; anything but 1 makes the day one that cannot be used.
@@ -38,7 +38,7 @@ def write_day(logs: Path, day: int, rows: int = 600, label: int = 1) -> None:
     rng = np.random.default_rng(day)
     item = rng.integers(10, size=rows)
     begin = datetime(2026, 1, day, tzinfo=UTC)
-    table = pa.table(
+    return pa.table(
         {
             "clicked": (rng.random(rows) < np.where(item % 2, 0.9, 0.1)).astype(np.int32) * label,
             "at": pa.array([begin + timedelta(minutes=int(n)) for n in rng.integers(1440, size=rows)]),
@@ -47,6 +47,10 @@ def write_day(logs: Path, day: int, rows: int = 600, label: int = 1) -> None:
             "price": rng.random(rows),
         }
     )
+
+
+def write_day(logs: Path, day: int, rows: int = 600, label: int = 1) -> None:
+    """`make_day` as the log of that day."""
     folder = logs / f"date=2026-01-{day:02d}"
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, folder / "part-0.parquet")
+    pq.write_table(make_day(day, rows, label), folder / "part-0.parquet")

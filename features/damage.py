@@ -1,0 +1,48 @@
+"""Spark's errors about the input, told to people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from features.errors import DataError
+
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file ([^\n]+?)\.\s+SQLSTATE")
+_MALFORMED = re.compile(r"Malformed records are detected in record parsing: ([^\n]{1,200})")
+_CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\] [^\n]+?(?=\.? SQLSTATE|\n|$)")
+
+
+@contextmanager
+def damage_reported() -> Iterator[None]:
+    """Turn Spark's error about a file that it cannot read into a DataError that names the file."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        unreadable = _UNREADABLE.search(str(error))
+        if unreadable is None:
+            raise
+        url, malformed = unquote(unreadable[1]), _MALFORMED.search(str(error))
+        raise DataError(
+            f"{url} holds a row that is not as its columns say: {malformed[1]}\nCorrect it, or input.columns."
+            if malformed
+            else f"{url} is damaged: Spark cannot read its rows. Restore it."
+        ) from error
+
+
+@contextmanager
+def opening(location: str, form: str) -> Iterator[None]:
+    """Turn Spark's error about a table or a format that it does not know into a DataError."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        condition = _CONDITION.search(str(error))
+        reason = condition[0] if condition else " ".join(str(error).split("\n")[:2])
+        raise DataError(
+            f"Spark cannot open {location!r} as {form}: {reason}. Correct input.format, input.options, and --logs or "
+            f"input.location; a format of another project needs its package (spark-submit --packages)."
+        ) from error
