@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.encoder import find
+from features.hashing import find
 
 SKETCH_REGISTERS = 2**12
 RANK_BITS = 6

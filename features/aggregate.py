@@ -21,7 +21,7 @@ from features.conjunctions import cross_counts, cross_sketch, is_sketched
 from features.errors import DataError
 from features.logs import DAY, LogPartition, day_number, day_of, read_logs
 from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
-from features.spark_rows import LABEL, hash_value, hashed, key_of_frequency, positive, row_hash, source, values_of
+from features.spark_rows import LABEL, each_key, hash_value, hashed, positive, row_hash, source, value_of, values_of
 from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.state import CROSS, SKETCH
 from features.tables import write_days
@@ -50,7 +50,7 @@ class Totals:
 
 def vocabulary_counts(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
     """In: raw rows and DAY. Out: day int, LABELLED_SCHEMA, never null: one row a day and value."""
-    value = F.explode(F.array_distinct(values_of(field))) if field.multi_valued else source(field.source).cast("string")
+    value = F.explode(F.array_distinct(values_of(field))) if field.multi_valued else value_of(field)
     values = raw.select(DAY, value.alias("value"), positive(label).alias("positive")).where(F.col("value").isNotNull())
     counted = values.groupBy(F.col(DAY).alias("day"), "value").agg(
         F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives")
@@ -58,10 +58,11 @@ def vocabulary_counts(raw: DataFrame, field: CategoricalField, label: str) -> Da
     return counted.select("day", hash_value(F.col("value")).alias("hash"), "value", "impressions", "positives")
 
 
-def frequency_counts(rows: DataFrame, frequency: Frequency) -> DataFrame:
+def frequency_counts(rows: DataFrame, frequency: Frequency, spec: FeatureSpec) -> DataFrame:
     """In: a hashed table. Out: day int, FREQUENCY_SCHEMA, never null: one row a day and key."""
     return (
-        rows.groupBy(F.col(DAY).alias("day"), key_of_frequency(frequency).alias("key"))
+        rows.select(F.col(DAY).alias("day"), each_key(frequency, spec).alias("key"), LABEL)
+        .groupBy("day", "key")
         .agg(F.count(F.lit(1)).alias("impressions"), F.sum(F.col(LABEL).cast("bigint")).alias("positives"))
         .select("day", "key", "impressions", "positives")
     )
@@ -179,7 +180,7 @@ def _writes(
         table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field, spec.label) for raw in raws])
         yield partial(write_days, table, directories, f"vocabulary/{field.name}", key="hash", rows=most)
     for frequency in spec.frequencies:
-        table = frequency_counts(rows, frequency)
+        table = frequency_counts(rows, frequency, spec)
         yield partial(write_days, table, directories, f"frequency/{frequency.name}", key="key", rows=most)
     for cross in spec.crosses:
         if cross.is_fitted:

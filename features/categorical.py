@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +30,10 @@ class CategoricalField(Strict):
                 hash over `oov_buckets` ids. A value that was not seen for `retire_after_days` is one of those; its id
                 rests, is given to no other value, and is its own again when it comes back.
     hashed      No vocabulary: every value has one of `buckets` ids, by its hash.
+
+    boundaries: cut a numeric column at these numbers; its values are then the intervals [-inf, b1), [b1, b2), ...,
+    [bk, inf], and missing (null, NaN). They are given and not fitted: ids, crosses and counts of a field mean the same
+    every night.
     """
 
     name: Name
@@ -42,6 +48,15 @@ class CategoricalField(Strict):
     embedding: int = Field(16, ge=0, le=1024, description="width; 0 keeps the field out of the deep part")
     pooling: Pooling = "mean"
     wide: bool = True
+    boundaries: tuple[float, ...] = Field((), max_length=1000)
+
+    @model_validator(mode="after")
+    def _check_boundaries(self) -> CategoricalField:
+        if self.boundaries and self.multi_valued:
+            raise ValueError("a multi-valued field cannot have boundaries")
+        if not all(math.isfinite(b) for b in self.boundaries) or any(a >= b for a, b in pairwise(self.boundaries)):
+            raise ValueError(f"boundaries must be finite and ascending; got {list(self.boundaries)}")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> CategoricalField:

@@ -14,7 +14,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from features import storage
 from features.coverage import coverage
 from features.encoder import Column as Encoded
-from features.encoder import Counts, Encoder, HashedBatch
+from features.encoder import Encoder, HashedBatch
+from features.frequency import Counts, KeyHistory
 from features.layout import Column, dataset_columns
 from features.logs import LogPartition, day_number, read_logs
 from features.manifest import (
@@ -28,13 +29,13 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
-from features.point_in_time import count_column, with_counts, with_so_far
+from features.point_in_time import age_column, count_column, counts_of_rows, with_counts, with_so_far
 from features.ragged import Ragged, from_arrow
 from features.rollup import History, daily_counts
 from features.rows import so_far_columns
 from features.sampling import sample_negatives
 from features.spark_rows import ROW_HASH, hashed
-from features.spec import FeatureSpec
+from features.spec import FeatureSpec, Frequency
 from features.state import load_encoder_state
 from features.tables import Through, write_arrow, write_table
 
@@ -101,12 +102,13 @@ def publish_dataset(
 
 def add_so_far(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
     """`with_so_far` of every frequency. Row count unchanged."""
-    return reduce(with_so_far, spec.frequencies, rows)
+    return reduce(lambda table, f: with_so_far(table, f, spec), spec.frequencies, rows)
 
 
 def add_counts(rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFrame]) -> DataFrame:
-    """`with_counts` of every frequency; counts by frequency name. Row count unchanged."""
-    return reduce(lambda table, f: with_counts(table, f, counts[f.name]), spec.frequencies, rows)
+    """`with_counts` of every frequency; counts by key, by frequency name. Row count unchanged."""
+    of_rows = {f.name: counts_of_rows(rows, f, spec, counts[f.name]) for f in spec.frequencies}
+    return reduce(lambda table, f: with_counts(table, f, spec, of_rows[f.name]), spec.frequencies, rows)
 
 
 def shuffle(rows: DataFrame, files: int) -> DataFrame:
@@ -187,14 +189,7 @@ def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> 
             rows=batch.num_rows,
             hashes={field.name: from_arrow(batch.column(f"h:{field.name}")) for field in spec.fields},
             numbers={feature.name: batch.column(f"n:{feature.name}").to_numpy() for feature in spec.dense},
-            counts={
-                (f.name, window): Counts(
-                    batch.column(count_column(f, window, "impressions")).to_numpy(),
-                    batch.column(count_column(f, window, "positives")).to_numpy(),
-                )
-                for f in spec.frequencies
-                for window in f.windows
-            },
+            histories={f.name: _history(f, batch) for f in spec.frequencies},
         )
     )
     arrays = [
@@ -202,6 +197,17 @@ def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> 
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _history(frequency: Frequency, batch: pa.RecordBatch) -> KeyHistory:
+    def column(window: str, what: str) -> np.ndarray:
+        return batch.column(count_column(frequency, window, what)).to_numpy()
+
+    return KeyHistory(
+        {window: Counts(column(window, "impressions"), column(window, "positives")) for window in frequency.windows},
+        {window: column(window, "rank") for window in frequency.windows} if frequency.is_ranked else {},
+        batch.column(age_column(frequency)).to_numpy() if frequency.is_dated else None,
+    )
 
 
 def _to_arrow(column: Encoded, kind: pa.DataType) -> pa.Array:

@@ -7,22 +7,23 @@ code in both, so that equal hashed batches give features that are equal bit for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from features.hashing import MISSING, combine, hash_long
-from features.ragged import Ragged, of_scalars, product
-from features.spec import Cross, DenseFeature, FeatureSpec, Frequency
+from features.dense import Moments, encode_dense
+from features.frequency import KeyHistory, encode_frequency
+from features.hashing import MISSING, conjoin, find
+from features.ragged import Ragged
+from features.spec import Cross, FeatureSpec
 
 MISSING_ID = 0
 OOV_ID = 1
 FIRST_ID = 2
 
 Column = np.ndarray | Ragged
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -65,44 +66,9 @@ class AdmissionFilter(Protocol):
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Impressions and positives, int64[n] each."""
-
-    impressions: np.ndarray
-    positives: np.ndarray
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.impressions + other.impressions, self.positives + other.positives)
-
-
-@dataclass(frozen=True)
-class CountTable:
-    """Counts by key. keys: int64[n], ascending."""
-
-    keys: np.ndarray
-    counts: Counts
-
-    def lookup(self, keys: np.ndarray) -> Counts:
-        """Counts of each key; zero where it was never seen."""
-        position, found = find(self.keys, keys)
-        impressions, positives = np.zeros((2, len(keys)), dtype=np.int64)
-        impressions[found] = self.counts.impressions[position[found]]
-        positives[found] = self.counts.positives[position[found]]
-        return Counts(impressions, positives)
-
-
-def find(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position of each wanted value in `ascending`, and whether it is there at all."""
-    if not len(ascending):
-        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=bool)
-    position = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return position, ascending[position] == wanted
-
-
-@dataclass(frozen=True)
 class EncoderState:
-    """What was fitted on training days: vocabularies by field, quantile boundaries by dense feature, and what is known
-    of the conjunctions of crosses that are fitted.
+    """What was fitted on training days: vocabularies by field, quantile boundaries and moments by dense feature, and
+    what is known of the conjunctions of crosses that are fitted.
 
     boundaries: float64[n_q - 1], ascending, ties allowed.
     """
@@ -110,6 +76,7 @@ class EncoderState:
     vocabularies: Mapping[str, Vocabulary]
     boundaries: Mapping[str, np.ndarray]
     crosses: Mapping[str, Vocabulary | AdmissionFilter] = field(default_factory=dict)
+    moments: Mapping[str, Moments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,13 +85,13 @@ class HashedBatch:
 
     hashes: by field name, int64[rows] or, for a multi-valued field, Ragged int64 without missing values.
     numbers: by dense feature's name, float64[rows], NaN where missing.
-    counts: by (frequency name, window), int64[rows] each.
+    histories: by frequency name, of [rows].
     """
 
     rows: int
     hashes: Mapping[str, Column]
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
-    counts: Mapping[tuple[str, str], Counts] = field(default_factory=dict)
+    histories: Mapping[str, KeyHistory] = field(default_factory=dict)
 
 
 class Encoder:
@@ -148,26 +115,11 @@ class Encoder:
             columns[f"x_{cross.name}"] = encode_cross(cross, unique, self.state.crosses.get(cross.name))
         dense: dict[str, np.ndarray] = {}
         for feature in self.spec.dense:
-            dense.update(self._dense(feature, batch.numbers[feature.name]))
+            boundaries, moments = self.state.boundaries.get(feature.name), self.state.moments.get(feature.name)
+            dense.update(encode_dense(feature, batch.numbers[feature.name], boundaries, moments))
         for frequency in self.spec.frequencies:
-            for window in frequency.windows:
-                dense.update(encode_frequency(frequency, window, batch.counts[frequency.name, window]))
+            dense.update(encode_frequency(frequency, batch.histories[frequency.name]))
         columns |= {f"d_{name}": dense[name].astype(np.float32) for name in self.spec.dense_names()}
-        return columns
-
-    def _dense(self, feature: DenseFeature, x: np.ndarray) -> dict[str, np.ndarray]:
-        missing = np.isnan(x)
-        if feature.transform == "quantile":
-            boundaries = self.state.boundaries[feature.name]
-            y = np.searchsorted(boundaries, x, side="right") / len(boundaries)
-        elif feature.transform == "log":
-            y = np.sign(x) * np.log1p(np.abs(x))
-        else:
-            y = x
-        y = np.where(missing, feature.missing_value, np.clip(y, -_FLOAT32_MAX, _FLOAT32_MAX))
-        columns = {feature.name: y}
-        if feature.missing_indicator:
-            columns[f"{feature.name}_missing"] = missing
         return columns
 
 
@@ -187,42 +139,6 @@ def encode_cross(
         return buckets if fitted is None else np.where(fitted.admits(conjunctions), buckets, np.int32(cross.buckets))
 
     return _map(conjoin([hashes[name] for name in cross.fields]), lookup)
-
-
-def conjoin(sides: Sequence[Column]) -> Column:
-    """Hash of each conjunction, the tuple of its sides' hashes: int64[rows], or Ragged int64 when a side is Ragged."""
-    scalars = [side for side in sides if not isinstance(side, Ragged)]
-    if len(scalars) == len(sides):
-        return combine(scalars)
-    first, *others = (side if isinstance(side, Ragged) else of_scalars(side) for side in sides)
-    joined = Ragged(hash_long(first.values), first.offsets)
-    for side in others:
-        left, right, offsets = product(joined, side)
-        joined = Ragged(hash_long(right, seed=left), offsets)
-    return joined
-
-
-def encode_frequency(frequency: Frequency, window: str, counts: Counts) -> dict[str, np.ndarray]:
-    """The statistics of one window, float64[rows] each; formulas in features.spec.Frequency."""
-    impressions, positives = counts.impressions.astype(np.float64), counts.positives.astype(np.float64)
-    rate = (positives + frequency.prior * frequency.strength) / (impressions + frequency.strength)
-    compute: dict[str, Callable[[], np.ndarray]] = {
-        "impressions": lambda: impressions,
-        "positives": lambda: positives,
-        "rate": lambda: rate,
-        "log_odds": lambda: np.log(rate / (1.0 - rate)) - np.log(frequency.prior / (1.0 - frequency.prior)),
-        "log_count": lambda: np.log1p(impressions),
-    }
-    return {f"{frequency.name}_{window}_{name}": compute[name]() for name in frequency.statistics}
-
-
-def fit_boundaries(quantiles: np.ndarray) -> np.ndarray:
-    """Boundaries of a quantile transform from the n_q - 1 interior quantiles of the training days: float64, ascending.
-
-    A feature without any value gets boundaries of zero.
-    """
-    ascending = np.sort(np.asarray(quantiles, dtype=np.float64))
-    return np.where(np.isnan(ascending), 0.0, ascending)
 
 
 def _map(column: Column, lookup: Callable[[np.ndarray], np.ndarray]) -> Column:

@@ -10,10 +10,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
-from features.encoder import fit_boundaries
+from features.dense import fit_boundaries
 from features.fit_ids import Ids
 from features.logs import LogPartition, read_logs
 from features.manifest import StateManifest, begin, commit, describe_files
+from features.moments import fit_moments
 from features.rollup import History
 from features.spark_rows import row_hash, source
 from features.spec import DenseFeature, FeatureSpec
@@ -55,6 +56,7 @@ def publish_state(
     rollup = history.rollup
     assert rollup is not None
     boundaries = quantile_boundaries(spark, spec, quantile_days)
+    moments = fit_moments(spark, spec, quantile_days)
     begin(directory)
     ids = Ids(spark, spec, directory=directory, rollup=rollup)
     fields, crosses = ids.write_fields(), ids.write_crosses()
@@ -82,6 +84,7 @@ def publish_state(
         field_figures=ids.field_figures(fields),
         cross_figures=ids.cross_figures(crosses),
         boundaries=boundaries,
+        moments={name: (of.mean, of.deviation) for name, of in moments.items()},
     )
     commit(directory, manifest)
 

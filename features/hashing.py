@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from features.ragged import Ragged, of_scalars, product
+
 SEED = 42
 MISSING = np.int64(SEED)
 
@@ -39,10 +41,13 @@ def canonical(value: Any) -> str | None:
     raise TypeError(f"a categorical value must be a string, an integer, a boolean or missing; got {value!r}")
 
 
-def hash_strings(values: Sequence[str | None]) -> np.ndarray:
-    """Hash of each string, int64[n]; None gives `MISSING`."""
+def hash_strings(values: Sequence[str | bytes | None]) -> np.ndarray:
+    """Hash of each string, or of its UTF-8, int64[n]; None gives `MISSING`."""
     digest = xxhash.xxh64_intdigest
-    hashes = [SEED if v is None else digest(v.encode("utf-8", "surrogatepass"), SEED) for v in values]
+    hashes = [
+        SEED if v is None else digest(v if isinstance(v, bytes) else v.encode("utf-8", "surrogatepass"), SEED)
+        for v in values
+    ]
     return np.array(hashes, dtype=np.uint64).view(np.int64)
 
 
@@ -63,6 +68,27 @@ def combine(parts: Sequence[np.ndarray]) -> np.ndarray:
     for part in parts[1:]:
         h = hash_long(part, h)
     return h
+
+
+def conjoin(sides: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
+    """`combine` of every choice of one value a side: int64[rows], or Ragged where a side is."""
+    scalars = [side for side in sides if not isinstance(side, Ragged)]
+    if len(scalars) == len(sides):
+        return combine(scalars)
+    first, *others = (side if isinstance(side, Ragged) else of_scalars(side) for side in sides)
+    joined = Ragged(hash_long(first.values), first.offsets)
+    for side in others:
+        left, right, offsets = product(joined, side)
+        joined = Ragged(hash_long(right, seed=left), offsets)
+    return joined
+
+
+def find(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position of each wanted hash among `ascending` ones, and whether it is there at all."""
+    if not len(ascending):
+        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted), dtype=bool)
+    position = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return position, ascending[position] == wanted
 
 
 def _rotate(x: np.ndarray, bits: int) -> np.ndarray:

@@ -203,7 +203,9 @@ def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.Da
         if column := getattr(spec, role):
             yield role, column, lambda t: _is_integer(t) or _is_float(t), number
     for field in spec.fields:
-        if field.multi_valued:
+        if field.boundaries:
+            yield f"field {field.name}", field.source, _is_dense, f"{number} or boolean"
+        elif field.multi_valued:
             yield f"field {field.name}", field.source, _is_categorical_list, f"a list of {categorical} values"
         else:
             yield f"field {field.name}", field.source, _is_categorical, categorical

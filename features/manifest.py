@@ -166,6 +166,7 @@ class StateManifest(Manifest):
     vocabulary_sizes: Mapping[str, int]
     cross_sizes: Mapping[str, int] = {}
     boundaries: Mapping[str, tuple[float, ...]]
+    moments: Mapping[str, tuple[float, float]] = {}
     field_figures: Mapping[str, FieldFigures] = {}
     cross_figures: Mapping[str, CrossFigures] = {}
 

@@ -123,9 +123,10 @@ def _columns(spec: FeatureSpec) -> Iterator[tuple[str, Column]]:
     for field in spec.fields:
         if field.multi_valued:
             present[field.source] = F.coalesce(F.size(F.array_distinct(values_of(field))), F.lit(0))
-    for feature in spec.dense:
-        number = source(feature.source).cast("double")
-        present[feature.source] = (number.isNotNull() & ~F.isnan(number)).cast("int")
+    numeric = [field.source for field in spec.fields if field.boundaries] + [feature.source for feature in spec.dense]
+    for name in numeric:
+        number = source(name).cast("double")
+        present[name] = (number.isNotNull() & ~F.isnan(number)).cast("int")
     yield from present.items()
 
 

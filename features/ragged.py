@@ -37,6 +37,14 @@ class Ragged:
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Ragged(self.values[np.arange(offsets[-1]) + starts], offsets)
 
+    def reduce(self, pool: np.ufunc) -> np.ndarray:
+        """`pool` (np.add, np.maximum) over each list, [rows]; 0 for an empty one."""
+        pooled = np.zeros(self.rows, dtype=self.values.dtype)
+        filled = self.lengths > 0
+        if len(self.values):
+            pooled[filled] = pool.reduceat(self.values, self.offsets[:-1][filled])
+        return pooled
+
     def unique(self) -> Ragged:
         """Each list sorted ascending without repeats."""
         rows = self.row_of_value

@@ -5,7 +5,8 @@ vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (of al
 the minimum count was reached, null as long as it is not), at_admission int64 (impressions through that day), last int32
 (day on which it was seen last). A hashed field has none.
 cross/<name>/*.parquet, sketch/<name>/*.parquet: the same of features.conjunctions; value is null.
-frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after D.
+frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after D;
+with days_since_first_seen also first int32, the first day on which the key was shown.
 
 Every figure is a sum, a minimum or a maximum of integers over days, so that a roll-up has the same bytes whether it is
 made from all days or from an earlier roll-up and the days since. The key is a digest of the days' own keys: late data
@@ -149,7 +150,8 @@ def daily_counts(spark: SparkSession, frequency: Frequency, history: History, fi
     """`counts_by_day` of the days first..last, which are in the history and not in its roll-up."""
     shown = read_daily(spark, history.between(first, last), _folder(frequency), FREQUENCY_SCHEMA)
     changed = _changes(spark, frequency, history, last)
-    return counts_by_day(shown, changed, history.counts_of(spark, frequency), history.since, frequency)
+    before = history.counts_of(spark, frequency)
+    return counts_by_day(shown, changed, before, history.since, frequency, range(first, last + 1))
 
 
 def _min_counts(spec: FeatureSpec) -> dict[str, dict[str, int]]:

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.encoder import Column, Counts, HashedBatch
+from features.dense import hash_intervals
+from features.encoder import Column, HashedBatch
 from features.errors import DataError
-from features.hashing import MISSING, combine, hash_strings
+from features.frequency import Counts, KeyHistory
+from features.hashing import MISSING, conjoin, hash_strings
 from features.ragged import Ragged
 from features.spec import Frequency
 from features.state import FittedState
@@ -21,7 +23,8 @@ Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence
 
 
 def so_far_columns(frequency: Frequency) -> tuple[str, str]:
-    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now."""
+    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now, of all of the
+    row's keys together."""
     return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
 
 
@@ -38,16 +41,20 @@ def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
     columns, count = _columns(rows, needed, optional)
     hashes: dict[str, Column] = {}
     for field in spec.fields:
-        hash_column = _hash_lists if field.multi_valued else _hash
-        hashes[field.name] = hash_column(columns[field.source], field.source)
+        array, name = columns[field.source], field.source
+        if field.boundaries:
+            hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
+        else:
+            hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
     numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
-    counts = {}
+    histories = {}
     for frequency in spec.frequencies:
-        key = combine([_scalar(hashes[name]) for name in frequency.keys])
+        keys = conjoin([hashes[name] for name in frequency.keys])
+        before = state.frequencies[frequency.name].lookup(keys.unique() if isinstance(keys, Ragged) else keys)
         today = _so_far(frequency, columns, count)
-        for window in frequency.windows:
-            counts[frequency.name, window] = state.frequencies[frequency.name, window].lookup(key) + today
-    return HashedBatch(count, hashes, numbers, counts)
+        counts = {window: of + today for window, of in before.counts.items()}
+        histories[frequency.name] = KeyHistory(counts, before.ranks, before.age)
+    return HashedBatch(count, hashes, numbers, histories)
 
 
 def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tuple[dict[str, pa.Array], int]:
@@ -83,12 +90,9 @@ def _array(values: Any, name: str) -> pa.Array:
         array = pa.array(values, from_pandas=True)
     except (pa.ArrowException, OverflowError) as error:
         raise DataError(f"column {name!r} mixes types: {error}. Give every value the same type.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"column {name!r} holds a string that is not Unicode: {error}. Repair or drop it.") from error
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
-def _scalar(column: Column) -> np.ndarray:
-    assert isinstance(column, np.ndarray)
-    return column
 
 
 def _hash(array: pa.Array, name: str) -> np.ndarray:
@@ -104,7 +108,9 @@ def _hash(array: pa.Array, name: str) -> np.ndarray:
             f"Cast it, or declare it under dense."
         )
     encoded = array.dictionary_encode()
-    hashes = np.append(hash_strings(pc.cast(encoded.dictionary, pa.string()).to_pylist()), MISSING)
+    # Bytes, since Spark too hashes a log's bytes as they are, whether they are valid UTF-8 or not.
+    values = pc.cast(pc.cast(encoded.dictionary, pa.string()), pa.binary())
+    hashes = np.append(hash_strings(values.to_pylist()), MISSING)
     return hashes[pc.fill_null(encoded.indices, len(hashes) - 1).to_numpy()]
 
 
@@ -128,7 +134,7 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
         return np.full(len(array), np.nan)
     floating = pa.types.is_float32(kind) or pa.types.is_float64(kind)
     if not (floating or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        raise DataError(f"column {name!r} has the type {kind}; a dense feature must be integral, floating or boolean.")
+        raise DataError(f"column {name!r} has the type {kind}; a number must be integral, floating or boolean.")
     if pa.types.is_boolean(kind):
         array = pc.cast(array, pa.int8())
     return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from features.dense import interval_names
 from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.tables import DAY
 
@@ -76,8 +77,19 @@ def hash_value(value: Column) -> Column:
 def hash_field(field: CategoricalField) -> Column:
     """bigint, or array<bigint> (nulls dropped, null list empty) if multi-valued."""
     if not field.multi_valued:
-        return hash_value(source(field.source))
+        return hash_value(value_of(field))
     return F.coalesce(F.transform(values_of(field), hash_value), F.array().cast("array<bigint>"))
+
+
+def value_of(field: CategoricalField) -> Column:
+    """The value of a single-valued field as string, features.hashing.canonical; null if missing."""
+    value = source(field.source)
+    if not field.boundaries:
+        return value.cast("string")
+    number = value.cast("double")
+    below = F.size(F.filter(F.array(*map(F.lit, field.boundaries)), lambda boundary: boundary <= number))
+    names = F.array(*map(F.lit, interval_names(field.boundaries)))
+    return F.when(number.isNotNull() & ~F.isnan(number), F.get(names, below))
 
 
 def values_of(field: CategoricalField) -> Column:
@@ -85,8 +97,31 @@ def values_of(field: CategoricalField) -> Column:
     return F.array_compact(source(field.source).cast("array<string>"))
 
 
-def key_of_frequency(frequency: Frequency) -> Column:
-    """features.hashing.combine of the key's hashed fields: bigint."""
+def each_key(frequency: Frequency, spec: FeatureSpec) -> Column:
+    """features.hashing.combine of the key's hashed fields: bigint. Where a row has several keys: one row a key."""
+    keys = _keys(frequency, spec)
+    return F.explode(keys) if spec.has_key_lists(frequency) else keys
+
+
+def all_keys(frequency: Frequency, spec: FeatureSpec) -> Column:
+    """A row's key; where it has several, one hash of them all, whatever their order: bigint."""
+    keys = _keys(frequency, spec)
+    return F.xxhash64(F.array_sort(keys)) if spec.has_key_lists(frequency) else keys
+
+
+def _keys(frequency: Frequency, spec: FeatureSpec) -> Column:
+    """bigint, or array<bigint> without repeats."""
+
+    def choices(names: Sequence[str], chosen: Sequence[Column]) -> Column:
+        if not names:
+            return F.array(F.xxhash64(*chosen))
+        side = F.col(f"h:{names[0]}")
+        if not spec.field(names[0]).multi_valued:
+            return choices(names[1:], [*chosen, side])
+        return F.flatten(F.transform(side, lambda value: choices(names[1:], [*chosen, value])))
+
+    if spec.has_key_lists(frequency):
+        return F.array_distinct(choices(frequency.keys, []))
     return F.xxhash64(*(F.col(f"h:{name}") for name in frequency.keys))
 
 

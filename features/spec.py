@@ -21,21 +21,23 @@ from features.categorical import CategoricalField, Cross, Name, Strict
 from features.errors import SpecError
 
 Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
-Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count"]
+Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count", "count_rank", "days_since_first_seen"]
 M = TypeVar("M", bound=BaseModel)
 
 
 class DenseFeature(Strict):
     """A numeric input. Missing values (null, NaN) become `missing_value` and, by default, set an indicator.
 
-    quantile: x -> (i - 1) / (n_q - 1) for x in the i-th of n_q quantiles (Cheng et al. 2016, section 4.1).
-    log:      x -> sign(x) log(1 + |x|).
-    identity: x as it is, infinities clipped to the largest float32.
+    quantile:    x -> (i - 1) / (n_q - 1) for x in the i-th of n_q quantiles (Cheng et al. 2016, section 4.1).
+    standardise: x -> (x - mean) / standard deviation of the finite values of the training days; 0 if all are equal.
+    log:         x -> sign(x) log(1 + |x|).
+    identity:    x as it is.
+    What is larger than the largest float32, infinities included, is clipped to it.
     """
 
     name: Name
     column: str = ""
-    transform: Literal["quantile", "log", "identity"] = "quantile"
+    transform: Literal["quantile", "standardise", "log", "identity"] = "quantile"
     quantiles: int = Field(100, ge=2, le=10_000)
     missing_value: float = Field(0.0, ge=-1e6, le=1e6)
     missing_indicator: bool = True
@@ -47,14 +49,22 @@ class DenseFeature(Strict):
 
 
 class Frequency(Strict):
-    """How often a key (one or more single-valued fields) was shown and was positive, point in time.
+    """How often a key (the values of one or more fields) was shown and was positive, point in time.
 
     For a row of day D and window w the counts cover the days [D - w - delay, D - delay): never D's own rows. With
     `as_of: impression` the rows of day D whose timestamp is strictly earlier than the row's own are added; the delay
     must then be 0.
 
     rate = (positives + prior * strength) / (impressions + strength); log_odds = logit(rate) - logit(prior);
-    log_count = log(1 + impressions).
+    log_count = log(1 + impressions);
+    count_rank = of all keys shown in the window, the share of those shown at most as often as this one: in (0, 1],
+    equal for equal counts, and 0 for a key that was not shown;
+    days_since_first_seen = D minus the first day before D - delay on which the logs hold the key; 0 if none does. It
+    has no window, and so one column.
+
+    A multi-valued field gives a row several keys (and counts the row once under each). Impressions and positives are
+    then those of all its keys together, rank and days those of the key that has most. An empty list counts as a key
+    that was never seen.
     """
 
     name: Name
@@ -73,7 +83,31 @@ class Frequency(Strict):
                 raise ValueError(f"{what} repeats a value: {list(values)}")
         if self.as_of == "impression" and self.delay_days:
             raise ValueError(f"as_of: impression needs delay_days: 0; got {self.delay_days}")
+        if self.as_of == "impression" and "count_rank" in self.statistics:
+            raise ValueError(
+                "as_of: impression has no count_rank: keys are ranked by the counts of whole days. "
+                "Declare it in a frequency of its own, with as_of: day"
+            )
         return self
+
+    @property
+    def is_ranked(self) -> bool:
+        """True if count_rank is asked for."""
+        return "count_rank" in self.statistics
+
+    @property
+    def is_dated(self) -> bool:
+        """True if days_since_first_seen is asked for."""
+        return "days_since_first_seen" in self.statistics
+
+    def columns(self) -> Iterator[tuple[str, str | None, Statistic]]:
+        """Name, window and statistic of each dense column."""
+        for window in self.windows:
+            for statistic in self.statistics:
+                if statistic != "days_since_first_seen":
+                    yield f"{self.name}_{window}_{statistic}", window, statistic
+        if self.is_dated:
+            yield f"{self.name}_days_since_first_seen", None, "days_since_first_seen"
 
 
 class Sampling(Strict):
@@ -131,9 +165,6 @@ class FeatureSpec(Strict):
             missing = [name for name in frequency.keys if name not in by_name]
             if missing:
                 yield f"frequencies.{frequency.name}.keys: {missing} are not among the fields {sorted(by_name)}"
-            lists = [name for name in frequency.keys if name in by_name and by_name[name].multi_valued]
-            if lists:
-                yield f"frequencies.{frequency.name}.keys: {lists} are multi-valued; a key must be single-valued"
 
     def _forbidden_sources(self) -> Iterator[str]:
         forbidden = {column: role for role in ("label", "truth", "weight") if (column := getattr(self, role))}
@@ -167,6 +198,10 @@ class FeatureSpec(Strict):
         """True if a side of `cross` is multi-valued, so that a row has a list of conjunctions."""
         return any(self.field(name).multi_valued for name in cross.fields)
 
+    def has_key_lists(self, frequency: Frequency) -> bool:
+        """True if a key field of `frequency` is multi-valued, so that a row has a list of keys."""
+        return any(self.field(name).multi_valued for name in frequency.keys)
+
     def dense_names(self) -> list[str]:
         """Names of the dense columns of an encoded row, in their order: dense features, indicators, frequencies."""
         names: list[str] = []
@@ -175,8 +210,7 @@ class FeatureSpec(Strict):
             if feature.missing_indicator:
                 names.append(f"{feature.name}_missing")
         for frequency in self.frequencies:
-            for window in frequency.windows:
-                names.extend(f"{frequency.name}_{window}_{statistic}" for statistic in frequency.statistics)
+            names.extend(name for name, _, _ in frequency.columns())
         return names
 
     def source_columns(self) -> list[str]:

@@ -4,8 +4,9 @@ vocabulary/<field>/*.parquet: hash int64, id int32, value string, impressions in
 is not retired; nothing for a hashed field.
 cross/<name>/*.parquet: the same without `value`, of the conjunctions that an exact vocabulary or an admission lists, or
 of the counters of a Bloom filter that reached the minimum count; an id means something in an exact vocabulary only.
-frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64, as of the day after
-the state's last day. The spec and the quantile boundaries are in the manifest.
+frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after the
+state's last day; with days_since_first_seen also first int32, the first day on which the key was shown. The spec,
+quantile boundaries and moments are in the manifest.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import pyarrow.parquet as pq
 from features import storage
 from features.admission import CountingBloomFilter, Listed, free_bits
 from features.categorical import AdmitByBloom, Cross
-from features.encoder import OOV_ID, AdmissionFilter, Counts, CountTable, EncoderState, Vocabulary
+from features.dense import Moments
+from features.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
+from features.frequency import Counts, FrequencyTable, Ranks
 from features.manifest import StateManifest
-from features.spec import FeatureSpec
+from features.spec import FeatureSpec, Frequency
 
 VOCABULARY = "vocabulary"
 FREQUENCY = "frequency"
@@ -32,38 +35,47 @@ SKETCH = "sketch"
 
 @dataclass(frozen=True)
 class FittedState:
-    """All that serving needs to encode raw rows. frequencies: by (frequency name, window)."""
+    """All that serving needs to encode raw rows. frequencies: by name."""
 
     spec: FeatureSpec
     encoder: EncoderState
-    frequencies: Mapping[tuple[str, str], CountTable]
+    frequencies: Mapping[str, FrequencyTable]
 
 
 def load_state(directory: str, manifest: StateManifest) -> FittedState:
     """Read a published state, frequency tables included."""
     spec = manifest.spec
-    frequencies = {}
-    for frequency in spec.frequencies:
-        table = _read(directory, f"{FREQUENCY}/{frequency.name}", manifest)
-        keys = _numpy(table, "key", np.int64)
-        order = np.argsort(keys)
-        for window in frequency.windows:
-            impressions, positives = (
-                _numpy(table, f"{what}_{window}", np.int64)[order] for what in ("impressions", "positives")
-            )
-            frequencies[frequency.name, window] = CountTable(keys[order], Counts(impressions, positives))
+    frequencies = {frequency.name: load_frequency(directory, manifest, frequency) for frequency in spec.frequencies}
     return FittedState(spec, load_encoder_state(directory, manifest), frequencies)
 
 
 def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
-    """Read vocabularies, boundaries and what is known of crosses: what Spark's workers need."""
+    """Read all but the frequency tables: what Spark's workers need."""
     spec = manifest.spec
     boundaries = {name: np.array(values, dtype=np.float64) for name, values in manifest.boundaries.items()}
     return EncoderState(
         vocabularies={field.name: load_vocabulary(directory, manifest, f"f_{field.name}") for field in spec.fields},
         boundaries=boundaries,
         crosses={cross.name: _load_cross(directory, manifest, cross) for cross in spec.crosses if cross.is_fitted},
+        moments={name: Moments(*values) for name, values in manifest.moments.items()},
     )
+
+
+def load_frequency(directory: str, manifest: StateManifest, frequency: Frequency) -> FrequencyTable:
+    """Read every key's history as of the day after the state's last."""
+    table = _read(directory, f"{FREQUENCY}/{frequency.name}", manifest)
+    keys = _numpy(table, "key", np.int64)
+    order = np.argsort(keys)
+
+    def column(name: str) -> np.ndarray:
+        return _numpy(table, name, np.int64)[order]
+
+    counts = {w: Counts(column(f"impressions_{w}"), column(f"positives_{w}")) for w in frequency.windows}
+    ranks = {window: Ranks.of(of.impressions) for window, of in counts.items()} if frequency.is_ranked else {}
+    age = None
+    if frequency.is_dated:
+        age = np.datetime64(manifest.through_date, "D").astype(np.int64) + 1 - column("first")
+    return FrequencyTable(keys[order], counts, ranks, age)
 
 
 def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.categorical import Pooling
-from features.encoder import Column, find
+from features.encoder import Column
 from features.errors import DataError
+from features.hashing import find
 from features.layout import BIAS, Slot, TableLayout
 from features.ragged import Ragged
 

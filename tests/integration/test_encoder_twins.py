@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from benchmarks.encoder_twins import build_twins, differences
 from features.admission import CountingBloomFilter, Listed, free_bits
 from features.categorical import AdmitByBloom, Cross
 from features.dataset import encode
-from features.encoder import Column, Encoder, EncoderState, Vocabulary, conjoin
+from features.encoder import Column, Encoder, EncoderState, Vocabulary
+from features.hashing import conjoin
 from features.layout import dataset_columns
 from features.logs import check_logs, read_logs
 from features.manifest import StateManifest, begin, commit, describe_files
@@ -110,6 +115,30 @@ row = st.fixed_dictionaries(
         "y": st.none() | st.floats(width=32),
     }
 )
+
+
+@pytest.fixture
+def new_york(spark: SparkSession) -> Iterator[None]:
+    """The JVM and this process live in New York's time zone."""
+    assert spark._jvm
+    zones = spark._jvm.java.util.TimeZone
+    before = zones.getDefault(), os.environ.get("TZ")
+    zones.setDefault(zones.getTimeZone("America/New_York"))
+    os.environ["TZ"] = "America/New_York"
+    time.tzset()
+    yield
+    zones.setDefault(before[0])
+    os.environ.pop("TZ")
+    if before[1] is not None:
+        os.environ["TZ"] = before[1]
+    time.tzset()
+
+
+def test_a_whole_build_on_a_day_of_23_hours_is_encoded_alike_by_the_artifact(
+    spark: SparkSession, new_york: None, tmp_path: Path
+) -> None:
+    built, raw = build_twins(spark, tmp_path, rows=20_000, seed=1)
+    assert {name: rows for name, rows in differences(built, raw).items() if rows} == {}
 
 
 def publish_state(directory: str, state: EncoderState) -> None:

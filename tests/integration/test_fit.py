@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,15 @@ from feature_logs import SPEC, days, make_day, write_day, write_logs
 from pyspark.sql import SparkSession
 
 from features.build import build, plan_build
+from features.dense import Moments
 from features.encoder import FIRST_ID
 from features.fit import quantile_boundaries
 from features.hashing import hash_strings
 from features.logs import check_logs
 from features.manifest import StateManifest, read_manifest
+from features.moments import fit_moments
 from features.rollup import admissions
-from features.spec import CategoricalField
+from features.spec import CategoricalField, DenseFeature
 from features.state import load_state
 from features.tables import ROWS_PER_FILE, Place, dealt
 from features.vocabulary import with_ids
@@ -110,6 +114,40 @@ def test_boundaries_are_the_quantiles_of_the_known_values(spark: SparkSession, t
     prices = [p for day in dates for p in make_day(day, 70)["price"].to_pylist() if p is not None and p == p]
     expected = np.percentile(np.clip(prices, -1.7976931348623157e308, 1.7976931348623157e308), [20, 40, 60, 80])
     np.testing.assert_allclose(quantile_boundaries(spark, spec, partitions)["price"], expected, rtol=1e-12)
+
+
+def test_moments_are_those_of_the_finite_values_whatever_way_the_log_is_cut(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    columns = {
+        "far": rng.normal(1e15, 2.0, 1000),
+        "outlier": np.append(rng.normal(size=999), 1.7e308),
+        "widest": np.where(rng.random(1000) < 0.5, 1.7976931348623157e308, -1.7976931348623157e308),
+        "flat": np.full(1000, 0.1),
+        "none": np.full(1000, np.nan),
+    }
+    table = make_day("2026-03-01", 1000)
+    for name, values in columns.items():
+        values[:4] = np.nan, np.inf, -np.inf, np.nan
+        table = table.append_column(name, pa.array(values, mask=np.arange(1000) == 3))
+    dense = tuple(DenseFeature(name=name, transform="standardise") for name in columns)
+    spec = SPEC.model_copy(update={"dense": dense})
+    fitted = []
+    for name, files, order in (("a", 1, slice(None)), ("b", 3, slice(None, None, -1))):
+        write_day(tmp_path / name, "2026-03-01", table.take(np.arange(1000)[order]), files)
+        fitted.append(fit_moments(spark, spec, check_logs(str(tmp_path / name), ["2026-03-01"], spec)))
+    assert fitted[0] == fitted[1]
+    assert fitted[0].pop("none") == Moments(0.0, 0.0)
+    assert fitted[0]["flat"] == Moments(0.1, 0.0)
+    for name, found in fitted[0].items():
+        exact = [Fraction(x) for x in columns[name][4:].tolist()]
+        mean = sum(exact) / len(exact)
+        variance = sum((x - mean) ** 2 for x in exact) / len(exact)
+        # Exact arithmetic, since squares of the largest doubles are none.
+        error = abs(Fraction(found.mean) - mean)
+        assert error**2 <= variance / 10**16 or error <= Fraction(math.ulp(found.mean)), name
+        assert abs(Fraction(found.deviation) ** 2 - variance) <= variance / 10**8, name
 
 
 def test_boundaries_of_a_sample_do_not_depend_on_how_the_log_is_cut(spark: SparkSession, tmp_path: Path) -> None:

@@ -11,18 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.dense import Moments, fit_boundaries
 from features.encoder import (
     MISSING_ID,
     OOV_ID,
-    Counts,
-    CountTable,
     Encoder,
     EncoderState,
     HashedBatch,
     Vocabulary,
     encode_cross,
-    fit_boundaries,
 )
+from features.frequency import Counts, FrequencyTable, KeyHistory, Ranks
 from features.hashing import MISSING, combine
 from features.layout import dataset_columns, table_layout
 from features.ragged import Ragged, offsets_of
@@ -38,6 +37,7 @@ SPEC = FeatureSpec.model_validate(
             {"name": "q", "quantiles": 5, "missing_value": 0.25},
             {"name": "l", "transform": "log", "missing_indicator": False},
             {"name": "i", "transform": "identity"},
+            {"name": "s", "transform": "standardise", "missing_indicator": False},
         ],
         "crosses": [
             {"name": "ab", "fields": ["a", "b"], "buckets": 64},
@@ -58,7 +58,9 @@ SPEC = FeatureSpec.model_validate(
 BOUNDARIES = np.array([-1.0, 0.0, 0.0, 2.5])
 KNOWN = {-5: 4, 7: 2, 9: 3}
 VOCABULARY = Vocabulary(np.array(sorted(KNOWN)), np.array([KNOWN[h] for h in sorted(KNOWN)], dtype=np.int32))
-ENCODER = Encoder(SPEC, EncoderState(dict.fromkeys("abm", VOCABULARY), {"q": BOUNDARIES}))
+ENCODER = Encoder(
+    SPEC, EncoderState(dict.fromkeys("abm", VOCABULARY), {"q": BOUNDARIES}, moments={"s": Moments(0.5, 2.0)})
+)
 
 hashes = st.sampled_from([-5, 7, 9, 11, int(MISSING), 2**62])
 numbers = st.none() | st.floats(allow_nan=False) | st.sampled_from([-1.0, 0.0, 2.5])
@@ -71,6 +73,7 @@ rows_of = st.lists(
             "q": numbers,
             "l": numbers,
             "i": numbers,
+            "s": numbers,
             "n": st.integers(0, 10**9),
             "k": st.floats(0, 1),
         }
@@ -91,8 +94,8 @@ def encode(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
             "b": np.array([row["b"] for row in rows], dtype=np.int64),
             "m": Ragged(flat, offsets_of(np.array([len(row) for row in lists], dtype=np.int64))),
         },
-        numbers={x: np.array([math.nan if r[x] is None else r[x] for r in rows], dtype=np.float64) for x in "qli"},
-        counts={("f", "all"): Counts(shown, positive)},
+        numbers={x: np.array([math.nan if r[x] is None else r[x] for r in rows], dtype=np.float64) for x in "qlis"},
+        histories={"f": KeyHistory({"all": Counts(shown, positive)})},
     )
     columns = {}
     for name, column in ENCODER.encode(batch).items():
@@ -214,6 +217,7 @@ def test_numbers_are_transformed_row_by_row(rows: list[dict[str, Any]]) -> None:
     logs = [0.0 if r["l"] is None else math.copysign(math.log1p(abs(r["l"])), r["l"]) for r in rows]
     np.testing.assert_allclose(columns["d_l"], [float32(x) for x in logs], rtol=1e-7)
     assert "d_l_missing" not in columns
+    assert columns["d_s"] == [float32(0.0 if r["s"] is None else (r["s"] - 0.5) / 2.0) for r in rows]
 
 
 @given(rows_of)
@@ -239,13 +243,40 @@ def test_the_columns_come_in_the_order_of_the_data_set() -> None:
     assert names[0] == "label"
 
 
-def test_an_unseen_key_has_no_counts() -> None:
-    table = CountTable(np.array([-3, 8]), Counts(np.array([5, 6]), np.array([1, 2])))
-    found = table.lookup(np.array([8, 7, -3, 99])) + table.lookup(np.array([8, 8, 8, 8]))
-    assert found.impressions.tolist() == [12, 6, 11, 6]
-    assert found.positives.tolist() == [4, 2, 3, 2]
-    empty = CountTable(np.zeros(0, np.int64), Counts(np.zeros(0, np.int64), np.zeros(0, np.int64)))
-    assert empty.lookup(np.array([1])).impressions.tolist() == [0]
+TABLE = FrequencyTable(
+    keys=np.array([-3, 0, 8, 9]),
+    counts={
+        "all": Counts(np.array([5, 1, 6, 1]), np.array([1, 0, 2, 1])),
+        "1d": Counts(np.array([0, 1, 4, 0]), np.array([0, 0, 1, 0])),
+    },
+    ranks={"all": Ranks.of(np.array([5, 1, 6, 1])), "1d": Ranks.of(np.array([0, 1, 4, 0]))},
+    age=np.array([7, 1, 3, 30]),
+)
+
+
+def test_a_key_has_its_own_history_and_an_unseen_one_has_none() -> None:
+    found = TABLE.lookup(np.array([8, 7, -3, 99, 0]))
+    more = found.counts["all"] + found.counts["1d"]
+    assert more.impressions.tolist() == [10, 0, 5, 0, 2]
+    assert more.positives.tolist() == [3, 0, 1, 0, 0]
+    assert found.ranks["all"].tolist() == [4 / 4, 0, 3 / 4, 0, 2 / 4]
+    assert found.ranks["1d"].tolist() == [2 / 2, 0, 0, 0, 1 / 2]
+    assert found.age is not None
+    assert found.age.tolist() == [3, 0, 7, 0, 1]
+    none = np.zeros(0, np.int64)
+    empty = FrequencyTable(none, {"all": Counts(none, none)}, {"all": Ranks.of(none)}, none).lookup(np.array([1]))
+    assert (empty.counts["all"].impressions[0], empty.ranks["all"][0]) == (0, 0.0)
+
+
+def test_a_list_of_keys_has_the_sum_of_their_counts_and_the_largest_rank_and_age() -> None:
+    lists = [[8, -3], [], [7], [0, 9, 11], []]
+    keys = Ragged(np.array([key for row in lists for key in row]), offsets_of(np.array([len(row) for row in lists])))
+    found = TABLE.lookup(keys)
+    assert found.counts["all"].impressions.tolist() == [11, 0, 0, 2, 0]
+    assert found.counts["1d"].positives.tolist() == [1, 0, 0, 0, 0]
+    assert found.ranks["all"].tolist() == [1.0, 0, 0, 0.5, 0]
+    assert found.age is not None
+    assert found.age.tolist() == [7, 0, 0, 30, 0]
 
 
 def test_boundaries_are_ascending_and_zero_where_nothing_was_seen() -> None:

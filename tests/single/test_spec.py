@@ -49,6 +49,20 @@ def test_a_good_spec_knows_its_columns(tmp_path: Path) -> None:
     assert [spec.is_multi_valued(cross) for cross in spec.crosses] == [False, True]
 
 
+def test_a_statistic_without_a_window_has_one_column(tmp_path: Path) -> None:
+    statistics = ["days_since_first_seen", "count_rank", "rate"]
+    frequency = {"name": "tag", "keys": ["tags", "user"], "windows": ["1d", "all"], "statistics": statistics}
+    spec = load(tmp_path, {"features": GOOD | {"dense": [], "frequencies": [frequency | {"prior": 0.1}]}})
+    assert spec.dense_names() == [
+        "tag_1d_count_rank",
+        "tag_1d_rate",
+        "tag_all_count_rank",
+        "tag_all_rate",
+        "tag_days_since_first_seen",
+    ]
+    assert spec.has_key_lists(spec.frequencies[0])
+
+
 def test_all_mistakes_are_reported_at_once_with_their_paths(tmp_path: Path) -> None:
     message = problems(
         tmp_path,
@@ -78,12 +92,11 @@ def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) 
         fields=[{"name": "user"}, {"name": "user"}, {"name": "tags", "multi_valued": True}],
         dense=[{"name": "x", "column": "clicked"}, {"name": "y", "column": "p"}],
         crosses=[{"name": "c", "fields": ["user", "shop"]}],
-        frequencies=[{"name": "f", "keys": ["tags"], "prior": 0.5}, {"name": "g", "keys": ["nobody"], "prior": 0.5}],
+        frequencies=[{"name": "g", "keys": ["nobody"], "prior": 0.5}],
     )
     for expected in (
         "fields: the name 'user' is used 2 times",
         "crosses.c.fields: ['shop'] are not among the fields ['tags', 'user']",
-        "frequencies.f.keys: ['tags'] are multi-valued; a key must be single-valued",
         "frequencies.g.keys: ['nobody'] are not among the fields ['tags', 'user']",
         "dense.x reads the column 'clicked', which is the label; no feature may read it",
         "dense.y reads the column 'p', which is the truth; no feature may read it",
@@ -104,6 +117,14 @@ def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) 
         (
             {"frequencies": [{"name": "f", "keys": ["user"], "prior": 0.5, "windows": ["7d", "7d"]}]},
             "windows repeats a value: ['7d', '7d']",
+        ),
+        (
+            {
+                "frequencies": [
+                    {"name": "f", "keys": ["user"], "prior": 0.5, "as_of": "impression", "statistics": ["count_rank"]}
+                ]
+            },
+            "as_of: impression has no count_rank: keys are ranked by the counts of whole days",
         ),
         ({"dense": [{"name": "x"}, {"name": "x_missing"}]}, "two dense features are both called 'x_missing'"),
         ({"fields": []}, "fields: Tuple should have at least 1 item"),

@@ -38,7 +38,7 @@ def _paired(parent: Meanings, child: Meanings, first: Key) -> dict[str, str]:
 
 
 def _fields(spec: FeatureSpec) -> Meanings:
-    return {f"f_{field.name}": field.source for field in spec.fields}
+    return {f"f_{field.name}": (field.source, field.boundaries) for field in spec.fields}
 
 
 def _crosses(spec: FeatureSpec) -> Meanings:
@@ -55,10 +55,8 @@ def _dense(spec: FeatureSpec) -> Meanings:
         if feature.missing_indicator:
             meanings[f"d_{feature.name}_missing"] = (feature.source, "missing")
     for frequency in spec.frequencies:
-        for window in frequency.windows:
-            for statistic in frequency.statistics:
-                meaning = (_smoothed_counts(spec, frequency), window, statistic)
-                meanings[f"d_{frequency.name}_{window}_{statistic}"] = meaning
+        for name, window, statistic in frequency.columns():
+            meanings[f"d_{name}"] = (_smoothed_counts(spec, frequency), window, statistic)
     return meanings
 
 
@@ -67,5 +65,5 @@ def _smoothed_counts(spec: FeatureSpec, frequency: Frequency) -> Hashable:
     return _sources(spec, frequency.keys), settings
 
 
-def _sources(spec: FeatureSpec, fields: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(spec.field(name).source for name in fields)
+def _sources(spec: FeatureSpec, names: tuple[str, ...]) -> Hashable:
+    return tuple((field.source, field.boundaries) for field in map(spec.field, names))

@@ -12,7 +12,8 @@ from math import prod
 import numpy as np
 import torch
 
-from features.encoder import MISSING_ID, OOV_ID, Vocabulary, find
+from features.encoder import MISSING_ID, OOV_ID, Vocabulary
+from features.hashing import find
 from training.arrays import ArrayFile
 from training.collective import Collective, Solo
 from training.tables import Shard
