@@ -19,8 +19,8 @@ from pyspark.sql import SparkSession
 from features.build import BuildPlan, BuildSettings, build, plan_build
 from features.spec import DenseFeature, FeatureSpec
 
-DATES = days("2026-03-01", 5)
-CHANGED, NEXT = DATES[3], DATES[4]
+DATES = days("2026-03-01", 4)
+CHANGED, NEXT = DATES[2], DATES[3]
 FAMILY = ("clicked", "w", "p")
 ROW = "d_row"
 SMALL = FeatureSpec.model_validate(
@@ -101,7 +101,7 @@ def test_nights_one_by_one_killed_and_repeated_give_the_bytes_of_a_build_from_sc
     found, expected = files_under(output), files_under(from_scratch)
     assert found.keys() == expected.keys()
     assert [path for path in found if found[path] != expected[path]] == []
-    assert sum(path.startswith("datasets/") and path.endswith("manifest.json") for path in found) == 6
+    assert sum(path.startswith("datasets/") and path.endswith("manifest.json") for path in found) == 4
 
 
 def test_permuting_a_days_labels_changes_no_feature_of_that_day_and_some_of_the_next(
@@ -127,7 +127,7 @@ def test_permuting_a_days_labels_changes_no_feature_of_that_day_and_some_of_the_
         return {c for c in columns if any(repr(mine[row][c]) != repr(other[row][c]) for row in traced[date])}
 
     assert moved(CHANGED, ["label", "weight", "truth"]) == {"label", "weight", "truth"}
-    for date in DATES[1:4]:
+    for date in DATES[1:3]:
         assert moved(date, features) == set()
     assert moved(NEXT, features) == {
         f"d_app_{window}_{statistic}"
