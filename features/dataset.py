@@ -7,6 +7,7 @@ from functools import cache, reduce
 
 import numpy as np
 import pyarrow as pa
+from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -34,8 +35,9 @@ from features.ragged import Ragged, from_arrow
 from features.rollup import History, daily_counts
 from features.rows import so_far_columns
 from features.sampling import sample_negatives
+from features.shared import shared
 from features.spark_rows import ROW_HASH, hashed
-from features.spec import FeatureSpec, Frequency
+from features.spec import FeatureSpec, Frequency, digest
 from features.state import load_encoder_state
 from features.tables import Through, write_arrow, write_table
 
@@ -176,9 +178,10 @@ def _encode_with(state_directory: str, schema: pa.Schema) -> Through:
 
 @cache
 def _encoder(state_directory: str) -> Encoder:
-    """Once per worker process: a published state never changes."""
+    """Once per worker process, its arrays once per machine: a published state never changes."""
     manifest = read_manifest(state_directory, StateManifest)
-    return Encoder(manifest.spec, load_encoder_state(state_directory, manifest))
+    place = storage.join(SparkFiles.getRootDirectory(), f"state-{digest(state_directory)}")
+    return Encoder(manifest.spec, shared(place, lambda: load_encoder_state(state_directory, manifest)))
 
 
 def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
