@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
+from typing import TypeVar
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,14 +27,17 @@ from features.spec import CategoricalField, FeatureSpec, Frequency
 from features.state import CROSS, SKETCH
 from features.tables import write_days
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 VOCABULARY_SCHEMA = "hash bigint, value string, impressions bigint"
 LABELLED_SCHEMA = f"{VOCABULARY_SCHEMA}, positives bigint"
 FREQUENCY_SCHEMA = "key bigint, impressions bigint, positives bigint"
 
-# One narrow groupBy a column reads less than one wide pass; four at a time were measured to be the fastest.
+# Of a large log, one narrow groupBy a column reads less than one wide pass; four at a time were measured to be the
+# fastest. Of a small one a job costs more than its rows: so many values share one.
 AT_A_TIME = 4
+_VALUES_PER_JOB = 4_000_000
 # Many small days are counted in one pass; a large one has a pass of its own.
 _ROWS_PER_PASS = 5_000_000
 _SHOWN = 10
@@ -48,14 +52,24 @@ class Totals:
     misdated: int
 
 
-def vocabulary_counts(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
-    """In: raw rows and DAY. Out: day int, LABELLED_SCHEMA, never null: one row a day and value."""
+def vocabulary_counts(raws: Sequence[DataFrame], fields: Sequence[CategoricalField], label: str) -> DataFrame:
+    """In: raw rows and DAY. Out: table int (position of the field), day int, LABELLED_SCHEMA, never null: one row a
+    field, day and value.
+    """
+    tables = [
+        _values(raw, field, label).withColumn("table", F.lit(n)) for n, field in enumerate(fields) for raw in raws
+    ]
+    counted = reduce(DataFrame.unionAll, tables).groupBy("table", "day", "value")
+    table = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
+    hashed_value = hash_value(F.col("value")).alias("hash")
+    return table.select("table", "day", hashed_value, "value", "impressions", "positives")
+
+
+def _values(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
+    """day, value string and positive of every row that has a value; of a list, of each of its distinct values."""
     value = F.explode(F.array_distinct(values_of(field))) if field.multi_valued else value_of(field)
-    values = raw.select(DAY, value.alias("value"), positive(label).alias("positive")).where(F.col("value").isNotNull())
-    counted = values.groupBy(F.col(DAY).alias("day"), "value").agg(
-        F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives")
-    )
-    return counted.select("day", hash_value(F.col("value")).alias("hash"), "value", "impressions", "positives")
+    values = raw.select(F.col(DAY).alias("day"), value.alias("value"), positive(label).alias("positive"))
+    return values.where(F.col("value").isNotNull())
 
 
 def frequency_counts(rows: DataFrame, frequency: Frequency, spec: FeatureSpec) -> DataFrame:
@@ -154,6 +168,13 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
             commit(directory, manifest)
 
 
+def sharing_jobs(features: Sequence[T], rows: int) -> Iterator[Sequence[T]]:
+    """The features in groups, each to be counted by one job over so many rows."""
+    size = 1 + _VALUES_PER_JOB // rows
+    for start in range(0, len(features), size):
+        yield features[start : start + size]
+
+
 def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[str]]:
     batch: list[str] = []
     rows = 0
@@ -176,9 +197,10 @@ def _writes(
 ) -> Iterator[Callable[[], dict[str, list[FileEntry]]]]:
     raws = read_logs(spark, partitions)
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
-    for field in spec.fields:
-        table = reduce(DataFrame.unionAll, [vocabulary_counts(raw, field, spec.label) for raw in raws])
-        yield partial(write_days, table, directories, f"vocabulary/{field.name}", key="hash", rows=most)
+    for fields in sharing_jobs(spec.fields, sum(most.values())):
+        folders = [f"vocabulary/{field.name}" for field in fields]
+        tables = vocabulary_counts(raws, fields, spec.label)
+        yield partial(write_days, tables, directories, *folders, key="hash", rows=most)
     for frequency in spec.frequencies:
         table = frequency_counts(rows, frequency, spec)
         yield partial(write_days, table, directories, f"frequency/{frequency.name}", key="key", rows=most)

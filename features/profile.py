@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
-from features.aggregate import AT_A_TIME
+from features.aggregate import AT_A_TIME, sharing_jobs
 from features.logs import DAY, LogPartition, day_number, read_logs
 from features.manifest import (
     ColumnProfile,
@@ -89,22 +89,25 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         summary = reduce(DataFrame.unionAll, [raw.select(DAY, *_prepared(columns)) for raw in raws])
         return {row[DAY]: row for row in summary.groupBy(DAY).agg(*_aggregates(columns)).collect()}
 
-    def write_histogram(feature: DenseFeature) -> dict[str, list[FileEntry]]:
+    def write_histograms(features: Sequence[DenseFeature]) -> dict[str, list[FileEntry]]:
         bins = [
             raw.select(
+                F.lit(n).alias("table"),
                 F.col(DAY).alias("day"),
                 bin_of(source(feature.source).cast("double")).alias("bin"),
                 positive(spec.label).alias("positive"),
             )
+            for n, feature in enumerate(features)
             for raw in raws
         ]
-        counted = reduce(DataFrame.unionAll, bins).where(F.col("bin").isNotNull()).groupBy("day", "bin")
-        table = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
-        return write_days(table, directories, f"{HISTOGRAM}/{feature.name}", key="bin", rows=most)
+        counted = reduce(DataFrame.unionAll, bins).where(F.col("bin").isNotNull()).groupBy("table", "day", "bin")
+        tables = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
+        folders = [f"{HISTOGRAM}/{feature.name}" for feature in features]
+        return write_days(tables, directories, *folders, key="bin", rows=most)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         summary = pool.submit(summarized)
-        written = list(pool.map(write_histogram, spec.dense))
+        written = list(pool.map(write_histograms, sharing_jobs(spec.dense, sum(most.values()))))
         by_day = summary.result()
     for directory, day in days.items():
         manifest = ProfileManifest(

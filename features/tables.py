@@ -117,17 +117,23 @@ def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[l
 
 
 def write_days(
-    table: DataFrame, directories: Mapping[int, str], folder: str, *, key: str, rows: Mapping[int, int]
+    tables: DataFrame, directories: Mapping[int, str], *folders: str, key: str, rows: Mapping[int, int]
 ) -> dict[str, list[FileEntry]]:
-    """`write_tables` of several days in one pass, each day's rows into `folder` of its own directory.
+    """`write_tables` of several days in one pass, each day's rows into folders of its own directory.
 
-    table: `day` int, `key` bigint, unique in a day, and more. directories, rows (at most): by day. A day's files do not
-    depend on the days beside it. Returns the entries of the files by directory.
+    tables: `day` int, `key` bigint, unique in a table's day, and more, among it `table` int, the position of the rows'
+    folder, if there are several. directories, rows (at most, of each table): by day. A day's files do not depend on the
+    days and tables beside it. Returns the entries of the files by directory.
     """
-    places = [Place(directory, folder, rows[day]) for day, directory in directories.items()]
-    tables = table.withColumn("table", position(F.col("day"), list(directories))).drop("day")
-    written = write_tables(dealt(tables, places, key), places, key)
-    return {place.directory: entries for place, entries in zip(places, written, strict=True)}
+    places = [Place(url, folder, rows[day]) for folder in folders for day, url in directories.items()]
+    place = position(F.col("day"), list(directories))
+    if len(folders) > 1:
+        place = F.col("table") * len(directories) + place
+    written = write_tables(dealt(tables.withColumn("table", place).drop("day"), places, key), places, key)
+    by_directory: dict[str, list[FileEntry]] = {url: [] for url in directories.values()}
+    for there, entries in zip(places, written, strict=True):
+        by_directory[there.directory] += entries
+    return by_directory
 
 
 def position(value: Column, known: Sequence[int] | Sequence[str]) -> Column:

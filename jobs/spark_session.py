@@ -26,7 +26,13 @@ SQL_DEFAULTS = {
     "spark.sql.debug.maxToStringFields": "1000",
 }
 CORE_DEFAULTS = {"spark.ui.enabled": "false", "spark.master": "local[*]"}
-LOCAL_DEFAULTS = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+# Spark's 200 shuffle partitions are meant for a cluster. Tables of known size do not depend on the number, and adaptive
+# execution merges what is small.
+LOCAL_DEFAULTS = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "32",
+}
 
 # On a console, bars and lines of the log would write over each other.
 CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
