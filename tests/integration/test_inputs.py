@@ -142,15 +142,14 @@ def plan_of(logs: Any, output: Path, to: str = DATES[1], holdout: str | None = D
     return plan_build(SPEC, logs, str(output), train_from=DATES[0], train_to=to, holdout=holdout, settings=settings)
 
 
-@pytest.mark.parametrize(("form", "days"), [("parquet", "folders"), ("json", "timestamp")])
-def test_a_late_file_re_counts_its_own_day_and_ends_as_from_scratch(
-    spark: SparkSession, tmp_path: Path, form: str, days: str
+def test_late_rows_of_a_folder_of_all_days_re_count_their_own_day_and_end_as_from_scratch(
+    spark: SparkSession, tmp_path: Path
 ) -> None:
     def path(day: str, name: str) -> Path:
-        return tmp_path / "logs" / (f"date={day}/{name}.{form}" if days == "folders" else f"{day}-{name}.{form}")
+        return tmp_path / "logs" / f"{day}-{name}.json"
 
     def plan(output: str) -> BuildPlan:
-        return plan_of(logs_at(config(form, days), str(tmp_path / "logs"), lambda: spark), tmp_path / output)
+        return plan_of(logs_at(config("json", "timestamp"), str(tmp_path / "logs"), lambda: spark), tmp_path / output)
 
     def counted() -> set[str]:
         return {path.name for path in (tmp_path / "out" / "aggregates").iterdir() if is_published(str(path))}
