@@ -74,10 +74,11 @@ build/criteo/logs: | $(STAMP)
 criteo: $(STAMP) | build/criteo/logs ## A night on Criteo's Kaggle log (CLICKS=its train.txt), under build/criteo
 	$(call NIGHT,criteo,build/criteo,--date 2014-06-07)
 
-# A file's tests stay together, since they share what they have built. Idle threads sleep: others want the cores.
+# A file's tests stay together, since they share what they have built; the long files come first. Idle threads sleep: others
+# want the cores.
 test: export OMP_WAIT_POLICY ?= passive
 test: $(STAMP) ## Run the tests in JOBS processes; ARGS='tests/single -k ftrl' narrows them
-	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff check
