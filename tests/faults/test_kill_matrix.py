@@ -49,7 +49,8 @@ def run(place: Path, output: str, night: str, visited: Path | None) -> int:
 
 def published(output: Path) -> dict[str, bytes]:
     """What readers go by: every manifest, with the checksums of its files, and every move of the pointer."""
-    paths = [*output.rglob(MANIFEST), *(output / "models").rglob("0*.json"), output / "models" / "champion.json"]
+    models = output / "models"
+    paths = [*output.rglob(MANIFEST), *(models / "history").iterdir(), models / "champion.json"]
     return {str(path.relative_to(output)): path.read_bytes() for path in sorted(paths)}
 
 

@@ -16,6 +16,7 @@ import yaml
 from pyspark.sql import SparkSession
 
 from features.errors import DataError
+from features.logs import DateFolders
 from features.manifest import MANIFEST, ArtifactManifest, is_published, read_manifest
 from jobs import run_nightly
 from jobs.ahead import looking_ahead
@@ -96,7 +97,8 @@ def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_befor
     write_day(place / "spoilt", 1)
     write_day(place / "spoilt", 2, label=7)
     good, bad = (
-        Night(config, str(place / logs), str(place / f"ahead-{logs}"), date(2026, 1, 2)) for logs in ("logs", "spoilt")
+        Night(config, DateFolders(str(place / logs)), str(place / f"ahead-{logs}"), date(2026, 1, 2))
+        for logs in ("logs", "spoilt")
     )
     for night in (good, bad):
         with looking_ahead(night, lambda: spark):
