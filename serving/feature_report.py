@@ -177,7 +177,7 @@ class _Cards:
             found = self.summary.fields[field.name]
             rows, values = self.summary.rows[-1], found.values[-1]
             covered = 1.0 - found.missing[-1] / rows
-            known = covered * found.known / values if values else 0.0
+            known = covered * (found.known / values) if values else 0.0  # never above covered, by rounding either
             yield Card(
                 "field",
                 field.name,
