@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from benchmarks.encoder_twins import build_twins, differences
+from benchmarks.encoder_twins import FLOATS, INT64, INTEGERS, STRINGS, build_twins, differences
+from benchmarks.encoder_twins import SCHEMA as TWINS_SCHEMA
 from features.admission import CountingBloomFilter, Listed, free_bits
 from features.categorical import AdmitByBloom, Cross
 from features.dataset import encode
@@ -34,28 +35,10 @@ from features.spec import FeatureSpec
 from features.state import FittedState
 
 DAY = "2026-03-01"
-INT64 = (-(2**63), 2**63 - 1)
-STRINGS = [None, "", " ", "a", "A", "null", "true", "42", "-1", "\0", "a\0b", "Zoë", "Zoe\u0308", "日本", "🦉" * 40]
-INTEGERS = [None, 0, 1, -1, 42, *INT64]
 LISTS: list[list[str | None] | None]
 LISTS = [None, [], [None], [""], ["", ""], ["a", None, "a", "b"], ["b", "a"], ["Zoë", "日本", None, "🦉"], ["x"] * 50]
-FLOATS = [None, math.nan, 0.0, -0.0, 1.0, math.pi, -2.5, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 1e39]
 
-SCHEMA = pa.schema(
-    {
-        "label": pa.bool_(),
-        "at": pa.timestamp("us"),
-        "text": pa.string(),
-        "long": pa.int64(),
-        "byte": pa.int8(),
-        "flag": pa.bool_(),
-        "words": pa.list_(pa.string()),
-        "numbers": pa.list_(pa.int64()),
-        "flags": pa.list_(pa.bool_()),
-        "x": pa.float64(),
-        "y": pa.float32(),
-    }
-)
+SCHEMA = pa.schema([field for field in TWINS_SCHEMA if field.name != "row"])
 BLOOM = {"by": "bloom", "min_count": 2, "counters": 64, "hashes": 2}
 SPEC = FeatureSpec.model_validate(
     {
