@@ -171,8 +171,8 @@ def test_a_killed_worker_ends_the_run() -> None:
 
 
 def test_a_run_ends_at_its_time_limit() -> None:
-    with pytest.raises(WorkerError, match="2 workers did not finish in 25 seconds and were stopped"):
-        run(partial(fail, "sleep"), 2, threads=1, timeout_seconds=25)
+    with pytest.raises(WorkerError, match="2 workers did not finish in 15 seconds and were stopped"):
+        run(partial(fail, "sleep"), 2, threads=1, timeout_seconds=15)
 
 
 def test_spark_tasks_are_workers_too(spark: SparkSession) -> None:
