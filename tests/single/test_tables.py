@@ -202,6 +202,7 @@ def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
     ids = np.random.default_rng(2).permutation(100)[:40]
-    order, counts = kernels.group_by_owner(ids, world)
+    order, places, counts = kernels.group_by_owner(ids, ids // world, world)
     assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
     assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
+    assert np.array_equal(places, ids[order] // world)
