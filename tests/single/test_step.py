@@ -20,7 +20,7 @@ from training.columns import Columns
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns
 from training.pooling import gradient_of_rows, pool
-from training.step import Learner
+from training.step import Learner, logistic_loss
 
 CONFIG = TrainingConfig(
     model="wide_deep",
@@ -279,3 +279,19 @@ def test_workers_that_share_a_batch_learn_what_one_learns(model: str, world: int
         else:
             for worker in workers:
                 np.testing.assert_allclose(worker[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_logistic_loss_and_its_gradient_are_exact_also_of_extreme_logits() -> None:
+    """Against log(1 + exp(-s x)) and p - y in float64; a weight counts so many times."""
+    logit_B = np.array([-200.0, -30.0, -15.0, -1e-4, 0.0, 0.7, 15.0, 30.0, 200.0] * 2, dtype=np.float32)
+    label_B = np.repeat(np.array([0.0, 1.0], dtype=np.float32), 9)
+    weight_B = np.linspace(0.5, 3.0, 18, dtype=np.float32)
+    x = torch.from_numpy(logit_B).requires_grad_()
+    loss = logistic_loss(x, torch.from_numpy(label_B), torch.from_numpy(weight_B))
+    loss.backward()
+    wide, sign = logit_B.astype(np.float64), 1.0 - 2.0 * label_B.astype(np.float64)
+    losses = np.logaddexp(0.0, sign * wide)
+    np.testing.assert_allclose(loss.item(), np.dot(weight_B, losses), rtol=1e-6)
+    assert x.grad is not None
+    p_minus_y = sign / (1.0 + np.exp(-sign * wide))
+    np.testing.assert_allclose(x.grad.numpy(), weight_B * p_minus_y, rtol=1e-6, atol=1e-37)
