@@ -166,6 +166,7 @@ def layout(rows: int):  # type: ignore[no-untyped-def]
         (WideConfig(rule="adam"), None, "a table has 1000002 rows, more than training.wide.dense_rows_limit = 1000000"),
         (WideConfig(rule="adagrad", l2=0.1), None, r"only the rule adam does, not adagrad\. Remove l2"),
         (WideConfig(rule="adagrad", precision="q2.13"), None, "is made for the rule ftrl, not for adagrad"),
+        (WideConfig(rule="adagrad", squares="examples"), None, "is a way of the rule ftrl to count, not of adagrad"),
         (WideConfig(alpha=0.5, lambda1=4.5, precision="q2.13"), None, r"at most 2 \(beta / alpha \+ lambda2\) = 4\."),
     ],
 )
