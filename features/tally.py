@@ -48,12 +48,14 @@ class Tally:
         )
 
     def head(self, sizes: np.ndarray, most: int) -> Tally:
-        """The `most` values with the largest sum of their shares of the last day and of the days before.
+        """The `most` values with the largest sum of their shares of the last day and of the days before. Values that
+        none of the days shows are not among them.
 
         sizes: what the shares are of, int64[days].
         """
         shown = self.counts[:, -2] / max(sizes[-1], 1) + self.counts[:, :-2].sum(axis=1) / max(sizes[:-1].sum(), 1)
         order = np.lexsort((self.values, -shown))
+        most = min(most, np.count_nonzero(shown))
         kept, others = order[:most], order[most:]
         known = self.known[others]
         rest = [self.counts[others][known == which].sum(axis=0) for which in (False, True)]
