@@ -17,10 +17,12 @@ import pytest
 from features.errors import DataError
 from features.manifest import CandidateManifest, read_manifest, verify
 from tests.datasets import make_dataset, make_state
+from tests.model_kit import all_learned, assert_learned_what_one_learns
 from tests.parallel.scenarios import Run, account, exchange_tensors, fail
 from training.config import TrainingConfig
 from training.job import TrainingJob
 from training.launch import WorkerError, run
+from training.models import MODELS
 from training.warm_start import WarmStart, WarmStartReport
 
 if TYPE_CHECKING:
@@ -141,6 +143,13 @@ def test_all_workers_start_with_the_same_head(runs: dict[int, list[Run]]) -> Non
 
 def test_messages_arrive_and_tables_of_every_rule_learn_what_one_worker_learns(runs: dict[int, list[Run]]) -> None:
     assert [worker.wrong for workers in (2, 3) for worker in runs[workers]] == [[]] * 5
+
+
+def test_four_workers_learn_what_one_learns_of_every_model_in_either_placement() -> None:
+    workers = run(all_learned, 4, threads=1, stall_seconds=120, timeout_seconds=300)
+    assert len(workers[0]) == 2 * len(MODELS)
+    for model, placement in workers[0]:
+        assert_learned_what_one_learns(model, placement, [worker[model, placement] for worker in workers])
 
 
 def test_an_error_for_people_arrives_as_it_is() -> None:

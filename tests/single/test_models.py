@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -13,34 +13,31 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from features.errors import UsageError
-from features.layout import Column, TableLayout, table_layout
-from tests.cluster import ThreadCollective, run_cluster
+from features.layout import TableLayout, table_layout
+from tests.cluster import run_cluster
+from tests.model_kit import (
+    DENSE,
+    FIELDS,
+    MF,
+    PLACEMENTS,
+    REGULARISED,
+    WIDTH,
+    assert_learned_what_one_learns,
+    batches,
+    columns_of,
+    learned,
+    tables_of,
+)
 from training.batch import make_batch
 from training.collective import Solo
-from training.columns import ROW_KEY, row_keys
 from training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
 from training.models import MODELS, architecture, build_head, model_columns
 from training.models.global_batch import GlobalBatch
 from training.models.layers import FactorizationMachine, dense_inputs, embedding_inputs
 from training.onnx_export import INPUTS, export_head
-from training.optimizers import head_tensors
 from training.step import Learner
 
-FIELDS, WIDTH, DENSE = 4, 3, 2
 CONFIG = DeepConfig(layers=(5, 4), activation="tanh")
-REGULARISED = DeepConfig(layers=(5, 4), activation="gelu", batch_norm=True, dropout=(0.2, 0.5))
-MF = MatrixFactorizationConfig(fields=("0", "2"))
-
-
-def columns_of(widths: list[int]) -> list[Column]:
-    """Fields 0, 1, ... of which field 2 is not in the wide part, a cross and dense columns."""
-    columns = [Column(name="label", feature="clicked", role="label")]
-    columns += [
-        Column(name=f"f_{i}", feature=f"{i}", role="field", size=9, embedding=width, wide=i != 2)
-        for i, width in enumerate(widths)
-    ]
-    columns.append(Column(name="x_c", feature="c", role="cross", size=16, wide=True))
-    return columns + [Column(name=f"d_{i}", feature=f"{i}", role="dense", wide=True) for i in range(DENSE)]
 
 
 def layout(widths: list[int], model: str = "deepfm") -> TableLayout:
@@ -177,62 +174,11 @@ def test_mf_is_fm_on_two_one_hots() -> None:
         np.testing.assert_allclose(mf[name], expected, rtol=1e-4, atol=1e-6)
 
 
-def batches(columns: Sequence[Column], steps: int, rows: int) -> Iterator[dict[str, np.ndarray]]:
-    """Random rows, whose labels depend on the first field."""
-    rng = np.random.default_rng(5)
-    for step in range(steps):
-        batch: dict[str, np.ndarray] = {ROW_KEY: row_keys(step, rows)}
-        for column in columns:
-            if column.size:
-                batch[column.name] = rng.integers(0, column.size, rows).astype(np.int32)
-            else:
-                batch[column.name] = rng.random(rows, dtype=np.float32)
-        batch["label"] = (rng.random(rows) < 0.2 + 0.6 * (batch["f_0"] % 2)).astype(np.float32)
-        yield batch
-
-
-def tables_of(learner: Learner) -> dict[str, np.ndarray]:
-    arrays = {f"wide/{name}": array for name, array in (learner.wide.state() if learner.wide else {}).items()}
-    for table in learner.embeddings.values():
-        arrays |= {f"embeddings/{name}": array for name, array in table.state().items()}
-    return arrays
-
-
+@pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_workers_that_share_batches_learn_what_one_learns(name: str, world: int) -> None:
-    """With batch norm and dropout; the last worker has no rows in any batch."""
-    config = TrainingConfig(
-        model=name,
-        mf=MF,
-        deep=REGULARISED.model_copy(update={"learning_rate": 0.01}),
-        embeddings={"init_scale": 0.5, "initial_accumulator": 1e-2, "learning_rate": 0.05},
-        wide={"lambda1": 0.05},
-    )
-    used = model_columns(config, columns_of([WIDTH] * FIELDS))
-
-    def work(collective: ThreadCollective | Solo) -> tuple[Learner, list[float]]:
-        rank, sharing = collective.rank, max(collective.size - 1, 1)
-        part = slice(rank, None, sharing) if rank < sharing else slice(0, 0)
-        learner = Learner(config, table_layout(used), collective)
-        losses = []
-        for step, columns in enumerate(batches(used, 12, 40)):
-            share = make_batch({key: array[part] for key, array in columns.items()}, table_layout(used), step)
-            losses.append(learner.step(share).loss)
-        return learner, losses
-
-    learner, losses = work(Solo())
-    workers = run_cluster(world, work)
-    for other, found in workers:
-        np.testing.assert_allclose(found, losses, rtol=1e-4)
-        ours, theirs = (head_tensors(one.head, one.optimizer) for one in (learner, other))
-        for key, expected in ours.items():
-            np.testing.assert_allclose(theirs[key].numpy(force=True), expected.numpy(force=True), rtol=2e-3, atol=2e-5)
-    for key, expected in tables_of(learner).items():
-        joined = np.empty_like(expected)
-        for rank, (other, _) in enumerate(workers):
-            joined[rank::world] = tables_of(other)[key]
-        np.testing.assert_allclose(joined, expected, rtol=2e-3, atol=2e-5)
+def test_workers_that_share_batches_learn_what_one_learns(name: str, world: int, placement: str) -> None:
+    assert_learned_what_one_learns(name, placement, run_cluster(world, partial(learned, name, placement)))
 
 
 @pytest.mark.parametrize(
