@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,26 +28,32 @@ class Fault:
 
     learn: after learning, before saving; shard: with a checkpoint's shard half written; commit: before a
     checkpoint's manifest (rank 0's); publish: before the candidate's (rank 0's). how: SIGKILL, SIGSTOP, or
-    SIGKILL of the Spark task that holds the worker.
+    SIGKILL of the Spark task that holds the worker. later: so many seconds after the moment, wherever it is then.
     """
 
     rank: int
     step: int
     moment: Moment = "learn"
     how: Literal["kill", "stop", "kill_task"] = "kill"
+    later: float = 0.0
 
 
 def train_with_faults(faults: Sequence[Fault], folder: str, job: TrainingJob, collective: Collective) -> Any:
-    """training.trainer.train, struck by these faults. folder: a file for each that has happened, with the process
-    id.
+    """training.trainer.train, struck by one of these faults. folder: a file for each that has happened, with the
+    process id.
     """
-    step, steps = 0, job.plan(job.open()).steps
+    step, steps, struck = 0, job.plan(job.open()).steps, len(list(Path(folder).iterdir()))
 
     def strike(moment: Moment) -> None:
         for number, fault in enumerate(faults):
             mark = Path(folder) / str(number)
             if (fault.rank, fault.moment) == (collective.rank, moment) and step >= fault.step and not mark.exists():
+                if len(list(Path(folder).iterdir())) > struck:
+                    return
                 mark.write_text(str(os.getpid()))
+                if fault.later:
+                    threading.Timer(fault.later, lose, [fault.how]).start()
+                    return
                 lose(fault.how)
 
     save, write, commit, publish = (

@@ -81,7 +81,7 @@ def test_killed_ten_times_at_random_it_publishes_the_same_bytes(
     place: Path, tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(20)
-    faults = [Fault(int(rng.integers(2)), int(rng.integers(1, STEPS)), "learn") for _ in range(5)]
+    faults = [Fault(int(rng.integers(2)), int(rng.integers(1, STEPS - 40)), later=rng.random() / 50) for _ in range(5)]
     faults += [Fault(int(rng.integers(2)), int(rng.integers(1, STEPS - 7)), "shard") for _ in range(2)]
     faults += [Fault(0, int(rng.integers(1, STEPS - 7)), "commit") for _ in range(2)]
     faults += [Fault(0, 0, "publish")]
@@ -96,7 +96,7 @@ def test_a_hung_worker_is_ended_and_when_lost_again_the_rest_goes_on(
     place: Path, tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both losses come before the first checkpoint, so that one worker, who has no peer, does the rest alone."""
-    job = make_job(place, tmp_path / "out", min_workers=1, stall_seconds=20)
+    job = make_job(place, tmp_path / "out", min_workers=1, stall_seconds=15)
     with caplog.at_level(logging.INFO):
         pids = run_with(job, tmp_path / "marks", [Fault(1, 3, how="stop"), Fault(0, 5)])
     assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -110,10 +110,11 @@ def test_a_hung_worker_is_ended_and_when_lost_again_the_rest_goes_on(
 
 # Horovod's thread that waits for the Spark job dies of the job's end with a traceback; nothing can catch it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_lost_workers_and_lost_tasks_of_spark_are_made_up_for(
+def test_lost_and_hung_workers_and_lost_tasks_of_spark_are_made_up_for(
     place: Path, tmp_path: Path, undisturbed: dict[str, bytes], spark: SparkSession
 ) -> None:
-    job = make_job(place, tmp_path / "out")
-    faults = [Fault(1, 10), Fault(0, 50, how="kill_task")]
-    run_with(job, tmp_path / "marks", faults, "spark")
+    job = make_job(place, tmp_path / "out", stall_seconds=15)
+    faults = [Fault(1, 10), Fault(1, 30, how="stop"), Fault(0, 50, how="kill_task")]
+    pids = run_with(job, tmp_path / "marks", faults, "spark")
+    assert not any(psutil.pid_exists(pid) for pid in pids)
     assert files(job.output) == undisturbed
