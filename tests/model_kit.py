@@ -56,7 +56,7 @@ def tables_of(learner: Learner) -> dict[str, np.ndarray]:
 
 
 def learned(model: str, placement: str, collective: Collective) -> Learned:
-    """Twelve batches with batch norm and dropout. Of several workers the last one has no rows in any of them."""
+    """Twelve batches with batch norm and dropout. Of several workers the last one has no rows in every other batch."""
     config = TrainingConfig.model_validate(
         {
             "model": model,
@@ -73,10 +73,10 @@ def learned(model: str, placement: str, collective: Collective) -> Learned:
     )
     used = model_columns(config, columns_of([WIDTH] * FIELDS))
     layout = table_layout(used)
-    rank, sharing = collective.rank, max(collective.size - 1, 1)
-    part = slice(rank, None, sharing) if rank < sharing else slice(0, 0)
     learner, losses = Learner(config, layout, collective), []
     for step, columns in enumerate(batches(used, 12, 40)):
+        sharing = max(collective.size - step % 2, 1)
+        part = slice(collective.rank, None, sharing) if collective.rank < sharing else slice(0, 0)
         share = make_batch({key: array[part] for key, array in columns.items()}, layout, step)
         losses.append(learner.step(share).loss)
     head = {f"head/{key}": tensor.numpy(force=True) for key, tensor in learner.head_tensors().items()}
