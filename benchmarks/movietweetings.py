@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
             run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
             pack(candidate, built.state_dir, str(built.holdout_dir), artifact, {})
-            found.append(compare({model: artifact}, [scored], threads=os.cpu_count() or 1).models[model].metrics)
+            evaluation, _ = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)
+            found.append(evaluation.models[model].metrics)
         print(f"| {model} | {_spread([m.auc for m in found])} | {_spread([m.log_loss for m in found])} |", flush=True)
     return 0
 
