@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -145,7 +145,7 @@ class FeatureSpec(Strict):
     def _check(self) -> FeatureSpec:
         problems = [*self._duplicate_names(), *self._unknown_fields(), *self._forbidden_sources()]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     def _duplicate_names(self) -> Iterator[str]:
@@ -244,6 +244,9 @@ def explain(error: ValidationError, source: str) -> str:
             lines.append(f"  {path}: unknown key; remove it or correct its spelling")
         elif problem["type"] == "missing":
             lines.append(f"  {path}: required, but missing")
+        elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
+            # A check of several settings names those that it means; it may have found several mistakes, one a line.
+            lines += [f"  {path}: {said}" for said in problem["msg"].removeprefix("Value error, ").splitlines()]
         else:
             lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem['input'])})")
     return f"{source} has {len(lines)} problem(s):\n" + "\n".join(lines)

@@ -14,6 +14,8 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from features.errors import UsageError
+
 _CHUNK = 1 << 20
 
 
@@ -189,5 +191,11 @@ def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system and the path on it. Listings are not cached: another process may have moved a pointer since."""
-    fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    try:
+        fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"{url} is on no file system that can be reached from here: {error}. Give a local path, or a URL whose "
+            f"fsspec driver is installed."
+        ) from error
     return fs, path

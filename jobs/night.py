@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from features import storage
-from features.build import BuildPlan, plan_build
+from features.build import BuildPlan, BuildSettings, plan_build
 from features.checks import ValidationConfig
 from features.encoder import FIRST_ID
 from features.errors import UsageError
@@ -42,8 +42,9 @@ from jobs.parents import (
 from jobs.promotion import Promotion
 from jobs.retention import KeepConfig
 from serving.evaluation import REPORT
-from serving.gate import GateConfig, GateRule
-from training.config import TrainingConfig
+from serving.gate import GateConfig
+from training.config import ModelName, TrainingConfig
+from training.device import device_of_worker
 from training.job import TrainingJob
 from training.launch import Launcher
 from training.models import build_head, model_columns
@@ -62,7 +63,7 @@ class NightlyConfig(Strict):
 
     train_days: int = Field(7, ge=1)
     history_from: date | None = None
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[ModelName, ...] = ()
     warm_start: WarmStartConfig = WarmStartConfig()
     keep: KeepConfig = KeepConfig()
     hook: HookConfig | None = None
@@ -78,9 +79,7 @@ class NightConfig(Strict):
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
     validation: ValidationConfig = ValidationConfig()
-    gate: GateConfig = GateConfig(
-        rules=(GateRule(metric="log_loss", tolerance=0.002), GateRule(metric="auc", tolerance=0.005))
-    )
+    gate: GateConfig = GateConfig()
 
     @classmethod
     def read(cls, path: str) -> NightConfig:
@@ -142,6 +141,7 @@ class Night:
             train_to=last.isoformat(),
             history_from=first_logged.isoformat(),
             holdout=self.date.isoformat(),
+            settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
         )
 
     @property
@@ -230,6 +230,8 @@ class Night:
         for model in self.config.models:
             columns = model_columns(self._training(model), dataset_columns(spec, smallest, exact))
             build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
+        if self.launcher == "local":
+            device_of_worker(self.config.training.device, rank=0)
         gate.require_features(spec)
         self.validation.check()
         if self.config.nightly.mlflow:

@@ -59,7 +59,10 @@ class GateConfig(Strict):
     dry_run: DryRunLimits = DryRunLimits()
     calibration: tuple[float, float] = (0.8, 1.25)
     normalized_entropy: float = Field(default=0.999, gt=0.0, lt=1.0)
-    rules: tuple[GateRule, ...]
+    rules: tuple[GateRule, ...] = (
+        GateRule(metric="log_loss", tolerance=0.002),
+        GateRule(metric="auc", tolerance=0.005),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> GateConfig:

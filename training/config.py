@@ -12,6 +12,8 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
+ModelName = Literal["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"]
+"""Those of training.models.MODELS."""
 Section = TypeVar("Section", bound=Strict)
 
 # Rules of the wide table, of the embedding tables and of the head.
@@ -211,7 +213,7 @@ class TrainingConfig(Strict):
     max_restarts: restarts in a row without a new checkpoint in between.
     """
 
-    model: str = "wide_deep"
+    model: ModelName = "wide_deep"
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=4096, ge=1)
     lanes: int = Field(default=8, ge=1)
@@ -251,10 +253,15 @@ class TrainingConfig(Strict):
         return self.model_copy(update=sections)
 
     @model_validator(mode="after")
-    def _fewest_and_most(self) -> TrainingConfig:
+    def _check_workers(self) -> TrainingConfig:
         if self.min_workers > self.workers:
             raise ValueError(
                 f"min_workers is {self.min_workers}, but workers is only {self.workers}. Lower min_workers."
+            )
+        if self.workers > self.lanes:
+            raise ValueError(
+                f"workers is {self.workers}, but lanes only {self.lanes}, and every worker serves at least one. "
+                f"Raise lanes, or lower workers."
             )
         return self
 

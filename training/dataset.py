@@ -83,7 +83,7 @@ def hold_back(files: Sequence[FileEntry], share: float) -> tuple[tuple[FileEntry
     if not any(entry.rows for entry in kept):
         raise UsageError(
             f"training.validation.share is {share}; files are held back as a whole, and of {len(files)} none with "
-            f"rows would be left to train on. Rewrite the data set with more --files, or lower the share."
+            f"rows would be left to train on. Build the data set with more --min-files, or lower the share."
         )
     return kept, tuple(files[index] for index in sorted(chosen))
 

@@ -63,7 +63,7 @@ class Plan:
             raise UsageError(
                 f"dataset {dataset} holds {len(self.files)} Parquet files but {world} workers were "
                 f"asked for; every worker needs at least one. "
-                f"Rewrite it with --files {world} or more, or lower training.workers."
+                f"Build it with --min-files {world} or more, or lower training.workers."
             )
         if world > self.lanes:
             raise UsageError(

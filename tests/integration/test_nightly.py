@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 import yaml
 
 import serving
+from features.logs import DateFolders
 from features.manifest import MANIFEST, ArtifactManifest, DecisionManifest, read_manifest, verify
 from jobs import generate_logs, import_movietweetings, run_nightly
 from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED
+from jobs.night import Night, NightConfig
 from serving import registry
 from serving.evaluation import read_evaluation
 from tests.submit import CLUSTER, REPOSITORY, submit
@@ -178,7 +181,14 @@ def test_dates_that_cannot_be_run_end_before_spark_starts(
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
-        ("training", {"model": "wide_dee"}, "there is no model 'wide_dee'"),
+        (
+            "training",
+            {"model": "wide_dee"},
+            "training.model: Input should be 'lr', 'mf', 'nmf', 'fm', 'deep', 'wide_deep'",
+        ),
+        ("nightly", {"baselines": ["logistic"]}, "nightly.baselines.0: Input should be 'lr'"),
+        ("training", {"workers": 9}, "training: workers is 9, but lanes only 8"),
+        ("training", {"device": "cuda"}, "training.device is cuda, but torch sees no GPU here"),
         ("training", {"deep": {"layers": [-5]}}, "training.deep.layers.0"),
         (
             "gate",
@@ -215,16 +225,13 @@ def test_every_mistake_in_a_config_is_reported_at_once(place: Path, capsys: pyte
         assert path in said
 
 
-def test_more_workers_than_files_ends_before_any_worker_starts(
-    place: Path, undisturbed: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_night_has_files_for_all_of_its_lanes(place: Path) -> None:
     config = yaml.safe_load((place / "conf.yaml").read_text())
     config["training"] |= {"workers": 9, "lanes": 16}
     (place / "many.yaml").write_text(yaml.safe_dump(config))
-    before = published(place / "undisturbed")
-    assert run_nightly.main(night(place, "undisturbed", "--date", "2026-01-04", config="many.yaml")) == 2
-    assert re.search(r"holds 8 Parquet files but 9 workers", capsys.readouterr().err)
-    assert published(place / "undisturbed") == before
+    logs, day = DateFolders(str(place / "logs")), date(2026, 1, 4)
+    many, few = (Night(NightConfig.read(str(place / name)), logs, "out", day) for name in ("many.yaml", "conf.yaml"))
+    assert (many.features.settings.min_files, few.features.settings.min_files) == (16, 8)
 
 
 @pytest.mark.skipif(not RATINGS.exists(), reason=f"MovieTweetings is not at {RATINGS}")

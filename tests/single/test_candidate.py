@@ -162,12 +162,15 @@ def test_optimizer_state_is_enough_to_recompute_the_weights(workplace: Path) -> 
     assert all(head[name].dtype == np.float32 for name in head)
 
 
-def test_more_workers_than_files_ends_the_job(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(job(workplace, "never", "--workers", "7")) == 2
+def test_more_workers_than_files_or_lanes_end_the_job(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "lanes.yaml").write_text(yaml.safe_dump({"training": SETTINGS | {"lanes": 8}}))
+    assert main([*job(workplace, "never", "--workers", "7"), "--config", str(workplace / "lanes.yaml")]) == 2
     assert (
         f"dataset {workplace / 'dataset'} holds 6 Parquet files but 7 workers were asked for; every worker needs "
-        f"at least one. Rewrite it with --files 7 or more, or lower training.workers." in capsys.readouterr().err
+        f"at least one. Build it with --min-files 7 or more, or lower training.workers." in capsys.readouterr().err
     )
+    assert main(job(workplace, "never", "--workers", "4")) == 2
+    assert "workers is 4, but lanes only 3, and every worker serves at least one." in capsys.readouterr().err
     assert not (workplace / "never").exists()
 
 

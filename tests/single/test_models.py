@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations
+from typing import get_args
 
 import numpy as np
 import onnxruntime
@@ -30,7 +31,7 @@ from tests.model_kit import (
 )
 from training.batch import make_batch
 from training.collective import Solo
-from training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
+from training.config import DeepConfig, MatrixFactorizationConfig, ModelName, TrainingConfig
 from training.models import MODELS, architecture, build_head, model_columns
 from training.models.global_batch import GlobalBatch
 from training.models.layers import FactorizationMachine, dense_inputs, embedding_inputs
@@ -220,6 +221,10 @@ def test_mf_without_two_suitable_fields_is_one_clear_error(
 def test_input_widths_count_every_field_and_dense_column() -> None:
     mixed = layout([3, 8, 3])
     assert (embedding_inputs(mixed), dense_inputs(mixed)) == (14, DENSE)
+
+
+def test_a_config_may_name_every_model_and_no_other() -> None:
+    assert get_args(ModelName) == tuple(MODELS)
 
 
 def test_an_unknown_model_is_one_clear_error() -> None:

@@ -108,7 +108,7 @@ def test_more_workers_than_files_is_one_clear_error() -> None:
         Plan((1,) * 6, 64, 8, 0).check_world(8, "s3://logs/day=01")
     assert str(error.value) == (
         "dataset s3://logs/day=01 holds 6 Parquet files but 8 workers were asked for; every worker needs at "
-        "least one. Rewrite it with --files 8 or more, or lower training.workers."
+        "least one. Build it with --min-files 8 or more, or lower training.workers."
     )
 
 

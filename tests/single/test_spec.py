@@ -77,8 +77,7 @@ def test_all_mistakes_are_reported_at_once_with_their_paths(tmp_path: Path) -> N
         "  label: String should have at least 1 character (got '')\n"
         "  fields.0.min_count: Input should be greater than or equal to 1 (got 0)\n"
         "  fields.1.name: String should match pattern '^[A-Za-z][A-Za-z0-9_]*$' (got '1st')\n"
-        "  crosses.0: buckets must be a power of two; got 1000 (got {'buckets': 1000, 'fields': ['user', 'app'], "
-        "'name': 'user_app'})\n"
+        "  crosses.0: buckets must be a power of two; got 1000\n"
         "  frequencies.0.windows.0: String should match pattern '^([1-9][0-9]{0,3}d|all)$' (got '7')\n"
         "  frequencies.0.prior: required, but missing\n"
         "  colour: unknown key; remove it or correct its spelling"
@@ -94,14 +93,13 @@ def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) 
         crosses=[{"name": "c", "fields": ["user", "shop"]}],
         frequencies=[{"name": "g", "keys": ["nobody"], "prior": 0.5}],
     )
-    for expected in (
-        "fields: the name 'user' is used 2 times",
-        "crosses.c.fields: ['shop'] are not among the fields ['tags', 'user']",
-        "frequencies.g.keys: ['nobody'] are not among the fields ['tags', 'user']",
-        "dense.x reads the column 'clicked', which is the label; no feature may read it",
-        "dense.y reads the column 'p', which is the truth; no feature may read it",
-    ):
-        assert expected in message
+    assert message.splitlines()[1:] == [
+        "  (whole file): fields: the name 'user' is used 2 times",
+        "  (whole file): crosses.c.fields: ['shop'] are not among the fields ['tags', 'user']",
+        "  (whole file): frequencies.g.keys: ['nobody'] are not among the fields ['tags', 'user']",
+        "  (whole file): dense.x reads the column 'clicked', which is the label; no feature may read it",
+        "  (whole file): dense.y reads the column 'p', which is the truth; no feature may read it",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,15 +128,15 @@ def test_features_that_do_not_fit_together_are_reported_at_once(tmp_path: Path) 
         ({"fields": []}, "fields: Tuple should have at least 1 item"),
         (
             {"fields": [{"name": "user", "kind": "hashed", "buckets": 8, "min_count": 2, "max_size": 9}]},
-            "fields.0: a hashed field has no vocabulary; remove ['min_count', 'max_size'] (got",
+            "fields.0: a hashed field has no vocabulary; remove ['min_count', 'max_size']",
         ),
         (
             {"fields": [{"name": "user", "kind": "hashed"}]},
-            "fields.0: a hashed field needs buckets, the number of its ids (got",
+            "fields.0: a hashed field needs buckets, the number of its ids",
         ),
         (
             {"fields": [{"name": "user", "buckets": 8}]},
-            "fields.0: buckets belongs to a hashed field; for unknown values of a vocabulary set oov_buckets (got",
+            "fields.0: buckets belongs to a hashed field; for unknown values of a vocabulary set oov_buckets",
         ),
         ({"fields": [{"name": "user", "oov_buckets": 0}]}, "fields.0.oov_buckets: Input should be greater than or"),
         ({"fields": [{"name": "user", "retire_after_days": 0}]}, "fields.0.retire_after_days: Input should be greater"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from features import storage
+from features.errors import UsageError
 
 
 @pytest.fixture(params=["path", "file url", "memory url"])
@@ -77,3 +78,10 @@ def test_what_a_killed_writer_leaves_is_no_file(tmp_path: Path, monkeypatch: pyt
         storage.write_bytes(str(tmp_path / "a.parquet"), b"half")
     assert len(list(tmp_path.iterdir())) == 1
     assert storage.list_files(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("url", ["s9://bucket/logs", "oci://bucket/logs"])
+def test_a_url_without_a_driver_is_one_clear_error(url: str) -> None:
+    """The first names no file system; the second one whose driver is not installed."""
+    with pytest.raises(UsageError, match=f"{url} is on no file system that can be reached from here: .*Give a local"):
+        storage.exists(url)
