@@ -56,9 +56,10 @@ _SHAPING = ("train_days", "history_from", "baselines")
 class NightlyConfig(Strict):
     """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
 
-    history_from: first day of vocabularies and counts; the first day in the logs if absent. Keep it the same from night
-    to night: ids are given in the order in which values appear from that day on. lease_minutes: without a heartbeat for
-    so long, a run on another machine counts as dead.
+    history_from: first day of vocabularies and counts; the first day in the logs if absent. Ids are given in the order
+    in which values appear from that day on: a later one deals them anew, without the rows of retired values, and a warm
+    start carries the others over by value; counts of all days begin with it, too. lease_minutes: without a heartbeat
+    for so long, a run on another machine counts as dead.
     """
 
     train_days: int = Field(7, ge=1)
