@@ -8,11 +8,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from serving_kit import make_holdout, make_rows, make_state
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 from test_report import Page
 
 import serving
@@ -66,16 +67,21 @@ def test_every_model_and_seed_has_its_own_artifact_and_the_table_has_their_mean_
 ) -> None:
     verify(str(compared), read_manifest(str(compared), ComparisonManifest))
     rows = make_rows(150, 2)
-    label = np.concatenate(
-        [pq.read_table(path)["label"].to_numpy() for path in sorted((place / "datasets/holdout/data").iterdir())]
-    )
+    data = pa.concat_tables(pq.read_table(path) for path in sorted((place / "datasets/holdout/data").iterdir()))
+    label, truth = data["label"].to_numpy(), data["truth"].to_numpy()
     table = (compared / "table.md").read_text()
     header = [title.split()[0] for title in table.splitlines()[0].strip("| ").split(" | ")]
     for model in MODELS:
-        found = [roc_auc_score(label, serving.load(directory).score(rows)) for directory in artifacts(place, model)]
+        scores = [serving.load(directory).score(rows).astype(np.float64) for directory in artifacts(place, model)]
+        found = [roc_auc_score(label, score) for score in scores]
         [row] = [line for line in table.splitlines() if line.startswith(f"| {model} |")]
         cells = dict(zip(header, row.strip("| ").split(" | "), strict=True))
         assert cells["AUC"].replace("*", "") == f"{fmean(found):.4f} ± {stdev(found):.4f}"
+        losses = [log_loss(label, score) for score in scores]
+        for title, values in (("Log", losses), ("Regret", np.array(losses) - log_loss(label, truth))):
+            mean, _, deviation = cells[title].replace("*", "").split()
+            assert float(mean) == pytest.approx(np.mean(values), abs=1.01e-5)
+            assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=1.01e-5)
         size = fmean(sum(f.stat().st_size for f in Path(d).rglob("*") if f.is_file()) for d in artifacts(place, model))
         assert float(cells["MB"].replace("*", "").split()[0]) == pytest.approx(size / 1e6, abs=0.02)
     assert table.count("**") >= 2 * 6
