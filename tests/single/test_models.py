@@ -39,6 +39,11 @@ from training.onnx_export import INPUTS, export_head
 from training.step import Learner
 
 CONFIG = DeepConfig(layers=(5, 4), activation="tanh")
+HEADS = pytest.mark.parametrize(
+    ("name", "config"),
+    [pytest.param(name, CONFIG, id=name) for name in sorted(MODELS)]
+    + [pytest.param(name, REGULARISED, id=f"{name}, regularised") for name in ("deep", "wide_deep", "deepfm")],
+)
 
 
 def layout(widths: list[int], model: str = "deepfm") -> TableLayout:
@@ -59,8 +64,7 @@ def inputs(model: str = "deepfm", rows: int = 6) -> tuple[Tensor, Tensor, Tensor
     return tuple(torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes)  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("config", [CONFIG, REGULARISED], ids=["plain", "regularised"])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@HEADS
 def test_gradients_agree_with_finite_differences(name: str, config: DeepConfig) -> None:
     head = head_of(name, config).double()
     batch = GlobalBatch(Solo(), 5, torch.arange(6))
@@ -78,8 +82,7 @@ def test_logits_have_one_dimension_for_any_number_of_rows(name: str) -> None:
         assert head(*inputs(name, rows)).shape == (rows,)
 
 
-@pytest.mark.parametrize("config", [CONFIG, REGULARISED], ids=["plain", "regularised"])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@HEADS
 def test_the_exported_head_gives_the_same_logits(name: str, config: DeepConfig) -> None:
     head = head_of(name, config)
     given = tuple(tensor.detach().float() for tensor in inputs(name, 64))
