@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from features import storage
+from features.errors import DataError
 from jobs.cli import entry_point
 from serving.night_report import publish
 
@@ -16,6 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="render_reports", description=__doc__)
     parser.add_argument("--output", required=True, help="what run_nightly was given as --output")
     args = parser.parse_args(argv)
+    if not storage.exists(args.output):
+        raise DataError(f"there is no {args.output}. Give what run_nightly was given as --output.")
     *pages, index = publish(args.output)
     print(f"{len(pages)} nights: {index}")
     return 0

@@ -192,6 +192,9 @@ def test_drawn_again_the_pages_are_the_same(output: Path, capsys: pytest.Capture
     assert main(["--output", str(output)]) == 0
     assert {path.name: path.read_bytes() for path in (output / "reports").iterdir()} == before
     assert capsys.readouterr().out.startswith("3 nights: ")
+    assert main(["--output", str(output / "mistyped")]) == 2
+    assert "mistyped. Give what run_nightly was given as --output." in capsys.readouterr().err
+    assert not (output / "mistyped").exists()
 
 
 def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path, tmp_path: Path) -> None:
