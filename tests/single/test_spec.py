@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,10 @@ def test_a_config_file_that_cannot_be_read_is_explained(tmp_path: Path) -> None:
     assert error(tmp_path, {"training": {}}) == f"{tmp_path}/conf.yaml has no section 'features'; it has ['training']."
     assert error(tmp_path, "- 1\n- 2\n") == f"{tmp_path}/conf.yaml must hold a mapping at its top level; it holds list."
     assert error(tmp_path, "a: [1").startswith(f"{tmp_path}/conf.yaml is not valid YAML: ")
+    twice = error(tmp_path, "features: {}\ntraining: {epochs: 1}\ntraining: {epochs: 2}\n")
+    assert re.search(r"conf\.yaml is not valid YAML: 'training' is there twice\n.*line 3, column 1", twice)
+    shared = "base: &base {name: a, label: b}\nother: {<<: *base, name: c}\n"
+    assert "has no section 'features'; it has ['base', 'other']" in error(tmp_path, shared)
     with pytest.raises(SpecError, match=r"cannot read .*nowhere\.yaml: No such file or directory"):
         load_yaml(tmp_path / "nowhere.yaml", FeatureSpec)
 
