@@ -14,18 +14,25 @@ from features.errors import DataError
 
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file ([^\n]+?)\.\s+SQLSTATE")
 _MALFORMED = re.compile(r"Malformed records are detected in record parsing: ([^\n]{1,200})")
+_NO_STORAGE = re.compile(r"^\w*Error: (\[Errno \d+\] [^\n]{1,300})", re.MULTILINE)
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\] [^\n]+?(?=\.? SQLSTATE|\n|$)")
 
 
 @contextmanager
 def damage_reported() -> Iterator[None]:
-    """Turn Spark's error about a file that it cannot read into a DataError that names the file."""
+    """Turn Spark's error about a file that it cannot read, or a task's about storage, into a DataError that says so."""
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        unreadable = _UNREADABLE.search(str(error))
-        if unreadable is None:
+        unreadable, no_storage = _UNREADABLE.search(str(error)), _NO_STORAGE.search(str(error))
+        if unreadable is None and no_storage is None:
             raise
+        if unreadable is None:
+            assert no_storage
+            raise DataError(
+                f"a task of Spark's failed: {no_storage[1]}. Is there room, and may Spark's workers read and write "
+                f"there?"
+            ) from error
         url, malformed = unquote(unreadable[1]), _MALFORMED.search(str(error))
         raise DataError(
             f"{url} holds a row that is not as its columns say: {malformed[1]}\nCorrect it, or input.columns."

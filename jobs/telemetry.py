@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import TextIO
 
 from features import storage
 from serving.comparison import Evaluation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -67,25 +71,39 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _LogFile(logging.StreamHandler[TextIO]):
+    """Gives up at the first line that cannot be written, such as on a full disk: what the run does comes first."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """See logging.Handler."""
+        logging.getLogger().removeHandler(self)
+        log.warning("the run's log ends here: %s", sys.exc_info()[1])
+
+
 @contextmanager
 def structured_log(output: str, run: Run) -> Iterator[None]:
     """Write everything that is logged, and the error that ends the block, into the run's file."""
-    with storage.open_text_writer(storage.join(output, "runs", f"{run.id}.jsonl")) as stream:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(JsonLines(run))
-        root = logging.getLogger()
-        root.addHandler(handler)
-        try:
-            yield
-        except BaseException as error:
+    stream = storage.open_text_writer(storage.join(output, "runs", f"{run.id}.jsonl"))
+    handler = _LogFile(stream)
+    handler.setFormatter(JsonLines(run))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        if handler in root.handlers:
             record = logging.makeLogRecord(
                 {"name": __name__, "levelname": "ERROR", "msg": "%s", "args": (error,)}
                 | {"exc_info": (type(error), error, error.__traceback__)}
             )
             handler.handle(record)
-            raise
-        finally:
-            root.removeHandler(handler)
+        raise
+    finally:
+        root.removeHandler(handler)
+        try:
+            stream.close()
+        except OSError as error:
+            log.warning("the run's log is not whole: %s", error)
 
 
 def open_metrics(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ from feature_logs import SPEC, days, make_day, read_encoded, read_logs, write_da
 from pyspark.sql import SparkSession
 
 from features.build import BuildPlan, BuildSettings, BuiltFeatures, build, encode_days, plan_build
+from features.damage import damage_reported
 from features.encoder import FIRST_ID, Column, Encoder
+from features.errors import DataError
 from features.manifest import DatasetManifest, StateManifest, read_manifest, verify
 from features.ragged import Ragged
 from features.rows import hash_rows
@@ -304,6 +308,18 @@ def test_damage_inside_a_file_is_an_error_that_names_it(
     path.write_bytes(content)
     assert main(argv) == 2
     assert f"{path} is damaged" in capsys.readouterr().err
+
+
+def test_a_task_without_room_to_write_is_one_clear_error(spark: SparkSession) -> None:
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vocabulary/user/part-0.parquet")
+
+    with pytest.raises(DataError) as error, damage_reported():
+        spark.range(1).mapInArrow(write, "id bigint").collect()
+    assert str(error.value) == (
+        "a task of Spark's failed: [Errno 28] No space left on device: 'vocabulary/user/part-0.parquet'. "
+        "Is there room, and may Spark's workers read and write there?"
+    )
 
 
 def test_rows_in_sub_folders_are_not_lost_in_silence(

@@ -118,3 +118,25 @@ def test_every_line_of_the_log_names_its_run_night_and_step(tmp_path: Path) -> N
     assert last["level"] == "ERROR"
     assert "KeyError: 'gone'" in last["traceback"]
     assert run.seconds.keys() == {"train"}
+
+
+def test_a_log_that_cannot_be_written_neither_ends_the_run_nor_hides_its_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The device /dev/full is a disk without room."""
+    run, log = Run(), logging.getLogger("jobs.anything")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / f"{run.id}.jsonl").symlink_to("/dev/full")
+
+    def night() -> None:
+        with structured_log(str(tmp_path), run):
+            log.warning("one")
+            log.warning("two")
+            raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        night()
+    full = "[Errno 28] No space left on device"
+    said = ["one", f"the run's log ends here: {full}", "two", f"the run's log is not whole: {full}"]
+    assert [record.getMessage() for record in caplog.records] == said
+    assert "Traceback" not in capsys.readouterr().err
