@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from training.collective import AtOnce, Pending, Received
+from training.collective import AtOnce, Parts, Pending
 
 T = TypeVar("T")
 
@@ -29,14 +29,13 @@ class ThreadCollective(AtOnce):
     def __init__(self, rank: int, size: int, meeting: _Meeting) -> None:
         self.rank, self.size, self._meeting = rank, size, meeting
 
-    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
         """See Collective."""
         parts = [list(tensor.split(list(rows))) for tensor, rows in zip(tensors, splits, strict=True)]
         theirs = self._swap(f"all_to_all of {len(tensors)}", parts)
-        mine = [[parts[t][self.rank] for parts in theirs] for t in range(len(tensors))]
+        mine = [[parts[t][self.rank].clone() for parts in theirs] for t in range(len(tensors))]
         assert all(len({part.dtype for part in parts}) == 1 for parts in mine), "Horovod refuses mixed types"
-        received = [(torch.cat(parts), [len(part) for part in parts]) for parts in mine]
-        return Pending(lambda: received)
+        return Pending(lambda: mine)
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""

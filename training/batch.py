@@ -10,7 +10,7 @@ bias, U distinct ids of a table, M ids of a multi-valued column.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,6 +54,13 @@ class Entries:
     def rows(self) -> int:
         """B."""
         return len(self.x_BK)
+
+    def squared(self) -> Entries:
+        """With the squares of all that rows of the table are multiplied by. A row that a list names twice is named by
+        two examples, so to speak.
+        """
+        lists = (replace(e, coefficients_B=np.square(e.coefficients_B)) for e in self.lists)
+        return replace(self, x_BK=np.square(self.x_BK), lists=tuple(lists))
 
 
 @dataclass(frozen=True)

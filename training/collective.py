@@ -13,8 +13,10 @@ from torch import Tensor
 
 from training.messages import join, pack, unpack
 
+Parts = list[Tensor]
+"""The rows that came from each worker, by rank."""
 Received = tuple[Tensor, list[int]]
-"""The rows that came, ordered by sender, and how many came from each worker."""
+"""The same one below the other, and how many came from each worker."""
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -35,13 +37,13 @@ class Collective(Protocol):
     rank: int
     size: int
 
-    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
         """Of each tensor, send the next splits[r] rows to each worker r. All tensors travel at once; they must not
-        change until they have arrived.
+        change until they have arrived. What a worker sends to itself is not copied.
         """
 
     def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
-        """begin_all_to_all, and wait."""
+        """begin_all_to_all, wait, and join what came."""
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """Begin to replace `tensor` by its sum over the workers."""
@@ -58,7 +60,7 @@ class AtOnce:
 
     def all_to_all(self: Collective, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
         """See Collective."""
-        return self.begin_all_to_all(tensors, splits).wait()
+        return list(map(join, self.begin_all_to_all(tensors, splits).wait()))
 
     def all_reduce_sum_(self: Collective, tensor: Tensor) -> Tensor:
         """See Collective."""
@@ -71,9 +73,9 @@ class Solo(AtOnce):
     rank = 0
     size = 1
 
-    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
         """See Collective."""
-        return Pending(lambda: [(tensor, list(rows)) for tensor, rows in zip(tensors, splits, strict=True)])
+        return Pending(lambda: [[tensor] for tensor in tensors])
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""
@@ -97,7 +99,7 @@ class HorovodCollective(AtOnce):
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
 
-    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Received]]:
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
         """See Collective. In one operation of Horovod's, however many tensors there are."""
         if not tensors:
             return Pending(lambda: [])
@@ -112,11 +114,11 @@ class HorovodCollective(AtOnce):
         with self._lost_peer():
             handle = self._hvd.alltoall_async(sent, splits=lengths)
 
-        def wait() -> list[Received]:
+        def wait() -> list[Parts]:
             received, sizes = self._finish(handle)
             from_ranks = received.to(tensors[0].device).split(sizes.tolist())
             came = [mine if rank == self.rank else unpack(message, tensors) for rank, message in enumerate(from_ranks)]
-            return list(map(join, zip(*came, strict=True), tensors))
+            return list(map(list, zip(*came, strict=True)))
 
         return Pending(wait)
 

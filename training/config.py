@@ -55,10 +55,14 @@ class WideConfig(TableConfig):
     """The wide part's table: one weight a row, zero at first.
 
     alpha, beta, lambda1, lambda2: of ftrl (McMahan et al. 2013), whose gradient is the SUM over the global batch.
+    squares: what ftrl's n grows by, the square of that sum (round), or the sum of the squares of the examples'
+    gradients (examples). The second is what as many rounds of one example would add: batches of some hundred rows then
+    learn as well as one row at a time does. With many thousands it lets the weights of frequent ids overshoot.
     precision: of ftrl's weights; q2.13 is 16-bit fixed point (training.tables.fixed_point).
     """
 
     rule: Literal["ftrl", "adagrad", "lazy_adam", "adam"] | None = None
+    squares: Literal["round", "examples"] = "round"
     precision: Literal["float32", "q2.13"] = "float32"
     alpha: Positive = 0.05
     beta: NotNegative = 1.0

@@ -22,6 +22,7 @@ from training.collective import Collective, Pending
 from training.device import to_device
 from training.device_pooling import DeviceEntries, entries_on_device, pool_on_device
 from training.lookup import Sent, entries_of
+from training.messages import join
 from training.replication import is_replicated
 from training.tables import DeviceTable
 
@@ -59,7 +60,7 @@ class DeviceRows:
         moved = entries_on_device(entries, self._device)
 
         def wait() -> DeviceLookup:
-            asked = requested.asked.wait()
+            asked = list(map(join, requested.asked.wait()))
             tables = [table for table, copy in zip(self._tables, copied, strict=True) if not copy]
             answers = self._collective.all_to_all(
                 [table.look_up(places_S) for table, (places_S, _) in zip(tables, asked, strict=True)],
@@ -114,7 +115,7 @@ class DeviceLookup:
         sent = self._collective.begin_all_to_all(tensors, splits)
 
         def wait() -> Sent:
-            (of_ranks, _), *arrived = sent.wait()
+            (of_ranks, _), *arrived = map(join, sent.wait())
             received, gradients = iter(arrived), []
             for rows in self._rows:
                 places_S = next(received)[0] if rows.sent is None else rows.places_S

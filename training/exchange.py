@@ -15,8 +15,9 @@ import torch
 
 from training import kernels
 from training.batch import Entries
-from training.collective import Collective, Pending, Received
+from training.collective import Collective, Parts, Pending
 from training.device import HOST, to_device
+from training.messages import join
 from training.tables import Table
 
 
@@ -31,7 +32,7 @@ class Request:
     entries: Sequence[Entries]
     order: Sequence[np.ndarray | None]
     sent: Sequence[list[int]]
-    asked: Pending[list[Received]]
+    asked: Pending[list[Parts]]
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,21 @@ def request(entries: Sequence[Entries], collective: Collective, device: torch.de
     places, sent = [e.ids_U for e in entries], [[len(e.ids_U)] for e in entries]
     if collective.size > 1:
         for t, e in enumerate(entries):
-            order_U, counts = kernels.group_by_owner(e.ids_U, collective.size)
-            order[t], places[t], sent[t] = order_U, e.ids_U[order_U] // collective.size, counts.tolist()
+            order[t], places[t], counts = kernels.group_by_owner(e.ids_U, e.ids_U // collective.size, collective.size)
+            sent[t] = counts.tolist()
     asked = collective.begin_all_to_all([to_device(places_U, device) for places_U in places], sent)
     return Request(entries, order, sent, asked)
 
 
 def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
     """The rows of each table that were requested, as the last update left them."""
-    asked = requested.asked.wait()
+    asked = list(map(join, requested.asked.wait()))
     places = [places_S.numpy() for places_S, _ in asked]
     weights = [torch.from_numpy(table.weights(places_S)) for table, places_S in zip(tables, places, strict=True)]
-    answers = collective.begin_all_to_all(weights, [received for _, received in asked]).wait()
+    answers = collective.begin_all_to_all(weights, [counts for _, counts in asked]).wait()
     return [
-        Rows(table, entries, _ungroup(grouped_UD.numpy(), order), order, sent, places_S)
-        for table, entries, order, sent, (grouped_UD, _), places_S in zip(
+        Rows(table, entries, _ungroup(parts, order), order, sent, places_S)
+        for table, entries, order, sent, parts, places_S in zip(
             tables, requested.entries, requested.order, requested.sent, answers, places, strict=True
         )
     ]
@@ -77,35 +78,42 @@ def look_up(tables: Sequence[Table], requested: Request, collective: Collective)
 
 def grouped(rows: Rows, gradient_UD: np.ndarray) -> np.ndarray:
     """The gradient by the rows as their owners are sent it: rows.sent of it to each."""
-    return gradient_UD if rows.order is None else gradient_UD[rows.order]
+    return gradient_UD if rows.order is None else kernels.take_rows(gradient_UD, rows.order)
 
 
-def update(lookups: Sequence[Rows], received: Sequence[Received], batch_weight: float) -> None:
+def update(lookups: Sequence[Rows], received: Sequence[Parts], batch_weight: float) -> None:
     """Apply each table's rule once a row.
 
     received: the gradients that were sent to this owner. batch_weight: sum of the row weights of the global batch, by
     which a table of mean gradients divides.
     """
-    for rows, (gradient_SD, counts) in zip(lookups, received, strict=True):
-        places, total = rows.places_S, gradient_SD.numpy()
-        if len(counts) > 1:
-            places, total = _sum_duplicates(places, total)
+    for rows, parts in zip(lookups, received, strict=True):
+        places, total = rows.places_S, parts[0].numpy()
+        if len(parts) > 1:
+            places, total = _sum_duplicates(places, parts)
         if rows.table.mean:
             np.divide(total, np.float32(batch_weight), out=total)
         rows.table.update(places, total)
 
 
-def _ungroup(grouped_UD: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+def _ungroup(parts: Parts, order: np.ndarray | None) -> np.ndarray:
+    """The rows that came from each owner, in the order in which the batch names them."""
     if order is None:
-        return grouped_UD
-    rows_UD = np.empty_like(grouped_UD)
-    rows_UD[order] = grouped_UD
+        return parts[0].numpy()
+    rows_UD = np.empty((len(order), *parts[0].shape[1:]), dtype=np.float32)
+    first = 0
+    for part in parts:
+        kernels.put_rows(rows_UD, order[first : first + len(part)], part.numpy())
+        first += len(part)
     return rows_UD
 
 
-def _sum_duplicates(places_S: np.ndarray, gradient_SD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct places, and the sum of the gradients that the workers sent for each, in the order of their
-    ranks.
-    """
+def _sum_duplicates(places_S: np.ndarray, parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct places, and the sum of the gradients that the workers sent for each, in the order of their ranks."""
     places, _, index_S = kernels.deduplicate(places_S, np.array([0, len(places_S)]))
-    return places, kernels.sum_rows(gradient_SD, index_S, len(places))
+    total = np.empty((len(places), *parts[0].shape[1:]), dtype=np.float32)
+    first = known = 0
+    for part in parts:
+        known = kernels.add_rows(total, known, index_S[first : first + len(part)], part.numpy())
+        first += len(part)
+    return places, total

@@ -15,8 +15,8 @@ _BUCKET_BYTES = 8 << 20
 
 
 class HeadGradients:
-    """Collects gradients in buckets as backward makes them. A full bucket is on its way while backward goes on, the
-    last one while the gradients of the tables' rows are summed.
+    """Collects parameters in buckets as backward makes their gradients. A full bucket is on its way while backward goes
+    on, the last one while the gradients of the tables' rows are summed.
 
     Backward reaches the parameters in the same order on every worker, with rows or without.
     """
@@ -37,16 +37,16 @@ class HeadGradients:
     def flush(self) -> None:
         """Begin to sum the last bucket. To be called after backward."""
         if self._bucket:
-            flat = torch.cat([gradient.view(-1) for gradient in self._bucket])
+            flat = torch.cat([parameter.grad.view(-1) for parameter in self._bucket if parameter.grad is not None])
             self._sent.append((self._bucket, self._collective.begin_all_reduce_sum_(flat)))
             self._bucket = []
 
     def finish(self) -> None:
         """Wait for the sums of all gradients."""
         for bucket, pending in self._sent:
-            totals = pending.wait().split([gradient.numel() for gradient in bucket])
-            for gradient, total in zip(bucket, totals, strict=True):
-                gradient.copy_(total.view_as(gradient))
+            totals = pending.wait().split([parameter.numel() for parameter in bucket])
+            for parameter, total in zip(bucket, totals, strict=True):
+                parameter.grad = total.view_as(parameter)
         self._sent.clear()
 
     def divide(self, weight: float) -> None:
@@ -55,7 +55,6 @@ class HeadGradients:
             torch._foreach_div_([p.grad for p in self._parameters if p.grad is not None], weight)
 
     def _collect(self, parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        self._bucket.append(parameter.grad)
-        if sum(gradient.nbytes for gradient in self._bucket) >= _BUCKET_BYTES:
+        self._bucket.append(parameter)
+        if sum(waiting.nbytes for waiting in self._bucket) >= _BUCKET_BYTES:
             self.flush()

@@ -75,15 +75,19 @@ class HostLookup:
         return Pending(wait)
 
     def _gradients(self) -> list[np.ndarray]:
-        """[U, D] of each table, from the gradients of the pooled rows."""
+        """What each table's update asks for, from the gradients of the pooled rows."""
         wide_B, deep_BE = (_on_host(pooled.grad) for pooled in (self.first_order_B, self.embeddings_BE))
         gradients = []
         for rows, start in zip(self._lookups, self._starts, strict=True):
             cells = deep_BE if rows.table is not self._wide else wide_B if wide_B is None else wide_B[:, None]
             if cells is None:
-                gradients.append(np.zeros_like(rows.rows_UD))
+                columns = [np.zeros_like(rows.rows_UD)] * (1 + rows.table.example_squares)
             else:
-                gradients.append(gradient_of_rows(cells, rows.entries, rows.table.width, start))
+                columns = [gradient_of_rows(cells, rows.entries, rows.table.width, start)]
+                if rows.table.example_squares:
+                    squares = gradient_of_rows(np.square(cells), rows.entries.squared(), rows.table.width, start)
+                    columns.append(squares)
+            gradients.append(columns[0] if len(columns) == 1 else np.hstack(columns))
         return gradients
 
 

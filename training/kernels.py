@@ -99,19 +99,22 @@ def _is_other(found, value, unique):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def group_by_owner(ids_U, world):  # type: ignore[no-untyped-def]
-    """Stable order of ids by owner, id modulo world: (order int64[U], ids of each owner int64[world])."""
+def group_by_owner(ids_U, places_U, world):  # type: ignore[no-untyped-def]
+    """Stable order of ids by owner, id modulo world, who keeps them at these places, id // world.
+
+    Returns (order int64[U], the places in this order int64[U], ids of each owner int64[world]).
+    """
     counts = np.zeros(world, dtype=np.int64)
     for i in range(len(ids_U)):
-        counts[ids_U[i] % world] += 1
-    place = np.zeros(world, dtype=np.int64)
-    place[1:] = np.cumsum(counts)[:-1]
-    order = np.empty(len(ids_U), dtype=np.int64)
+        counts[ids_U[i] - places_U[i] * world] += 1
+    next_of = np.zeros(world, dtype=np.int64)
+    next_of[1:] = np.cumsum(counts)[:-1]
+    order, grouped = np.empty(len(ids_U), dtype=np.int64), np.empty(len(ids_U), dtype=np.int64)
     for i in range(len(ids_U)):
-        owner = ids_U[i] % world
-        order[place[owner]] = i
-        place[owner] += 1
-    return order, counts
+        owner = ids_U[i] - places_U[i] * world
+        order[next_of[owner]], grouped[next_of[owner]] = i, places_U[i]
+        next_of[owner] += 1
+    return order, grouped, counts
 
 
 @njit(cache=True, nogil=True)
@@ -210,10 +213,37 @@ def sum_dense(gradient_U1, x_BK, cells_B):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sum_rows(gradient_SD, index_S, rows):  # type: ignore[no-untyped-def]
-    """[rows, D]: row index_S[i] is the sum of its gradient_SD[i], in their order."""
-    out = np.zeros((rows, gradient_SD.shape[1]), dtype=gradient_SD.dtype)
-    for i in range(len(index_S)):
-        for d in range(out.shape[1]):
-            out[index_S[i], d] += gradient_SD[i, d]
-    return out
+def put_rows(out_UD, index_P, rows_PD):  # type: ignore[no-untyped-def]
+    """out_UD[index_P[i]] = rows_PD[i]."""
+    for p in range(len(index_P)):
+        i, row = np.uint64(p), np.uint64(index_P[p])
+        for d in range(np.uint64(out_UD.shape[1])):
+            out_UD[row, d] = rows_PD[i, d]
+
+
+@njit(cache=True, nogil=True)
+def take_rows(rows_UD, index_P):  # type: ignore[no-untyped-def]
+    """rows_UD[index_P]."""
+    out_PD = np.empty((len(index_P), rows_UD.shape[1]), dtype=rows_UD.dtype)
+    for p in range(len(index_P)):
+        i, row = np.uint64(p), np.uint64(index_P[p])
+        for d in range(np.uint64(out_PD.shape[1])):
+            out_PD[i, d] = rows_UD[row, d]
+    return out_PD
+
+
+@njit(cache=True, nogil=True)
+def add_rows(total_UD, known, index_P, gradient_PD):  # type: ignore[no-untyped-def]
+    """Add gradient_PD[i] to row index_P[i] of total_UD, whose first `known` rows hold something; the others begin with
+    what is added first, and are named in their order. Returns how many hold something then.
+    """
+    for p in range(len(index_P)):
+        i, row = np.uint64(p), np.uint64(index_P[p])
+        if row < known:
+            for d in range(np.uint64(total_UD.shape[1])):
+                total_UD[row, d] += gradient_PD[i, d]
+        else:
+            known = row + 1
+            for d in range(np.uint64(total_UD.shape[1])):
+                total_UD[row, d] = gradient_PD[i, d]
+    return known

@@ -1,6 +1,7 @@
 """Rows of several tensors as the bytes of one message: an operation costs a round of coordination, whatever it carries.
 
-A message holds how many rows of each tensor it has, and then the rows.
+A message holds how many rows of each tensor it has, and then the rows; each begins at a multiple of 8 bytes, so that
+they can be used where they arrived.
 """
 
 from __future__ import annotations
@@ -11,29 +12,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_ALIGNMENT = 8
+
 
 def pack(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The message, uint8, in pieces that are to be joined."""
-    counts = torch.tensor([len(tensor) for tensor in tensors], device=tensors[0].device)
-    return [_bytes(counts), *map(_bytes, tensors)]
+    device = tensors[0].device
+    pieces = [_bytes(torch.tensor([len(tensor) for tensor in tensors], device=device))]
+    for tensor in tensors:
+        rows = _bytes(tensor)
+        pieces.append(rows)
+        if padding := -len(rows) % _ALIGNMENT:
+            pieces.append(rows.new_zeros(padding))
+    return pieces
 
 
 def unpack(message: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The rows of each tensor, as bytes. like: tensors of the same types and shapes, but for the number of rows."""
-    head = 8 * len(like)
-    counts = message[:head].clone().view(torch.int64).tolist()
-    sizes = [count * _row_bytes(tensor) for count, tensor in zip(counts, like, strict=True)]
-    return list(message[head:].split(sizes))
+    """The rows of each tensor, views of the message, which begins at a multiple of 8 bytes. like: tensors of the same
+    types and shapes, but for the number of rows.
+    """
+    start = 8 * len(like)
+    rows = []
+    for count, tensor in zip(message[:start].view(torch.int64).tolist(), like, strict=True):
+        stop = start + count * math.prod(tensor.shape[1:]) * tensor.itemsize
+        rows.append(message[start:stop].view(tensor.dtype).view(count, *tensor.shape[1:]))
+        start = stop + -stop % _ALIGNMENT
+    return rows
 
 
-def join(parts: Sequence[Tensor], like: Tensor) -> tuple[Tensor, list[int]]:
-    """Rows from their bytes, one part below the other, and how many each part has. like: see unpack."""
-    rows = torch.cat(list(map(_bytes, parts))).view(like.dtype).reshape(-1, *like.shape[1:])
-    return rows, [part.nbytes // _row_bytes(like) for part in parts]
-
-
-def _row_bytes(tensor: Tensor) -> int:
-    return math.prod(tensor.shape[1:]) * tensor.itemsize
+def join(parts: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """The rows of all parts, one part below the other, and how many each part has."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts)), list(map(len, parts))
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from training import exchange
 from training.batch import Entries
-from training.collective import Collective, Pending, Received
+from training.collective import Collective, Parts, Pending
 from training.exchange import Rows
+from training.messages import join
 from training.tables import Table
 
 
@@ -49,7 +50,7 @@ def look_up(tables: Sequence[Table], requested: Request, collective: Collective)
 
 def send_gradients(
     lookups: Sequence[Rows], gradients: Sequence[np.ndarray], sums: np.ndarray, collective: Collective
-) -> Pending[tuple[np.ndarray, list[Rows], list[Received]]]:
+) -> Pending[tuple[np.ndarray, list[Rows], list[Parts]]]:
     """Begin to send the gradients of the batch's summed loss by the rows, float32[U, D] each, to where they are
     learned from: what exchange.update asks for. `sums`, one-dimensional, are this worker's part of sums that all
     workers learn: they travel in the same message.
@@ -63,16 +64,16 @@ def send_gradients(
             messages.append((torch.from_numpy(exchange.grouped(rows, gradient_UD)), rows.sent))
     sent = collective.begin_all_to_all([tensor for tensor, _ in messages], [splits for _, splits in messages])
 
-    def wait() -> tuple[np.ndarray, list[Rows], list[Received]]:
-        (of_ranks, _), *arrived = sent.wait()
+    def wait() -> tuple[np.ndarray, list[Rows], list[Parts]]:
+        of_ranks, *arrived = sent.wait()
         of_tables, rows, received = iter(arrived), [], []
         for looked_up, copy in zip(lookups, copied, strict=True):
             if copy:
-                ids_S, _ = next(of_tables)
+                ids_S, _ = join(next(of_tables))
                 looked_up = replace(looked_up, places_S=ids_S.numpy())
             rows.append(looked_up)
             received.append(next(of_tables))
-        return of_ranks.numpy().reshape(collective.size, -1).sum(axis=0), rows, received
+        return np.sum([part.numpy() for part in of_ranks], axis=0), rows, received
 
     return Pending(wait)
 

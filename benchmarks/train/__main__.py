@@ -29,7 +29,7 @@ from benchmarks.train.workers import workers_round
 from training.worker import prepare_process
 
 HERE = Path(__file__).parent
-TEST_ROWS = 65_536
+TEST_ROWS, TEST_SEED = 65_536, 1_000_000
 Round = Callable[[], Mapping[str, float]]
 
 
@@ -39,11 +39,11 @@ class Data:
     def __init__(self, work: str) -> None:
         self._work = work
 
-    def train(self, vocabulary: int, rows: int, dense: int = DENSE) -> str:
-        return self._made(Criteo(vocabulary, rows, seed=1, dense=dense))
+    def train(self, vocabulary: int, rows: int, dense: int = DENSE, seed: int = 1) -> str:
+        return self._made(Criteo(vocabulary, rows, seed, dense))
 
     def test(self, vocabulary: int, dense: int = DENSE) -> str:
-        return self._made(Criteo(vocabulary, TEST_ROWS, seed=2, dense=dense))
+        return self._made(Criteo(vocabulary, TEST_ROWS, TEST_SEED, dense))
 
     def _made(self, data: Criteo) -> str:
         name = f"{data.vocabulary}-{data.dense}-{data.rows}-{data.seed}"
@@ -63,7 +63,8 @@ def interleaved(rounds: Mapping[str, Round], repeats: int) -> dict[str, list[Map
 
 def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     """Median examples per second, the ratio to the first contestant, the spread, processor time (which a busy machine
-    does not stretch), the last round's log loss, and what the process held after the first and the last round.
+    does not stretch), the rounds' mean log loss with its deviation where they differ, and what the process held after
+    the first and the last round.
     """
     columns = ("contestant", "examples/s", "of the first", "slowest .. fastest", "CPU us/example", "log loss", "MiB")
     table = Table(*columns, title=title)
@@ -72,11 +73,13 @@ def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[st
         rates = sorted(figures["rows"] / figures["seconds"] for figures in rounds)
         rate = statistics.median(rates)
         first = first or rate
-        loss = rounds[-1].get("log_loss")
+        losses = [figures["log_loss"] for figures in rounds if "log_loss" in figures]
         cpu = [figures["cpu"] / figures["rows"] * 1e6 for figures in rounds if "cpu" in figures]
         spread = f"{rates[0]:,.0f} .. {rates[-1]:,.0f}"
         memory = " .. ".join(f"{rounds[n]['mib']:,.0f}" for n in (0, -1)) if "mib" in rounds[0] else "-"
-        quality = "-" if loss is None else f"{loss:.5f}"
+        quality = f"{statistics.mean(losses):.5f}" if losses else "-"
+        if len(set(losses)) > 1:
+            quality += f" ± {statistics.stdev(losses):.5f}"
         processor = f"{statistics.median(cpu):.2f}" if cpu else "-"
         table.add_row(name, f"{rate:,.0f}", f"{rate / first:.2f}", spread, processor, quality, memory)
     console.print(table)
@@ -98,18 +101,24 @@ def contest(contestants: Mapping[str, Contestant], repeats: int) -> dict[str, li
 
 
 def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
-    """(a)"""
-    train, test = data.train(10**6, args.rows * 4, dense=0), data.test(10**6, dense=0)
-    settings = SETTINGS["wide"]
+    """(a) Every round has rows of its own: how well a pass learns depends on the order of the rows."""
+    test, settings = data.test(10**6, dense=0), SETTINGS["wide"]
     assert isinstance(settings, Mapping)
     options = [str(settings[name]) for name in ("alpha", "beta", "lambda1")]
-    vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, str(Path(args.work, "vowpal")), *options]
-    three = {
-        "nightjar lr": nightjar("lr", train, test, args.threads, {}),
-        "nightjar lr, batches of 512": nightjar("lr", train, test, args.threads, {"batch_size": 512}),
-        "vowpal wabbit --ftrl, cache": Contestant("vowpal", vowpal),
-    }
-    show(console, f"wide only, {args.rows * 4:,} rows, {args.threads} threads", contest(three, args.repeats))
+    by_example = {"batch_size": 512, "wide": {**settings, "squares": "examples"}}
+    results: dict[str, list[Mapping[str, float]]] = {}
+    for seed in range(1, args.repeats + 1):
+        train = data.train(10**6, args.rows * 4, 0, seed)
+        vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, str(Path(args.work, f"vowpal-{seed}")), *options]
+        contestants = {
+            "nightjar lr": nightjar("lr", train, test, args.threads, {}),
+            "nightjar lr, batches of 512": nightjar("lr", train, test, args.threads, {"batch_size": 512}),
+            "nightjar lr, 512, examples' squares": nightjar("lr", train, test, args.threads, by_example),
+            "vowpal wabbit --ftrl, cache": Contestant("vowpal", vowpal),
+        }
+        for name, rounds in contest(contestants, 1).items():
+            results.setdefault(name, []).extend(rounds)
+    show(console, f"wide only, {args.rows * 4:,} rows, {args.threads} threads", results)
 
 
 def deep(console: Console, data: Data, args: argparse.Namespace) -> None:

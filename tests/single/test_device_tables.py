@@ -179,6 +179,7 @@ def test_another_learning_rate_changes_no_weight() -> None:
     [
         (WideConfig(rule="adam"), None, "training.wide.rule adam"),
         (WideConfig(precision="q2.13"), ADAGRAD, "training.wide.precision q2.13"),
+        (WideConfig(squares="examples"), ADAGRAD, "training.wide.squares examples"),
         (None, EmbeddingConfig(rule="lazy_adam"), "training.embeddings.rule lazy_adam"),
     ],
 )

@@ -20,7 +20,7 @@ from training.columns import Columns
 from training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from training.dataset import to_columns
 from training.pooling import gradient_of_rows, pool
-from training.step import Learner
+from training.step import Learner, logistic_loss
 
 CONFIG = TrainingConfig(
     model="wide_deep",
@@ -47,8 +47,9 @@ def batch_of(rows: pa.Table) -> Batch:
 class Oracle:
     """Wide & Deep with one hidden ReLU layer: dense tables, loops over rows, one joint logistic loss."""
 
-    def __init__(self, learner: Learner, layout: TableLayout) -> None:
+    def __init__(self, learner: Learner, layout: TableLayout, *, example_squares: bool = False) -> None:
         self.layout = layout
+        self.example_squares = example_squares
         self.z = np.zeros(layout.wide_rows)
         self.n = np.zeros(layout.wide_rows)
         self.tables = {w: t.state()["values"].astype(np.float64) for w, t in learner.embeddings.items()}
@@ -63,16 +64,19 @@ class Oracle:
         w = -(self.z - np.sign(self.z) * l1) / ((wide.beta + np.sqrt(self.n)) / wide.alpha + wide.lambda2)
         return np.where(np.abs(self.z) <= l1, 0.0, w)
 
-    def features(self, row: dict[str, Any]) -> tuple[np.ndarray, list[tuple[int, np.ndarray, float]]]:
-        """Wide x of every coordinate; for each field (width, rows, coefficient)."""
-        x = np.zeros(len(self.z))
-        x[0] = 1.0
+    def features(self, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, list[tuple[int, np.ndarray, float]]]:
+        """Wide x of every coordinate, and the sum of the squares of its parts; for each field (width, rows,
+        coefficient).
+        """
+        x, squares = np.zeros(len(self.z)), np.zeros(len(self.z))
+        x[0] = squares[0] = 1.0
         for slot in self.layout.wide:
             value = row[slot.column.name]
             if slot.column.role == "dense":
-                x[slot.offset] = value
+                x[slot.offset], squares[slot.offset] = value, value**2
             else:
-                np.add.at(x, slot.offset + np.atleast_1d(value).astype(int), 1.0)
+                for parts in (x, squares):
+                    np.add.at(parts, slot.offset + np.atleast_1d(value).astype(int), 1.0)
         fields = []
         for width, slots in sorted(self.layout.embeddings.items()):
             for slot in slots:
@@ -80,15 +84,16 @@ class Oracle:
                 count = max(len(ids), 1)
                 by = {"sum": 1.0, "mean": count, "sqrtn": count**0.5}[slot.column.pooling]
                 fields.append((width, ids, 1.0 / by))
-        return x, fields
+        return x, squares, fields
 
     def step(self, rows: list[dict[str, Any]]) -> float:
         w, (w1, b1, w2) = self.weights(), self.head
-        wide_g, table_g = np.zeros_like(w), {width: np.zeros_like(t) for width, t in self.tables.items()}
+        wide_g, wide_s = np.zeros_like(w), np.zeros_like(w)
+        table_g = {width: np.zeros_like(t) for width, t in self.tables.items()}
         head_g = [np.zeros_like(p) for p in self.head]
         loss = 0.0
         for row in rows:
-            x, fields = self.features(row)
+            x, x_squares, fields = self.features(row)
             pooled = [c * self.tables[width][ids].sum(axis=0) for width, ids, c in fields]
             dense = [row[column.name] for column in COLUMNS if column.role == "dense"]
             inputs = np.concatenate([*pooled, dense])
@@ -98,6 +103,7 @@ class Oracle:
             loss -= row["weight"] * (row["label"] * np.log(p) + (1 - row["label"]) * np.log(1 - p))
             delta = row["weight"] * (p - row["label"])
             wide_g += delta * x
+            wide_s += delta**2 * x_squares
             back = delta * w2[0] * (hidden > 0)
             head_g[0] += np.outer(back, inputs)
             head_g[1] += back
@@ -107,9 +113,10 @@ class Oracle:
                 np.add.at(table_g[width], ids, c * input_g[at : at + width])
                 at += width
         total = sum(row["weight"] for row in rows)
-        sigma = (np.sqrt(self.n + wide_g**2) - np.sqrt(self.n)) / CONFIG.wide.alpha
+        square = wide_s if self.example_squares else wide_g**2
+        sigma = (np.sqrt(self.n + square) - np.sqrt(self.n)) / CONFIG.wide.alpha
         self.z += wide_g - sigma * w
-        self.n += wide_g**2
+        self.n += square
         for width, g in table_g.items():
             self.squares[width] += (g / total) ** 2
             self.tables[width] -= 0.1 * (g / total) / np.sqrt(self.squares[width])
@@ -119,9 +126,11 @@ class Oracle:
         return loss
 
 
-def test_joint_steps_equal_the_formulas() -> None:
-    learner = Learner(CONFIG, LAYOUT, Solo())
-    oracle = Oracle(learner, LAYOUT)
+@pytest.mark.parametrize("squares", ["round", "examples"])
+def test_joint_steps_equal_the_formulas(squares: str) -> None:
+    config = CONFIG.model_copy(update={"wide": CONFIG.wide.model_copy(update={"squares": squares})})
+    learner = Learner(config, LAYOUT, Solo())
+    oracle = Oracle(learner, LAYOUT, example_squares=squares == "examples")
     for seed in range(5):
         rows = table(40, seed)
         loss = oracle.step(rows.to_pylist())
@@ -249,11 +258,15 @@ def state(learner: Learner) -> dict[str, np.ndarray]:
     return arrays | {k: v.numpy().copy() for k, v in learner.head.state_dict().items()}
 
 
-@pytest.mark.parametrize("model", ["lr", "deep", "wide_deep"])
+@pytest.mark.parametrize(
+    ("model", "wide"),
+    [("lr", {}), ("deep", {}), ("wide_deep", {}), ("lr", {"squares": "examples"}),
+     ("lr", {"squares": "examples", "placement": "replicated"})],
+)  # fmt: skip
 @pytest.mark.parametrize("world", [2, 3])
-def test_workers_that_share_a_batch_learn_what_one_learns(model: str, world: int) -> None:
+def test_workers_that_share_a_batch_learn_what_one_learns(model: str, wide: dict[str, str], world: int) -> None:
     """The last worker has no rows in every other batch."""
-    config = CONFIG.model_copy(update={"model": model})
+    config = CONFIG.model_copy(update={"model": model, "wide": CONFIG.wide.model_copy(update=wide)})
     batches = [to_columns(table(24, seed).combine_chunks(), COLUMNS, "test") for seed in range(10)]
 
     def share_of(columns: Columns, part: slice) -> Batch:
@@ -275,8 +288,26 @@ def test_workers_that_share_a_batch_learn_what_one_learns(model: str, world: int
         if "/" in name:
             joined = np.empty_like(expected)
             for rank in range(world):
-                joined[rank::world] = workers[rank][name]
+                replicated = "placement" in wide and name.startswith("wide/")
+                part = slice(None) if replicated else slice(rank, None, world)
+                joined[part] = workers[rank][name]
             np.testing.assert_allclose(joined, expected, rtol=1e-4, atol=1e-6)
         else:
             for worker in workers:
                 np.testing.assert_allclose(worker[name], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_logistic_loss_and_its_gradient_are_exact_also_of_extreme_logits() -> None:
+    """Against log(1 + exp(-s x)) and p - y in float64; a weight counts so many times."""
+    logit_B = np.array([-200.0, -30.0, -15.0, -1e-4, 0.0, 0.7, 15.0, 30.0, 200.0] * 2, dtype=np.float32)
+    label_B = np.repeat(np.array([0.0, 1.0], dtype=np.float32), 9)
+    weight_B = np.linspace(0.5, 3.0, 18, dtype=np.float32)
+    x = torch.from_numpy(logit_B).requires_grad_()
+    loss = logistic_loss(x, torch.from_numpy(label_B), torch.from_numpy(weight_B))
+    loss.backward()
+    wide, sign = logit_B.astype(np.float64), 1.0 - 2.0 * label_B.astype(np.float64)
+    losses = np.logaddexp(0.0, sign * wide)
+    np.testing.assert_allclose(loss.item(), np.dot(weight_B, losses), rtol=1e-6)
+    assert x.grad is not None
+    p_minus_y = sign / (1.0 + np.exp(-sign * wide))
+    np.testing.assert_allclose(x.grad.numpy(), weight_B * p_minus_y, rtol=1e-6, atol=1e-37)

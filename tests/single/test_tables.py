@@ -166,6 +166,7 @@ def layout(rows: int):  # type: ignore[no-untyped-def]
         (WideConfig(rule="adam"), None, "a table has 1000002 rows, more than training.wide.dense_rows_limit = 1000000"),
         (WideConfig(rule="adagrad", l2=0.1), None, r"only the rule adam does, not adagrad\. Remove l2"),
         (WideConfig(rule="adagrad", precision="q2.13"), None, "is made for the rule ftrl, not for adagrad"),
+        (WideConfig(rule="adagrad", squares="examples"), None, "is a way of the rule ftrl to count, not of adagrad"),
         (WideConfig(alpha=0.5, lambda1=4.5, precision="q2.13"), None, r"at most 2 \(beta / alpha \+ lambda2\) = 4\."),
     ],
 )
@@ -202,6 +203,7 @@ def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
     ids = np.random.default_rng(2).permutation(100)[:40]
-    order, counts = kernels.group_by_owner(ids, world)
+    order, places, counts = kernels.group_by_owner(ids, ids // world, world)
     assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
     assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
+    assert np.array_equal(places, ids[order] // world)

@@ -46,6 +46,11 @@ def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: Embed
     if wide:
         wide = wide.resolved()
         _check("wide", wide, wide.rule, layout.wide_rows)
+        if wide.squares == "examples" and wide.rule != "ftrl":
+            raise UsageError(
+                f"training.wide.squares examples is a way of the rule ftrl to count, not of {wide.rule}. "
+                f"Remove it, or choose the rule ftrl."
+            )
         if wide.precision == "q2.13" and wide.rule != "ftrl":
             raise UsageError(
                 f"training.wide.precision q2.13 is made for the rule ftrl, not for {wide.rule}. "
@@ -91,6 +96,8 @@ def _host_only(wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> l
     refused = [f"training.{name}.rule {rule}" for name, rule in rules.items() if rule not in _ON_DEVICE]
     if rules.get("wide") == "ftrl" and wide and wide.precision != "float32":
         refused.append(f"training.wide.precision {wide.precision}")
+    if rules.get("wide") == "ftrl" and wide and wide.squares != "round":
+        refused.append(f"training.wide.squares {wide.squares}")
     return refused
 
 

@@ -31,6 +31,7 @@ class DeviceTable:
     """
 
     approximation = ""
+    example_squares = False
 
     def __init__(self, host: Table, device: torch.device) -> None:
         """host: a table of one of these rules."""

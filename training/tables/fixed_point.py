@@ -9,7 +9,7 @@ from numba import njit
 
 from training import kernels
 from training.config import WideConfig
-from training.tables.ftrl import ftrl_parameters, ftrl_weight, z_under_alpha
+from training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
 from training.tables.table import Shard, grown
 
 UNIT = 2.0**-13
@@ -39,6 +39,7 @@ class FixedPointFtrlTable:
 
     def __init__(self, shard: Shard, config: WideConfig, seed: int) -> None:
         self.shard = shard
+        self.example_squares = config.squares == "examples"
         self._parameters = ftrl_parameters(shard, config)
         self._seed = seed
         self._step = np.zeros((), dtype=np.int64)
@@ -108,19 +109,19 @@ def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lam
 
 @njit(cache=True, nogil=True)
 def fixed_point_update(  # type: ignore[no-untyped-def]
-    codes_R1, squares_R1, rows_U, gradients_U1, uniform_U, unshrunk, alpha, beta, lambda1, lambda2
+    codes_R1, squares_R1, rows_U, gradients_UC, uniform_U, unshrunk, alpha, beta, lambda1, lambda2
 ):
-    """FTRL's step of z and n in float64, and its z rounded by uniform_U; nothing where g is 0. The rows must
-    differ.
+    """FTRL's step of z and n in float64, and its z rounded by uniform_U; nothing where neither moves. The rows must
+    differ. gradients_UC: see ftrl_update.
     """
     for i in range(len(rows_U)):
-        row, g = rows_U[i], np.float64(gradients_U1[i, 0])
-        if g != 0.0:
+        row, g, square = rows_U[i], np.float64(gradients_UC[i, 0]), square_of(gradients_UC, i)
+        if g != 0.0 or square != 0.0:
             n = np.float64(squares_R1[row, 0])
             z = decode(codes_R1[row, 0], n, alpha, beta, lambda2)
             w = ftrl_weight(z, np.sqrt(n), alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
-            z += g - (np.sqrt(n + g * g) - np.sqrt(n)) / alpha * w
-            squares_R1[row, 0] = n + g * g
+            z += g - (np.sqrt(n + square) - np.sqrt(n)) / alpha * w
+            squares_R1[row, 0] = n + square
             codes_R1[row, 0] = encode(z, np.float64(squares_R1[row, 0]), uniform_U[i], alpha, beta, lambda2)
 
 

@@ -25,8 +25,9 @@ class FtrlTable:
         sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2
 
     g is the SUM of the examples' gradients over the global batch: a coordinate's learning rate then depends
-    on how much it was seen and not on how rarely it occurs in a batch. L1 leaves the bias alone (lambda1 = 0
-    for row 0): an intercept is not a feature.
+    on how much it was seen and not on how rarely it occurs in a batch. With WideConfig.squares `examples`, the sum of
+    the squares of the examples' gradients takes the place of g^2. L1 leaves the bias alone (lambda1 = 0 for row 0): an
+    intercept is not a feature.
     """
 
     width = 1
@@ -35,6 +36,7 @@ class FtrlTable:
 
     def __init__(self, shard: Shard, config: WideConfig) -> None:
         self.shard = shard
+        self.example_squares = config.squares == "examples"
         self.parameters = ftrl_parameters(shard, config)
         self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
 
@@ -107,19 +109,28 @@ def ftrl_weights(state_R2, rows_U, weights_U1, unshrunk, alpha, beta, lambda1, l
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ftrl_update(state_R2, rows_U, gradients_U1, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
-    """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha;  z += g - sigma w;  n += g^2. For rows_U[start:stop], which must
-    differ.
+def ftrl_update(state_R2, rows_U, gradients_UC, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
+    """sigma = (sqrt(n + s) - sqrt(n)) / alpha;  z += g - sigma w;  n += s. For rows_U[start:stop], which must differ.
+
+    gradients_UC: g and, in a column of its own, s; without that column s = g^2.
     """
     for i in range(start, stop):
         row = rows_U[i]
         prefetch(state_R2, rows_U[min(i + ROWS_AHEAD, stop - 1)])
-        g = np.float64(gradients_U1[i, 0])
+        g = np.float64(gradients_UC[i, 0])
         z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
-        root, total = np.sqrt(n), n + g * g
+        root, total = np.sqrt(n), n + square_of(gradients_UC, i)
         w = ftrl_weight(z, root, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
         state_R2[row, 0] = z + g - (np.sqrt(total) - root) / alpha * w
         state_R2[row, 1] = total
+
+
+@njit(cache=True, nogil=True)
+def square_of(gradients_UC, i):  # type: ignore[no-untyped-def]
+    """What n grows by, in float64; see `ftrl_update`."""
+    if gradients_UC.shape[1] == 2:
+        return np.float64(gradients_UC[i, 1])
+    return np.float64(gradients_UC[i, 0]) ** 2
 
 
 @njit(cache=True, nogil=True)

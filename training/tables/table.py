@@ -37,12 +37,14 @@ class Shard:
 class Table(Protocol):
     """What the rest of training asks of a table.
 
-    mean: whether its gradient is the mean over the global batch, or the sum. approximation: what its rule only
+    mean: whether its gradient is the mean over the global batch, or the sum. example_squares: whether the sum of the
+    squares of the examples' gradients comes with it, in columns behind its own. approximation: what its rule only
     approximates, in a sentence; empty if it is exact.
     """
 
     width: int
     mean: bool
+    example_squares: bool
     approximation: str
     shard: Shard
 
@@ -50,8 +52,9 @@ class Table(Protocol):
         """Current weights of the shard's rows at these places, float32[U, D]."""
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
-        """One step of the rule: gradients of rows at distinct places. Every worker calls this once a step, also
-        without rows: a rule may move rows that have no gradient, and may count steps.
+        """One step of the rule: gradients of rows at distinct places, [U, D], or [U, 2 D] with example_squares. Every
+        worker calls this once a step, also without rows: a rule may move rows that have no gradient, and may count
+        steps.
         """
 
     def scale_learning_rate(self, factor: float) -> None:

@@ -61,6 +61,7 @@ class ValueTable:
     """
 
     mean = True
+    example_squares = False
 
     def __init__(self, width: int, shard: Shard, rule: Rule, initial: Uniform) -> None:
         self.width = width
