@@ -89,7 +89,8 @@ def dealt(tables: DataFrame, places: Sequence[Place], key: str) -> DataFrame:
     """
     files = F.array(*(F.lit(_files(place.rows)).cast("bigint") for place in places))[F.col("table")]
     part = F.shiftright((F.shiftright(F.col(key), 32) + F.lit(1 << 31)) * files, 32).cast("int")
-    tasks = 1 + sum(place.rows for place in places) // _ROWS_PER_TASK
+    parts = sum(_files(place.rows) for place in places)
+    tasks = min(parts, 1 + sum(place.rows for place in places) // _ROWS_PER_TASK)
     return tables.withColumn(PART, part).repartition(tasks, "table", PART)
 
 
@@ -117,19 +118,23 @@ def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[l
 
 
 def write_days(
-    tables: DataFrame, directories: Mapping[int, str], *folders: str, key: str, rows: Mapping[int, int]
+    counts: DataFrame, directories: Mapping[int, str], folders: Mapping[str, Mapping[int, int]], key: str
 ) -> dict[str, list[FileEntry]]:
-    """`write_tables` of several days in one pass, each day's rows into folders of its own directory.
+    """Add up partial counts and `write_tables` of several days in one pass, each day's into its own directory.
 
-    tables: `day` int, `key` bigint, unique in a table's day, and more, among it `table` int, the position of the rows'
-    folder, if there are several. directories, rows (at most, of each table): by day. A day's files do not depend on the
-    days and tables beside it. Returns the entries of the files by directory.
+    counts: `table` int, the position of the rows' folder, `day` int, `key` bigint and more, of which `impressions` and
+    `positives` are added up where all others are equal. directories: by day. folders: how many rows a day's table has
+    at most, by day. A day's files do not depend on the days and tables beside it. Returns the entries of the files by
+    directory.
     """
-    places = [Place(url, folder, rows[day]) for folder in folders for day, url in directories.items()]
-    place = position(F.col("day"), list(directories))
-    if len(folders) > 1:
-        place = F.col("table") * len(directories) + place
-    written = write_tables(dealt(tables.withColumn("table", place).drop("day"), places, key), places, key)
+    places = [Place(url, folder, rows[day]) for folder, rows in folders.items() for day, url in directories.items()]
+    place = F.col("table") * len(directories) + position(F.col("day"), list(directories))
+    dealt_counts = dealt(counts.withColumn("table", place).drop("day"), places, key)
+    # The files say that impressions are never null, which Spark does not know of a sum.
+    sums = {"impressions": F.coalesce(F.sum("impressions"), F.lit(0)), "positives": F.sum("positives")}
+    groups = [name for name in dealt_counts.columns if name not in sums]
+    merged = dealt_counts.groupBy(*groups).agg(*(sums[n].alias(n) for n in counts.columns if n in sums))
+    written = write_tables(merged, places, key)
     by_directory: dict[str, list[FileEntry]] = {url: [] for url in directories.values()}
     for there, entries in zip(places, written, strict=True):
         by_directory[there.directory] += entries
