@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from features.arrow_tasks import map_arrow
+
 # What a task holds of its rows at a time. More means fewer counts of the same value to merge.
 PIECE_BYTES = 128 << 20
 
@@ -33,9 +35,8 @@ def partial_counts(rows: DataFrame, values: str, piece_bytes: int = PIECE_BYTES)
                 for table, column in enumerate(of_day.columns[2:]):
                     yield _counted(table, day, column.combine_chunks(), positive)
 
-    return rows.mapInArrow(
-        count, f"table int not null, day int not null, value {values}, impressions bigint, positives bigint"
-    )
+    schema = f"table int not null, day int not null, value {values}, impressions bigint, positives bigint"
+    return map_arrow(rows, count, schema)
 
 
 def _pieces(batches: Iterable[pa.RecordBatch], piece_bytes: int) -> Iterator[pa.Table]:

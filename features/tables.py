@@ -17,12 +17,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from features import storage
+from features.arrow_tasks import Through, map_arrow
 from features.manifest import FileEntry, Manifest
 
 DAY = "row:day"
 ROWS_PER_FILE = 1_000_000
-
-Through = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
@@ -51,23 +50,30 @@ def day_of_file() -> Column:
 
 
 def write_table(
-    table: DataFrame, directory: str, folder: str, *, through: Through | None = None, schema: pa.Schema | None = None
-) -> list[FileEntry]:
+    table: DataFrame,
+    directory: str,
+    folder: str,
+    *,
+    through: Through,
+    schema: pa.Schema,
+    count: Callable[[pa.Table], Sequence[int]],
+) -> tuple[list[FileEntry], list[int]]:
     """Write each partition that holds rows as `folder/part-NNNNN.parquet`, one row group each, in order.
 
-    through: applied to a partition's Arrow batches first; `schema` is then that of its result. Returns the entries of
-    the files. An empty table is one file without rows.
+    through: applied to a partition's Arrow batches first; schema: of its result; count: figures of such a part. Returns
+    the entries of the files, and the sums of the figures. An empty table is one file without rows.
     """
-    target = schema or to_arrow_schema(table.schema)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        content = _table(through(batches) if through else batches, target)
+        content = _table(through(batches), schema)
         context = TaskContext.get()
         if content.num_rows and context:
-            yield _row(0, _write(content, directory, _path(folder, context.partitionId())))
+            yield _row(0, _write(content, directory, _path(folder, context.partitionId())), count(content))
 
-    written = [entry for _, entry in _run(table, write)]
-    return written or [_write(target.empty_table(), directory, _path(folder, 0))]
+    written = _run(table, write)
+    sums = [sum(of_files) for of_files in zip(count(schema.empty_table()), *(of for _, _, of in written), strict=True)]
+    entries = [entry for _, entry, _ in written]
+    return entries or [_write(schema.empty_table(), directory, _path(folder, 0))], sums
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[l
             yield _row(number, _write(table, place.directory, _path(place.folder, part)))
 
     written: list[list[FileEntry]] = [[] for _ in places]
-    for number, entry in _run(tables.sortWithinPartitions("table", PART, key), write):
+    for number, entry, _ in _run(tables.sortWithinPartitions("table", PART, key), write):
         written[number].append(entry)
     return [
         found or [_write(content.empty_table(), place.directory, _path(place.folder, 0))]
@@ -198,15 +204,21 @@ def _write(table: pa.Table, directory: str, path: str) -> FileEntry:
     return FileEntry(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=table.num_rows)
 
 
-def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry]]:
-    """(table, entry) of every file that `write` wrote in Spark's tasks, sorted."""
-    rows = table.mapInArrow(write, "table int, entry string").collect()
-    return sorted(((row["table"], FileEntry.model_validate_json(row["entry"])) for row in rows), key=_by_path)
+def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry, list[int]]]:
+    """(table, entry, figures) of every file that `write` wrote in Spark's tasks, sorted."""
+    rows = map_arrow(table, write, "table int, entry string, figures array<bigint>").collect()
+    written = [(row["table"], FileEntry.model_validate_json(row["entry"]), row["figures"]) for row in rows]
+    return sorted(written, key=_by_path)
 
 
-def _row(number: int, entry: FileEntry) -> pa.RecordBatch:
+def _row(number: int, entry: FileEntry, figures: Sequence[int] = ()) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
-        [pa.array([number], pa.int32()), pa.array([entry.model_dump_json()])], names=["table", "entry"]
+        [
+            pa.array([number], pa.int32()),
+            pa.array([entry.model_dump_json()]),
+            pa.array([figures], pa.list_(pa.int64())),
+        ],
+        names=["table", "entry", "figures"],
     )
 
 
@@ -228,7 +240,7 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int]
         yield current, piece
 
 
-def _by_path(found: tuple[int, FileEntry]) -> tuple[int, str]:
+def _by_path(found: tuple[int, FileEntry, list[int]]) -> tuple[int, str]:
     return found[0], found[1].path
 
 
