@@ -184,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for draw in ("uniform", "skewed") * args.repeats if args.skew else ():
             one_draw(bench, spec, args.skew, draw)
         print_costs(bench.meter)
-        print_rates(bench.meter, args.rows)
+        if args.rows:
+            print_rates(bench.meter, args.rows)
     return 0
 
 
