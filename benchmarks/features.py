@@ -35,6 +35,7 @@ from jobs.spark_session import spark_session
 
 FIRST = date(2026, 1, 1)
 CONFIG = Path(__file__).parents[1] / "conf" / "criteo.yaml"
+_STEPS = ("copy", "count", "encode")
 OFTEN = Frequency(name="C3_rate", keys=("C3",), windows=("7d", "all"), prior=0.25)
 
 
@@ -42,10 +43,12 @@ OFTEN = Frequency(name="C3_rate", keys=("C3",), windows=("7d", "all"), prior=0.2
 class Cost:
     """What a piece of work took.
 
-    shuffled: bytes that Spark's tasks wrote for others; jvm, python: the most bytes resident, shared ones counted once.
+    processor: seconds of all processors, which neighbours on the machine move less than the clock's. shuffled: bytes
+    that Spark's tasks wrote for others; jvm, python: the most bytes resident, shared ones counted once.
     """
 
     seconds: float = 0.0
+    processor: float = 0.0
     shuffled: int = 0
     jvm: int = 0
     python: int = 0
@@ -60,23 +63,35 @@ class Meter:
 
     def measure(self, name: str, work: Callable[[], Any]) -> Any:
         """Run and note it."""
-        cost, before = Cost(), self._shuffled()
+        cost, before, processor = Cost(), self._shuffled(), _processor_seconds()
         with _peaks(cost):
             began = time.perf_counter()
             result = work()
             cost.seconds = time.perf_counter() - began
+        cost.processor = _processor_seconds() - processor
         cost.shuffled = self._shuffled() - before
         self.costs.setdefault(name, []).append(cost)
         print(f"  {name}: {cost.seconds:.1f} s", flush=True)
         return result
 
-    def seconds(self, name: str) -> float:
-        """The median."""
-        return statistics.median(cost.seconds for cost in self.costs[name])
+    def median(self, name: str, what: str = "seconds") -> float:
+        """Of what the costs of that name have."""
+        return statistics.median(getattr(cost, what) for cost in self.costs[name])
 
     def _shuffled(self) -> int:
         executors = self.spark.sparkContext._jsc.sc().statusStore().executorList(False)
         return sum(executors.apply(n).totalShuffleWrite() for n in range(executors.size()))
+
+
+def _processor_seconds() -> float:
+    """Of Spark's JVM and of its Python workers, those that have ended included."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            total += sum(process.cpu_times()[:4])
+        except psutil.Error:
+            continue
+    return total
 
 
 @contextmanager
@@ -142,9 +157,9 @@ class Bench:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[250_000, 1_000_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[250_000, 1_000_000])
     parser.add_argument("--vocabulary", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=1, help="days of each size")
+    parser.add_argument("--repeats", type=int, default=1, help="days of each size and of each draw")
     parser.add_argument("--skew", type=int, default=0, metavar="ROWS", help="rows of the uniform and the skewed day")
     parser.add_argument("--nights", type=int, default=0, help="days of the growing history, instead of all the others")
     parser.add_argument("--folder", help="where to put logs and features; a temporary folder if absent")
@@ -159,15 +174,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         every = bench.write(args.vocabulary * 3 // 10, "every")
         plan = bench.plan(spec, every, None)
+        # The JVM compiles a reader and a writer on their first megabytes; counting gets the same warm-up.
+        bench.copy(every)
         bench.meter.measure("count the first day", lambda: aggregate(spark, plan))
         bench.meter.measure("fit and encode it", lambda: build(spark, plan))
         sizes = [rows for _ in range(args.repeats) for rows in args.rows]
         for rows in sizes:
             one_size(bench, spec, plan, rows)
-        for draw in ("uniform", "skewed") if args.skew else ():
+        for draw in ("uniform", "skewed") * args.repeats if args.skew else ():
             one_draw(bench, spec, args.skew, draw)
         print_costs(bench.meter)
-        print_rates(bench.meter, args.rows)
+        if args.rows:
+            print_rates(bench.meter, args.rows)
     return 0
 
 
@@ -212,19 +230,25 @@ def growth(bench: Bench, spec: FeatureSpec, nights: int, rows: int) -> None:
 
 def print_costs(meter: Meter) -> None:
     """Seconds are medians, memory is the highest."""
-    print("\n| | seconds | shuffled MB | JVM MB | Python workers MB |\n|---|---|---|---|---|")
+    print("\n| | seconds | processor seconds | shuffled MB | JVM MB | Python workers MB |\n|---|---|---|---|---|---|")
     for name, costs in meter.costs.items():
+        seconds, processor = meter.median(name), meter.median(name, "processor")
         jvm, python = (max(getattr(cost, what) for cost in costs) / 1e6 for what in ("jvm", "python"))
-        print(f"| {name} | {meter.seconds(name):.1f} | {costs[-1].shuffled / 1e6:,.0f} | {jvm:,.0f} | {python:,.0f} |")
+        shuffled = costs[-1].shuffled / 1e6
+        print(f"| {name} | {seconds:.1f} | {processor:.1f} | {shuffled:,.0f} | {jvm:,.0f} | {python:,.0f} |")
 
 
 def print_rates(meter: Meter, sizes: Sequence[int]) -> None:
-    """Rows a second, beside the copy's."""
-    print("\n| rows | copy rows/s | count + encode rows/s | times the copy |\n|---|---|---|---|")
+    """Rows a second, and what a row costs, beside the copy's."""
+    print("\n| rows | copy rows/s | count + encode rows/s | times the copy | processor µs a row | times the copy |")
+    print("|---|---|---|---|---|---|")
     for rows in sizes:
-        ours = meter.seconds(f"count {rows}") + meter.seconds(f"encode {rows}")
-        copy = meter.seconds(f"copy {rows}")
-        print(f"| {rows:,} | {rows / copy:,.0f} | {rows / ours:,.0f} | {ours / copy:.1f} |")
+        costs = {what: [meter.median(f"{step} {rows}", what) for step in _STEPS] for what in ("seconds", "processor")}
+        (copy, *ours), (copy_processor, *our_processor) = costs["seconds"], costs["processor"]
+        print(
+            f"| {rows:,} | {rows / copy:,.0f} | {rows / sum(ours):,.0f} | {sum(ours) / copy:.1f} | "
+            f"{sum(our_processor) / rows * 1e6:.1f} | {sum(our_processor) / copy_processor:.1f} |"
+        )
 
 
 if __name__ == "__main__":

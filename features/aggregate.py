@@ -8,36 +8,33 @@ cross/<name>/*.parquet, sketch/<name>/*.parquet: see features.conjunctions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import TypeVar
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from features.admission import RANK_BITS, SKETCH_REGISTERS
-from features.conjunctions import cross_counts, cross_sketch, is_sketched
+from features.conjunctions import counted_conjunctions, is_sketched, sketched_conjunctions
+from features.counting import partial_counts
 from features.errors import DataError
 from features.logs import DAY, LogPartition, day_number, day_of, read_logs
-from features.manifest import AggregateManifest, FileEntry, begin, commit, describe_files
-from features.spark_rows import LABEL, each_key, hash_value, hashed, positive, row_hash, source, value_of, values_of
-from features.spec import CategoricalField, FeatureSpec, Frequency
-from features.state import CROSS, SKETCH
+from features.manifest import AggregateManifest, begin, commit, describe_files
+from features.spark_rows import LABEL, hash_value, hashed, keys_of, positive, row_hash, source, value_of, values_of
+from features.spec import FeatureSpec
+from features.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
 from features.tables import write_days
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 VOCABULARY_SCHEMA = "hash bigint, value string, impressions bigint"
 LABELLED_SCHEMA = f"{VOCABULARY_SCHEMA}, positives bigint"
 FREQUENCY_SCHEMA = "key bigint, impressions bigint, positives bigint"
 
-# Of a large log, one narrow groupBy a column reads less than one wide pass; four at a time were measured to be the
-# fastest. Of a small one a job costs more than its rows: so many values share one.
+# Jobs that run side by side, so that the end of one does not leave processors idle.
 AT_A_TIME = 4
-_VALUES_PER_JOB = 4_000_000
 # Many small days are counted in one pass; a large one has a pass of its own.
 _ROWS_PER_PASS = 5_000_000
 _SHOWN = 10
@@ -52,34 +49,25 @@ class Totals:
     misdated: int
 
 
-def vocabulary_counts(raws: Sequence[DataFrame], fields: Sequence[CategoricalField], label: str) -> DataFrame:
-    """In: raw rows and DAY. Out: table int (position of the field), day int, LABELLED_SCHEMA, never null: one row a
-    field, day and value.
-    """
-    tables = [
-        _values(raw, field, label).withColumn("table", F.lit(n)) for n, field in enumerate(fields) for raw in raws
-    ]
-    counted = reduce(DataFrame.unionAll, tables).groupBy("table", "day", "value")
-    table = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
+def vocabulary_counts(raws: Sequence[DataFrame], spec: FeatureSpec) -> DataFrame:
+    """In: raw rows and DAY. Out: table int (position of the field), day int, LABELLED_SCHEMA: partial counts."""
+    values = [F.array_distinct(values_of(field)) if field.multi_valued else value_of(field) for field in spec.fields]
+    columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *_numbered(values)]
+    counts = partial_counts(reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws]), "string")
     hashed_value = hash_value(F.col("value")).alias("hash")
-    return table.select("table", "day", hashed_value, "value", "impressions", "positives")
+    return counts.select("table", "day", hashed_value, "value", "impressions", "positives")
 
 
-def _values(raw: DataFrame, field: CategoricalField, label: str) -> DataFrame:
-    """day, value string and positive of every row that has a value; of a list, of each of its distinct values."""
-    value = F.explode(F.array_distinct(values_of(field))) if field.multi_valued else value_of(field)
-    values = raw.select(F.col(DAY).alias("day"), value.alias("value"), positive(label).alias("positive"))
-    return values.where(F.col("value").isNotNull())
+def key_counts(rows: DataFrame, keys: Sequence[Column]) -> DataFrame:
+    """In: a hashed table; keys: bigint or array<bigint>. Out: table int (position of the keys), day int,
+    FREQUENCY_SCHEMA: partial counts.
+    """
+    columns = [F.col(DAY).alias("day"), F.col(LABEL).cast("bigint").alias("positive"), *_numbered(keys)]
+    return partial_counts(rows.select(*columns), "bigint not null").withColumnRenamed("value", "key")
 
 
-def frequency_counts(rows: DataFrame, frequency: Frequency, spec: FeatureSpec) -> DataFrame:
-    """In: a hashed table. Out: day int, FREQUENCY_SCHEMA, never null: one row a day and key."""
-    return (
-        rows.select(F.col(DAY).alias("day"), each_key(frequency, spec).alias("key"), LABEL)
-        .groupBy("day", "key")
-        .agg(F.count(F.lit(1)).alias("impressions"), F.sum(F.col(LABEL).cast("bigint")).alias("positives"))
-        .select("day", "key", "impressions", "positives")
-    )
+def _numbered(columns: Sequence[Column]) -> list[Column]:
+    return [column.alias(f"table:{n}") for n, column in enumerate(columns)]
 
 
 def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition]) -> dict[str, Totals]:
@@ -149,13 +137,14 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
         log.info("counting %s (%d days)", ", ".join(p.date for p in partitions[:3]), len(partitions))
         for directory in batch:
             begin(directory)
+        most = {day_number(days[directory][0].date): days[directory][1].rows for directory in batch}
+        tables = _tables(read_logs(spark, partitions), spec, most)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            most = {day_number(days[directory][0].date): days[directory][1].rows for directory in batch}
-            writes = [pool.submit(write) for write in _writes(spark, spec, partitions, directories, most)]
+            writes = [pool.submit(write_days, counts, directories, folders, key) for counts, folders, key in tables]
             written = [write.result() for write in writes]
         for directory in batch:
             partition, totals = days[directory]
-            entries = [entry for tables in written for entry in tables.get(directory, [])]
+            entries = [entry for tables in written for entry in tables[directory]]
             manifest = AggregateManifest(
                 inputs={f"logs/date={partition.date}": partition.fingerprint},
                 files=describe_files(directory, entries),
@@ -166,13 +155,6 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
                 misdated=totals.misdated,
             )
             commit(directory, manifest)
-
-
-def sharing_jobs(features: Sequence[T], rows: int) -> Iterator[Sequence[T]]:
-    """The features in groups, each to be counted by one job over so many rows."""
-    size = 1 + _VALUES_PER_JOB // rows
-    for start in range(0, len(features), size):
-        yield features[start : start + size]
 
 
 def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[str]]:
@@ -188,29 +170,25 @@ def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[st
         yield batch
 
 
-def _writes(
-    spark: SparkSession,
-    spec: FeatureSpec,
-    partitions: Sequence[LogPartition],
-    directories: Mapping[int, str],
-    most: Mapping[int, int],
-) -> Iterator[Callable[[], dict[str, list[FileEntry]]]]:
-    raws = read_logs(spark, partitions)
+def _tables(
+    raws: Sequence[DataFrame], spec: FeatureSpec, most: Mapping[int, int]
+) -> Iterator[tuple[DataFrame, dict[str, Mapping[int, int]], str]]:
+    """Arguments of `write_days` for every kind of table, each of them one pass over the rows. most: rows by day."""
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
-    for fields in sharing_jobs(spec.fields, sum(most.values())):
-        folders = [f"vocabulary/{field.name}" for field in fields]
-        tables = vocabulary_counts(raws, fields, spec.label)
-        yield partial(write_days, tables, directories, *folders, key="hash", rows=most)
-    for frequency in spec.frequencies:
-        table = frequency_counts(rows, frequency, spec)
-        yield partial(write_days, table, directories, f"frequency/{frequency.name}", key="key", rows=most)
-    for cross in spec.crosses:
-        if cross.is_fitted:
-            table = cross_counts(rows, spec, cross)
-            yield partial(write_days, table, directories, f"{CROSS}/{cross.name}", key="hash", rows=most)
-        if is_sketched(cross):
-            table, pairs = cross_sketch(rows, spec, cross), dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
-            yield partial(write_days, table, directories, f"{SKETCH}/{cross.name}", key="hash", rows=pairs)
+    if spec.fields:
+        yield vocabulary_counts(raws, spec), {f"{VOCABULARY}/{field.name}": most for field in spec.fields}, "hash"
+    if spec.frequencies:
+        counts = key_counts(rows, [keys_of(frequency.keys, spec) for frequency in spec.frequencies])
+        yield counts, {f"{FREQUENCY}/{frequency.name}": most for frequency in spec.frequencies}, "key"
+    if spec.crosses:
+        counted = [cross for cross in spec.crosses if cross.is_fitted]
+        sketched = [cross for cross in spec.crosses if is_sketched(cross)]
+        conjunctions = [counted_conjunctions(cross, spec) for cross in counted]
+        conjunctions += [sketched_conjunctions(cross, spec) for cross in sketched]
+        counts = key_counts(rows, conjunctions).drop("positives").withColumnRenamed("key", "hash")
+        pairs = dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
+        folders = {f"{CROSS}/{cross.name}": most for cross in counted}
+        yield counts, folders | {f"{SKETCH}/{cross.name}": pairs for cross in sketched}, "hash"
 
 
 def _value_rules(spec: FeatureSpec) -> Iterator[tuple[str, str, Column, str]]:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column as SparkColumn
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
+import numpy as np
+import pyarrow as pa
 
 from features.encoder import FIRST_ID, OOV_ID
 from features.layout import Column
-from features.spark_rows import source
+from features.ragged import Ragged, from_arrow
 from features.spec import FeatureSpec
-from features.tables import for_spark
 
 
-def coverage(
-    spark: SparkSession, urls: Sequence[str], columns: Sequence[Column], spec: FeatureSpec
-) -> dict[str, float]:
-    """By column of ids, the share of rows with an id in `known_ids`.
+def covered_rows(encoded: pa.Table, columns: Sequence[Column], spec: FeatureSpec) -> list[int]:
+    """By column of ids, the number of rows with an id in `known_ids`."""
+    return [_covered(encoded.column(column.name), known_ids(column, spec)) for column in id_columns(columns)]
 
-    urls: of the encoded files, of which only the columns of ids are read.
-    """
-    of_ids = [column for column in columns if column.role in ("field", "cross")]
-    kinds = ", ".join(f"`{c.name}` {'array<int>' if c.multi_valued else 'int'}" for c in of_ids)
-    table = spark.read.schema(kinds).parquet(*map(for_spark, urls))
-    held = table.agg(F.count(F.lit(1)), *(F.count_if(_is_known(column, spec)) for column in of_ids)).first()
-    assert held is not None
-    rows, *counts = held
-    return {column.name: count / rows for column, count in zip(of_ids, counts, strict=True)} if rows else {}
+
+def id_columns(columns: Sequence[Column]) -> list[Column]:
+    """Those of fields and crosses."""
+    return [column for column in columns if column.role in ("field", "cross")]
 
 
 def known_ids(column: Column, spec: FeatureSpec) -> range:
@@ -40,10 +32,16 @@ def known_ids(column: Column, spec: FeatureSpec) -> range:
     return range(FIRST_ID, column.size) if cross.vocabulary == "exact" else range(cross.buckets)
 
 
-def _is_known(column: Column, spec: FeatureSpec) -> SparkColumn:
-    ids = known_ids(column, spec)
+def _covered(values: pa.ChunkedArray, known: range) -> int:
+    count = 0
+    for chunk in values.chunks:
+        ids = from_arrow(chunk)
+        if isinstance(ids, Ragged):
+            count += len(np.unique(ids.row_of_value[_inside(ids.values, known)]))
+        else:
+            count += np.count_nonzero(_inside(ids, known))
+    return count
 
-    def inside(value: SparkColumn) -> SparkColumn:
-        return value.between(ids.start, ids.stop - 1)
 
-    return F.exists(source(column.name), inside) if column.multi_valued else inside(source(column.name))
+def _inside(ids: np.ndarray, known: range) -> np.ndarray:
+    return (ids >= known.start) & (ids < known.stop)

@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from features import storage
-from features.coverage import coverage
+from features.arrow_tasks import Through, map_arrow
+from features.coverage import covered_rows, id_columns
 from features.encoder import Column as Encoded
 from features.encoder import Encoder, HashedBatch
 from features.frequency import Counts, KeyHistory
@@ -39,7 +40,7 @@ from features.shared import shared
 from features.spark_rows import ROW_HASH, hashed
 from features.spec import FeatureSpec, Frequency, digest
 from features.state import load_encoder_state
-from features.tables import Through, write_arrow, write_table
+from features.tables import write_arrow, write_table
 
 DATA = "data"
 GOLDEN_ROWS = 64
@@ -79,12 +80,20 @@ def publish_dataset(
     rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
     schema = arrow_schema(columns)
     encode_batches = _encode_with(state_directory, schema)
-    written = write_table(shuffle(rows, files), directory, DATA, through=encode_batches, schema=schema)
+    written, covered = write_table(
+        shuffle(rows, files),
+        directory,
+        DATA,
+        through=encode_batches,
+        schema=schema,
+        count=lambda encoded: covered_rows(encoded, columns, spec),
+    )
     if golden:
         last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
             write_arrow(table, storage.join(directory, path))
+    held = sum(entry.rows or 0 for entry in written)
     by_date = {manifest.date: manifest for manifest in history.days.values()}
     manifest = DatasetManifest(
         inputs={f"logs/date={day.date}": day.fingerprint for day in days}
@@ -94,10 +103,10 @@ def publish_dataset(
         state=manifest_digest(state_directory),
         first_date=days[0].date,
         last_date=days[-1].date,
-        rows=sum(entry.rows or 0 for entry in written) if sampled else sum(by_date[day.date].rows for day in days),
+        rows=held if sampled else sum(by_date[day.date].rows for day in days),
         positives=sum(by_date[day.date].positives for day in days),
         columns=columns,
-        coverage=coverage(spark, [storage.join(directory, entry.path) for entry in written], columns, spec),
+        coverage={c.name: n / held for c, n in zip(id_columns(columns), covered, strict=True)} if held else {},
     )
     commit(directory, manifest)
 
@@ -125,7 +134,7 @@ def encode(rows: DataFrame, state_directory: str, columns: Sequence[Column]) -> 
     Out: `columns` (features.layout), never null, the rows in their order within each partition.
     """
     schema = arrow_schema(columns)
-    return rows.mapInArrow(_encode_with(state_directory, schema), from_arrow_schema(schema))
+    return map_arrow(rows, _encode_with(state_directory, schema), from_arrow_schema(schema))
 
 
 def arrow_schema(columns: Sequence[Column]) -> pa.Schema:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.arrow_tasks import map_arrow
 from features.logs import day_number
 
 HEAD_SHARE = 0.001
@@ -110,7 +111,7 @@ def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift
                 sums[feature] += days[feature].sums(impressions[feature_of == feature])
         yield pa.RecordBatch.from_pydict({"sums": [sums.ravel()]})
 
-    tasks = wide.mapInArrow(summed, "sums array<bigint>").collect()
+    tasks = map_arrow(wide, summed, "sums array<bigint>").collect()
     total = np.array([task["sums"] for task in tasks], np.int64).sum(axis=0).reshape(len(days), 4, len(dates))
     return [dict(zip(dates, of.drifts(sums), strict=True)) for of, sums in zip(days, total, strict=True)]
 

@@ -164,7 +164,8 @@ def _read(spark: SparkSession, days: Sequence[LogPartition]) -> DataFrame:
     first = days[0]
     table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.names)
     if not first.timestamp:
-        return table.withColumn(DAY, day_of_file())
+        # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
+        return table.withColumn(DAY, F.lit(day_number(first.date)) if len(days) == 1 else day_of_file())
     dates = [day.date for day in days]
     return with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
 

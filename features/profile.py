@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from features import storage
-from features.aggregate import AT_A_TIME, sharing_jobs
+from features.counting import partial_counts
 from features.logs import DAY, LogPartition, day_number, read_logs
 from features.manifest import (
     ColumnProfile,
@@ -28,7 +28,7 @@ from features.manifest import (
     read_manifest,
 )
 from features.spark_rows import positive, source, values_of
-from features.spec import DenseFeature, FeatureSpec
+from features.spec import FeatureSpec
 from features.tables import write_days
 
 HISTOGRAM = "histogram"
@@ -89,30 +89,21 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         summary = reduce(DataFrame.unionAll, [raw.select(DAY, *_prepared(columns)) for raw in raws])
         return {row[DAY]: row for row in summary.groupBy(DAY).agg(*_aggregates(columns)).collect()}
 
-    def write_histograms(features: Sequence[DenseFeature]) -> dict[str, list[FileEntry]]:
-        bins = [
-            raw.select(
-                F.lit(n).alias("table"),
-                F.col(DAY).alias("day"),
-                bin_of(source(feature.source).cast("double")).alias("bin"),
-                positive(spec.label).alias("positive"),
-            )
-            for n, feature in enumerate(features)
-            for raw in raws
-        ]
-        counted = reduce(DataFrame.unionAll, bins).where(F.col("bin").isNotNull()).groupBy("table", "day", "bin")
-        tables = counted.agg(F.count(F.lit(1)).alias("impressions"), F.sum("positive").alias("positives"))
-        folders = [f"{HISTOGRAM}/{feature.name}" for feature in features]
-        return write_days(tables, directories, *folders, key="bin", rows=most)
+    def write_histograms() -> dict[str, list[FileEntry]]:
+        bins = [bin_of(source(feature.source).cast("double")).alias(feature.name) for feature in spec.dense]
+        columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *bins]
+        rows = reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws])
+        folders = {f"{HISTOGRAM}/{feature.name}": most for feature in spec.dense}
+        counts = partial_counts(rows, "bigint").withColumnRenamed("value", "bin")
+        return write_days(counts, directories, folders, key="bin")
 
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        summary = pool.submit(summarized)
-        written = list(pool.map(write_histograms, sharing_jobs(spec.dense, sum(most.values()))))
-        by_day = summary.result()
+    with ThreadPoolExecutor(2) as pool:
+        summary, histograms = pool.submit(summarized), pool.submit(write_histograms)
+        by_day, written = summary.result(), histograms.result()
     for directory, day in days.items():
         manifest = ProfileManifest(
             inputs={f"logs/date={day.date}": day.fingerprint},
-            files=describe_files(directory, [entry for tables in written for entry in tables.get(directory, [])]),
+            files=describe_files(directory, written[directory]),
             spec_fingerprint=spec.fingerprint,
             date=day.date,
             columns={name: _profile(by_day[day_number(day.date)], n) for n, name in enumerate(columns)},

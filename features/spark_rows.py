@@ -99,18 +99,18 @@ def values_of(field: CategoricalField) -> Column:
 
 def each_key(frequency: Frequency, spec: FeatureSpec) -> Column:
     """features.hashing.combine of the key's hashed fields: bigint. Where a row has several keys: one row a key."""
-    keys = _keys(frequency, spec)
+    keys = keys_of(frequency.keys, spec)
     return F.explode(keys) if spec.has_key_lists(frequency) else keys
 
 
 def all_keys(frequency: Frequency, spec: FeatureSpec) -> Column:
     """A row's key; where it has several, one hash of them all, whatever their order: bigint."""
-    keys = _keys(frequency, spec)
+    keys = keys_of(frequency.keys, spec)
     return F.xxhash64(F.array_sort(keys)) if spec.has_key_lists(frequency) else keys
 
 
-def _keys(frequency: Frequency, spec: FeatureSpec) -> Column:
-    """bigint, or array<bigint> without repeats."""
+def keys_of(fields: Sequence[str], spec: FeatureSpec) -> Column:
+    """features.hashing.conjoin of hashed fields: bigint, or array<bigint> without repeats if one is multi-valued."""
 
     def choices(names: Sequence[str], chosen: Sequence[Column]) -> Column:
         if not names:
@@ -120,9 +120,9 @@ def _keys(frequency: Frequency, spec: FeatureSpec) -> Column:
             return choices(names[1:], [*chosen, side])
         return F.flatten(F.transform(side, lambda value: choices(names[1:], [*chosen, value])))
 
-    if spec.has_key_lists(frequency):
-        return F.array_distinct(choices(frequency.keys, []))
-    return F.xxhash64(*(F.col(f"h:{name}") for name in frequency.keys))
+    if any(spec.field(name).multi_valued for name in fields):
+        return F.array_distinct(choices(fields, []))
+    return F.xxhash64(*(F.col(f"h:{name}") for name in fields))
 
 
 def row_hash(spec: FeatureSpec) -> Column:

@@ -17,12 +17,11 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from features import storage
+from features.arrow_tasks import Through, map_arrow
 from features.manifest import FileEntry, Manifest
 
 DAY = "row:day"
 ROWS_PER_FILE = 1_000_000
-
-Through = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
@@ -51,23 +50,30 @@ def day_of_file() -> Column:
 
 
 def write_table(
-    table: DataFrame, directory: str, folder: str, *, through: Through | None = None, schema: pa.Schema | None = None
-) -> list[FileEntry]:
+    table: DataFrame,
+    directory: str,
+    folder: str,
+    *,
+    through: Through,
+    schema: pa.Schema,
+    count: Callable[[pa.Table], Sequence[int]],
+) -> tuple[list[FileEntry], list[int]]:
     """Write each partition that holds rows as `folder/part-NNNNN.parquet`, one row group each, in order.
 
-    through: applied to a partition's Arrow batches first; `schema` is then that of its result. Returns the entries of
-    the files. An empty table is one file without rows.
+    through: applied to a partition's Arrow batches first; schema: of its result; count: figures of such a part. Returns
+    the entries of the files, and the sums of the figures. An empty table is one file without rows.
     """
-    target = schema or to_arrow_schema(table.schema)
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        content = _table(through(batches) if through else batches, target)
+        content = _table(through(batches), schema)
         context = TaskContext.get()
         if content.num_rows and context:
-            yield _row(0, _write(content, directory, _path(folder, context.partitionId())))
+            yield _row(0, _write(content, directory, _path(folder, context.partitionId())), count(content))
 
-    written = [entry for _, entry in _run(table, write)]
-    return written or [_write(target.empty_table(), directory, _path(folder, 0))]
+    written = _run(table, write)
+    sums = [sum(of_files) for of_files in zip(count(schema.empty_table()), *(of for _, _, of in written), strict=True)]
+    entries = [entry for _, entry, _ in written]
+    return entries or [_write(schema.empty_table(), directory, _path(folder, 0))], sums
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def dealt(tables: DataFrame, places: Sequence[Place], key: str) -> DataFrame:
     """
     files = F.array(*(F.lit(_files(place.rows)).cast("bigint") for place in places))[F.col("table")]
     part = F.shiftright((F.shiftright(F.col(key), 32) + F.lit(1 << 31)) * files, 32).cast("int")
-    tasks = 1 + sum(place.rows for place in places) // _ROWS_PER_TASK
+    parts = sum(_files(place.rows) for place in places)
+    tasks = min(parts, 1 + sum(place.rows for place in places) // _ROWS_PER_TASK)
     return tables.withColumn(PART, part).repartition(tasks, "table", PART)
 
 
@@ -108,7 +115,7 @@ def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[l
             yield _row(number, _write(table, place.directory, _path(place.folder, part)))
 
     written: list[list[FileEntry]] = [[] for _ in places]
-    for number, entry in _run(tables.sortWithinPartitions("table", PART, key), write):
+    for number, entry, _ in _run(tables.sortWithinPartitions("table", PART, key), write):
         written[number].append(entry)
     return [
         found or [_write(content.empty_table(), place.directory, _path(place.folder, 0))]
@@ -117,19 +124,23 @@ def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[l
 
 
 def write_days(
-    tables: DataFrame, directories: Mapping[int, str], *folders: str, key: str, rows: Mapping[int, int]
+    counts: DataFrame, directories: Mapping[int, str], folders: Mapping[str, Mapping[int, int]], key: str
 ) -> dict[str, list[FileEntry]]:
-    """`write_tables` of several days in one pass, each day's rows into folders of its own directory.
+    """Add up partial counts and `write_tables` of several days in one pass, each day's into its own directory.
 
-    tables: `day` int, `key` bigint, unique in a table's day, and more, among it `table` int, the position of the rows'
-    folder, if there are several. directories, rows (at most, of each table): by day. A day's files do not depend on the
-    days and tables beside it. Returns the entries of the files by directory.
+    counts: `table` int, the position of the rows' folder, `day` int, `key` bigint and more, of which `impressions` and
+    `positives` are added up where all others are equal. directories: by day. folders: how many rows a day's table has
+    at most, by day. A day's files do not depend on the days and tables beside it. Returns the entries of the files by
+    directory.
     """
-    places = [Place(url, folder, rows[day]) for folder in folders for day, url in directories.items()]
-    place = position(F.col("day"), list(directories))
-    if len(folders) > 1:
-        place = F.col("table") * len(directories) + place
-    written = write_tables(dealt(tables.withColumn("table", place).drop("day"), places, key), places, key)
+    places = [Place(url, folder, rows[day]) for folder, rows in folders.items() for day, url in directories.items()]
+    place = F.col("table") * len(directories) + position(F.col("day"), list(directories))
+    dealt_counts = dealt(counts.withColumn("table", place).drop("day"), places, key)
+    # The files say that impressions are never null, which Spark does not know of a sum.
+    sums = {"impressions": F.coalesce(F.sum("impressions"), F.lit(0)), "positives": F.sum("positives")}
+    groups = [name for name in dealt_counts.columns if name not in sums]
+    merged = dealt_counts.groupBy(*groups).agg(*(sums[n].alias(n) for n in counts.columns if n in sums))
+    written = write_tables(merged, places, key)
     by_directory: dict[str, list[FileEntry]] = {url: [] for url in directories.values()}
     for there, entries in zip(places, written, strict=True):
         by_directory[there.directory] += entries
@@ -193,15 +204,21 @@ def _write(table: pa.Table, directory: str, path: str) -> FileEntry:
     return FileEntry(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=table.num_rows)
 
 
-def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry]]:
-    """(table, entry) of every file that `write` wrote in Spark's tasks, sorted."""
-    rows = table.mapInArrow(write, "table int, entry string").collect()
-    return sorted(((row["table"], FileEntry.model_validate_json(row["entry"])) for row in rows), key=_by_path)
+def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry, list[int]]]:
+    """(table, entry, figures) of every file that `write` wrote in Spark's tasks, sorted."""
+    rows = map_arrow(table, write, "table int, entry string, figures array<bigint>").collect()
+    written = [(row["table"], FileEntry.model_validate_json(row["entry"]), row["figures"]) for row in rows]
+    return sorted(written, key=_by_path)
 
 
-def _row(number: int, entry: FileEntry) -> pa.RecordBatch:
+def _row(number: int, entry: FileEntry, figures: Sequence[int] = ()) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
-        [pa.array([number], pa.int32()), pa.array([entry.model_dump_json()])], names=["table", "entry"]
+        [
+            pa.array([number], pa.int32()),
+            pa.array([entry.model_dump_json()]),
+            pa.array([figures], pa.list_(pa.int64())),
+        ],
+        names=["table", "entry", "figures"],
     )
 
 
@@ -223,7 +240,7 @@ def _pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[tuple[int, int]
         yield current, piece
 
 
-def _by_path(found: tuple[int, FileEntry]) -> tuple[int, str]:
+def _by_path(found: tuple[int, FileEntry, list[int]]) -> tuple[int, str]:
     return found[0], found[1].path
 
 

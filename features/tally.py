@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from features.arrow_tasks import map_arrow
 from features.logs import day_number
 
 EVERYTHING = sys.maxsize
@@ -89,6 +90,6 @@ def tallies(counts: DataFrame, days: Sequence[str], sizes: np.ndarray, most: Seq
         yield pa.RecordBatch.from_pydict({"held": [pickle.dumps(held)]})
 
     total = [Tally.empty(len(days))] * len(limits)
-    for row in wide.mapInArrow(tallied, "held binary").collect():
+    for row in map_arrow(wide, tallied, "held binary").collect():
         total = [before + held for before, held in zip(total, pickle.loads(row["held"]), strict=True)]
     return [tally.head(*limit) for tally, limit in zip(total, limits, strict=True)]

@@ -14,9 +14,10 @@ from feature_logs import SPEC, days, make_day, read_encoded, read_logs
 from pyspark.sql import SparkSession
 
 from features.admission import SKETCH_REGISTERS, CountingBloomFilter, Listed, expected_collision_rate
+from features.aggregate import key_counts
 from features.build import BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
 from features.categorical import AdmitByBloom, AdmitByPoisson, Cross
-from features.conjunctions import cross_counts, cross_sketch
+from features.conjunctions import counted_conjunctions, sketched_conjunctions
 from features.encoder import OOV_ID, Encoder, EncoderState, Vocabulary
 from features.hashing import combine, hash_strings
 from features.manifest import DatasetManifest, StateManifest, read_manifest
@@ -136,21 +137,28 @@ def test_daily_counts_and_sketches_of_conjunctions_are_those_of_a_count_by_hand(
     of_day = rng.integers(100, 102, 200).tolist()
     columns = {"row:hash": row_hashes, "h:user": users, "h:app": apps, "h:mobile": mobiles, "h:session": users}
     lists = pa.array(tags, pa.list_(pa.int64()))
-    rows = spark.createDataFrame(pa.table({"row:day": pa.array(of_day, pa.int32()), **columns, "h:tags": lists}))
-    for cross in MIXED.crosses:
+    roles = {"row:day": pa.array(of_day, pa.int32()), "row:label": pa.array([0.0] * 200, pa.float32())}
+    rows = spark.createDataFrame(pa.table({**roles, **columns, "h:tags": lists}))
+    crosses = MIXED.crosses
+    keys = [counted_conjunctions(c, MIXED) for c in crosses] + [sketched_conjunctions(c, MIXED) for c in crosses]
+    found: Counter[tuple[int, int, int]] = Counter()
+    for row in key_counts(rows, keys).collect():
+        found[row["table"], row["day"], row["key"]] += row["impressions"]
+    expected: dict[tuple[int, int, int], int] = {}
+    for table, cross in enumerate(crosses):
         sides = [tags if name == "tags" else [[h] for h in columns[f"h:{name}"]] for name in cross.fields]
         members = [[hash_of(*c) for c in product(*map(set, choices))] for choices in zip(*sides, strict=True)]
         for day in (100, 101):
             chosen = [n for n in range(200) if of_day[n] == day]
-            counted = cross_counts(rows, MIXED, cross).where(f"day = {day}").collect()
-            expected = counts_by_hand(cross, [row_hashes[n] for n in chosen], [members[n] for n in chosen])
-            assert {row["hash"]: row["impressions"] for row in counted} == expected
-    pairs: Counter[int] = Counter()
-    for member in (member for row in members for member in row):
-        register, rest = member % SKETCH_REGISTERS, member % 2**64 // SKETCH_REGISTERS
-        pairs[register * 64 + (rest & -rest).bit_length()] += 1
-    sketched = cross_sketch(rows, MIXED, cross).groupBy("hash").sum("impressions").collect()
-    assert {row[0]: row[1] for row in sketched} == pairs
+            of_day_members = [members[n] for n in chosen]
+            counts = counts_by_hand(cross, [row_hashes[n] for n in chosen], of_day_members)
+            expected |= {(table, day, key): count for key, count in counts.items()}
+            pairs: Counter[int] = Counter()
+            for member in (member for row in of_day_members for member in row):
+                register, rest = member % SKETCH_REGISTERS, member % 2**64 // SKETCH_REGISTERS
+                pairs[register * 64 + (rest & -rest).bit_length()] += 1
+            expected |= {(len(crosses) + table, day, pair): count for pair, count in pairs.items()}
+    assert found == expected
 
 
 def files_under(directories: list[str]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from features.hashing import MISSING, canonical, combine, hash_long, hash_strings
+from features.hashing import MISSING, canonical, combine, find, hash_long, hash_strings
 
 INT64 = (-(2**63), 2**63 - 1)
 EXTREMES = [0, 1, -1, 42, *INT64, 2**32, -(2**31)]
@@ -86,3 +86,15 @@ def test_the_hash_stays_the_same_for_ever() -> None:
     stream.update("ë".encode())
     assert hash_strings(["Zoë"]).view(np.uint64)[0] == stream.intdigest()
     assert hash_long(np.array([7])).view(np.uint64)[0] == xxhash.xxh64((7).to_bytes(8, "little"), 42).intdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 10_000])
+def test_find_gives_the_place_of_what_is_there_and_says_what_is_not(size: int) -> None:
+    rng = np.random.default_rng(size)
+    known = np.unique([*rng.integers(*INT64, size), *INT64[:size]]).astype(np.int64)
+    wanted = np.concatenate([known, rng.integers(*INT64, 500), known[:300], INT64])
+    rng.shuffle(wanted)
+    places = {value: place for place, value in enumerate(known.tolist())}
+    position, found = find(known, wanted)
+    assert found.tolist() == [value in places for value in wanted.tolist()]
+    assert position[found].tolist() == [places[value] for value in wanted.tolist() if value in places]
