@@ -109,7 +109,7 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
     results: dict[str, list[Mapping[str, float]]] = {}
     for seed in range(1, args.repeats + 1):
         train = data.train(10**6, args.rows * 4, 0, seed)
-        vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, str(Path(args.work, f"vowpal-{seed}")), *options]
+        vowpal = [args.rivals, str(HERE / "vowpal.py"), train, test, f"{train}-vowpal-{TEST_SEED}", *options]
         contestants = {
             "nightjar lr": nightjar("lr", train, test, args.threads, {}),
             "nightjar lr, batches of 512": nightjar("lr", train, test, args.threads, {"batch_size": 512}),
