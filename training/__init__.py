@@ -2,6 +2,6 @@
 
 import os
 
-# OpenMP's threads wait for the next piece of work asleep, not spinning: the loader's thread, another worker or Spark want
-# their processor, and on a busy machine spinning made a step eight times as slow. Read when torch is loaded.
+# OpenMP's threads wait for the next piece of work asleep, not spinning: the loader's thread, another worker or Spark
+# want their processor, and on a busy machine spinning made a step eight times as slow. Read when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
