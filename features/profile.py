@@ -90,6 +90,8 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         return {row[DAY]: row for row in summary.groupBy(DAY).agg(*_aggregates(columns)).collect()}
 
     def write_histograms() -> dict[str, list[FileEntry]]:
+        if not spec.dense:
+            return {directory: [] for directory in days}
         bins = [bin_of(source(feature.source).cast("double")).alias(feature.name) for feature in spec.dense]
         columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *bins]
         rows = reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws])

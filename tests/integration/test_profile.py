@@ -72,6 +72,15 @@ def test_a_day_is_profiled_the_same_alone_and_among_others(
     assert Path(profile_dir(str(tmp_path), SPEC, partitions[1]), "manifest.json").exists()
 
 
+def test_a_spec_without_dense_features_has_profiles_without_histograms(
+    spark: SparkSession, logs: Path, tmp_path: Path
+) -> None:
+    spec = SPEC.model_copy(update={"dense": ()})
+    (alone,) = profiles(spark, spec, str(tmp_path), check_logs(str(logs), DATES[:1], spec)).values()
+    assert alone.files == ()
+    assert alone.columns["mobile"].values + alone.columns["mobile"].missing == 60
+
+
 def test_bins_are_narrow_symmetric_and_hold_every_double(spark: SparkSession) -> None:
     numbers = [0.0, -0.0, 1e-9, 1.0, 1.01, 1.03, -1.03, 1e300, math.inf, -math.inf, math.nan, None, 1950.0, 2013.0]
     table = spark.createDataFrame([(n, x) for n, x in enumerate(numbers)], "n int, x double")
