@@ -10,6 +10,7 @@ from features.layout import Column, table_layout
 from tests.table_kit import EMBEDDINGS, FTRL, ROWS, SPARSE, TABLES, WIDTH, copy_of, dense_gradient, learn, rounds
 from training import kernels
 from training.config import EmbeddingConfig, TableConfig, WideConfig
+from training.memory import zeros
 from training.tables import Shard, Table, check_tables, embedding_table, place, wide_table
 
 
@@ -207,3 +208,15 @@ def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> N
     assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
     assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
     assert np.array_equal(places, ids[order] // world)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 1_000_003])
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_zeros_of_any_size_can_be_written_and_read(rows: int, dtype: type) -> None:
+    """Above 4 MiB they come from pages of their own."""
+    array = zeros(rows, 3, dtype)
+    assert (array.shape, array.dtype, array.flags.c_contiguous) == ((rows, 3), np.dtype(dtype), True)
+    assert not array.any()
+    array[rows // 2 :] = 7
+    assert int(array.sum(dtype=np.int64)) == 7 * 3 * (rows - rows // 2)
+    assert not np.shares_memory(array, zeros(rows, 3, dtype))

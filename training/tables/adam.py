@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numba import njit
 
+from training.memory import zeros
 from training.threads import in_ranges
 
 
@@ -72,7 +73,7 @@ class LazyAdam:
 
     def fresh(self, rows: int, width: int) -> Mapping[str, np.ndarray]:
         """{"means", "squares"}: float32[rows, width]; {"steps"}: t, int32[rows, 1]."""
-        return {**_moments(rows, width), "steps": np.zeros((rows, 1), dtype=np.int32)}
+        return {**_moments(rows, width), "steps": zeros(rows, 1, np.int32)}
 
     def scalars(self) -> Mapping[str, np.ndarray]:
         """See Rule: none."""
@@ -86,7 +87,7 @@ class LazyAdam:
 
 
 def _moments(rows: int, width: int) -> Mapping[str, np.ndarray]:
-    return {name: np.zeros((rows, width), dtype=np.float32) for name in ("means", "squares")}
+    return {name: zeros(rows, width, np.float32) for name in ("means", "squares")}
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from numba import njit
 
 from training import kernels
 from training.config import WideConfig
+from training.memory import zeros
 from training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
 from training.tables.table import Shard, grown
 
@@ -43,8 +44,8 @@ class FixedPointFtrlTable:
         self._parameters = ftrl_parameters(shard, config)
         self._seed = seed
         self._step = np.zeros((), dtype=np.int64)
-        self._codes_R1 = np.zeros((shard.size, 1), dtype=np.int16)
-        self._squares_R1 = np.zeros((shard.size, 1), dtype=np.float32)
+        self._codes_R1 = zeros(shard.size, 1, np.int16)
+        self._squares_R1 = zeros(shard.size, 1, np.float32)
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""

@@ -11,6 +11,7 @@ from numba import njit
 from features.layout import BIAS
 from training.config import WideConfig
 from training.hints import ROWS_AHEAD, prefetch
+from training.memory import zeros
 from training.tables.table import Shard, differs, grown
 from training.threads import in_ranges
 
@@ -38,7 +39,7 @@ class FtrlTable:
         self.shard = shard
         self.example_squares = config.squares == "examples"
         self.parameters = ftrl_parameters(shard, config)
-        self._state_R2 = np.zeros((shard.size, 2), dtype=np.float32)
+        self._state_R2 = zeros(shard.size, 2, np.float32)
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""

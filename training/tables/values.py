@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from training import kernels
+from training.memory import zeros
 from training.tables.table import Shard, differs, grown
 from training.threads import in_ranges
 
@@ -47,7 +48,7 @@ class Uniform:
 
     def fresh(self, width: int, shard: Shard, rows: int) -> np.ndarray:
         """float32 [rows, width]: the last `rows` rows of the shard."""
-        values_RD = np.zeros((rows, width), dtype=np.float32)
+        values_RD = zeros(rows, width, np.float32)
         if self.limit:
             first = (shard.size - rows) * shard.world + shard.rank
             kernels.fill_uniform(values_RD, self.seed << 32 | width, first, shard.world, self.limit)
