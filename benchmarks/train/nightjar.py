@@ -1,6 +1,8 @@
-"""Nightjar's trainer as a contestant: a round is a first epoch through its own loader, files and all.
+"""Nightjar's trainer as a contestant: a round is an epoch through its own loader, files and all.
 
-python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS
+python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS EPOCHS_BEFORE
+
+EPOCHS_BEFORE: how many epochs a fresh model has been trained for when the measured one begins.
 """
 
 from __future__ import annotations
@@ -68,12 +70,14 @@ class Trainer:
 
 
 def main() -> None:
-    model, train, test, threads, settings = sys.argv[1:]
+    model, train, test, threads, settings, epochs_before = sys.argv[1:]
     prepare_process(int(threads))
     config = TrainingConfig.model_validate(SETTINGS | {"model": model} | json.loads(settings))
 
     def measure() -> Mapping[str, float]:
         trainer = Trainer(config, train, Solo())
+        for _ in range(int(epochs_before)):
+            trainer.epoch()
         before = cpu_seconds()
         figures = {"seconds": trainer.epoch(), "cpu": cpu_seconds() - before, "rows": trainer.plan.rows}
         resident = psutil.Process().memory_info().rss / 2**20
