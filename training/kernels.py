@@ -239,11 +239,11 @@ def add_rows(total_UD, known, index_P, gradient_PD):  # type: ignore[no-untyped-
     """
     for p in range(len(index_P)):
         i, row = np.uint64(p), np.uint64(index_P[p])
-        if row < known:
+        if index_P[p] < known:
             for d in range(np.uint64(total_UD.shape[1])):
                 total_UD[row, d] += gradient_PD[i, d]
         else:
-            known = row + 1
+            known = np.int64(index_P[p]) + 1
             for d in range(np.uint64(total_UD.shape[1])):
                 total_UD[row, d] = gradient_PD[i, d]
     return known
