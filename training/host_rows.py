@@ -80,15 +80,19 @@ class HostLookup:
         gradients = []
         for rows, start in zip(self._lookups, self._starts, strict=True):
             cells = deep_BE if rows.table is not self._wide else wide_B if wide_B is None else wide_B[:, None]
-            if cells is None:
-                columns = [np.zeros_like(rows.rows_UD)] * (1 + rows.table.example_squares)
-            else:
-                columns = [gradient_of_rows(cells, rows.entries, rows.table.width, start)]
-                if rows.table.example_squares:
-                    squares = gradient_of_rows(np.square(cells), rows.entries.squared(), rows.table.width, start)
-                    columns.append(squares)
-            gradients.append(columns[0] if len(columns) == 1 else np.hstack(columns))
+            gradients.append(_gradient(rows, cells, start))
         return gradients
+
+
+def _gradient(rows: exchange.Rows, cells_BE: np.ndarray | None, start: int) -> np.ndarray:
+    """What the update of a table asks for: [U, D], or [U, 2 D] with the squares of the examples' gradients."""
+    table, entries = rows.table, rows.entries
+    if cells_BE is None:
+        return np.zeros((len(entries.ids_U), table.width * (1 + table.example_squares)), dtype=np.float32)
+    gradient_UD = gradient_of_rows(cells_BE, entries, table.width, start)
+    if not table.example_squares:
+        return gradient_UD
+    return np.hstack([gradient_UD, gradient_of_rows(np.square(cells_BE), entries.squared(), table.width, start)])
 
 
 def _on_host(gradient: Tensor | None) -> np.ndarray | None:

@@ -222,17 +222,6 @@ def put_rows(out_UD, index_P, rows_PD):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def take_rows(rows_UD, index_P):  # type: ignore[no-untyped-def]
-    """rows_UD[index_P]."""
-    out_PD = np.empty((len(index_P), rows_UD.shape[1]), dtype=rows_UD.dtype)
-    for p in range(len(index_P)):
-        i, row = np.uint64(p), np.uint64(index_P[p])
-        for d in range(np.uint64(out_PD.shape[1])):
-            out_PD[i, d] = rows_UD[row, d]
-    return out_PD
-
-
-@njit(cache=True, nogil=True)
 def add_rows(total_UD, known, index_P, gradient_PD):  # type: ignore[no-untyped-def]
     """Add gradient_PD[i] to row index_P[i] of total_UD, whose first `known` rows hold something; the others begin with
     what is added first, and are named in their order. Returns how many hold something then.
