@@ -65,6 +65,8 @@ SPEC = FeatureSpec.model_validate(
             {"name": "flags", "multi_valued": True},
             {"name": "band", "column": "x", "boundaries": [-2.5, 0.0, 5e-324, 0.1, 1e39]},
             {"name": "long_band", "column": "long", "boundaries": [0, 42, 2**53]},
+            {"name": "hashed", "column": "text", "kind": "hashed", "buckets": 1000},
+            {"name": "hashed_list", "column": "words", "kind": "hashed", "buckets": 1000, "multi_valued": True},
         ],
         "dense": [
             {"name": "x_quantile", "column": "x", "quantiles": 7, "missing_value": 0.5},
@@ -83,6 +85,10 @@ SPEC = FeatureSpec.model_validate(
             {"name": "two_lists", "fields": ["numbers", "words"], "buckets": 2**30},
             {"name": "bands", "fields": ["band", "long_band", "words"], "buckets": 2**30},
             {"name": "narrow", "fields": ["words", "numbers", "flags"], "buckets": 2},
+            {"name": "exact", "fields": ["words", "flag"], "vocabulary": "exact"},
+            {"name": "counted", "fields": ["text", "byte"], "admission": {"by": "count", "min_count": 3}},
+            {"name": "drawn", "fields": ["words", "byte"], "admission": {"by": "poisson", "probability": 0.1}},
+            {"name": "bloomed", "fields": ["text", "flag"], "admission": {"by": "bloom", "min_count": 3}},
         ],
         "frequencies": [
             {"name": "text", "keys": ["text"], "statistics": [*STATISTICS, "count_rank"], "prior": 0.3},
