@@ -55,7 +55,7 @@ class Contest:
         """The training of one model from one seed, validated on the hold-out unless the config says how."""
         config = self.config.model_copy(update={"model": model, "seed": seed})
         if config.validation is None:
-            every = -(-self._plan_steps * config.epochs // _CURVE_POINTS)
+            every = -(-self._steps // _CURVE_POINTS)
             config = config.model_copy(update={"validation": ValidationConfig(every_steps=every)})
         return TrainingJob.of(config, self.dataset, self._directory("candidates", model, seed, config), self.holdout)
 
@@ -138,10 +138,11 @@ class Contest:
         commit(self.result, manifest)
 
     @cached_property
-    def _plan_steps(self) -> int:
+    def _steps(self) -> int:
+        """Global batches of each training."""
         config = self.config.model_copy(update={"model": self.models[0]})
         job = TrainingJob(config, self.dataset, self.output, self.holdout)
-        return job.plan(job.open()).steps
+        return job.plan(job.open()).steps_before(config.epochs)
 
     @cached_property
     def _data(self) -> dict[str, str]:

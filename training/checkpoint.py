@@ -25,6 +25,7 @@ from features.manifest import Manifest, commit, is_published, key_of, read_manif
 from training.collective import Collective
 from training.config import CheckpointConfig
 from training.job import TrainingJob
+from training.plan import Plan
 from training.progress import RankLog
 from training.saved_state import load_state, save_state
 from training.step import Learner, Score
@@ -45,9 +46,9 @@ class Position:
     scores: list[Score] = field(default_factory=list)
     extra: Mapping[str, Any] | None = None
 
-    def done(self, steps: int) -> int:
-        """Global batches of the run so far; steps: of an epoch."""
-        return self.epoch * steps + self.step
+    def done(self, plan: Plan) -> int:
+        """Global batches of the run so far."""
+        return plan.steps_before(self.epoch) + self.step
 
 
 class CheckpointManifest(Manifest):
@@ -94,13 +95,13 @@ class Checkpoints:
     def __init__(
         self,
         job: TrainingJob,
-        steps: int,
+        plan: Plan,
         learner: Learner,
         extra: Callable[[], Mapping[str, Any]],
         collective: Collective,
     ) -> None:
-        """steps: global batches of an epoch; extra: what else must travel, as JSON values."""
-        self._job, self._steps, self._learner, self._collective = job, steps, learner, collective
+        """extra: what else must travel, as JSON values."""
+        self._job, self._plan, self._learner, self._collective = job, plan, learner, collective
         self._extra = extra
         self._clock = _Clock(job.config.checkpoint, collective)
         self._log = RankLog(collective)
@@ -114,7 +115,7 @@ class Checkpoints:
 
     def save_if_due(self, at: Position) -> None:
         """Write a checkpoint if it is time to. One that cannot be written is a warning: training goes on."""
-        done = at.done(self._steps)
+        done = at.done(self._plan)
         if self._clock.due(done):
             self._save(directory_at(self._job, done), at)
             self._clock.restart(done)

@@ -57,7 +57,8 @@ class WideConfig(TableConfig):
     alpha, beta, lambda1, lambda2: of ftrl (McMahan et al. 2013), whose gradient is the SUM over the global batch.
     squares: what ftrl's n grows by, the square of that sum (round), or the sum of the squares of the examples'
     gradients (examples). The second is what as many rounds of one example would add: batches of some hundred rows then
-    learn as well as one row at a time does. With many thousands it lets the weights of frequent ids overshoot.
+    learn as well as one row at a time does. With many thousands it lets the weights of frequent ids overshoot at the
+    start of a run, which BatchRamp prevents.
     precision: of ftrl's weights; q2.13 is 16-bit fixed point (training.tables.fixed_point).
     """
 
@@ -186,6 +187,17 @@ class MlflowConfig(Strict):
     experiment: str = "nightjar"
 
 
+class BatchRamp(Strict):
+    """A run's first `rows` rows are taken in global batches of `batch_size` (batch size ramp-up).
+
+    The gradients of a round are taken at the same weights. While a table has seen little, a sum of thousands of them
+    overshoots; once it has seen more, a large round is as good as the small ones that it holds. A warm start has.
+    """
+
+    batch_size: int = Field(ge=1)
+    rows: int = Field(ge=1)
+
+
 class CheckpointConfig(Strict):
     """When a run saves itself, and how many of its checkpoints stay. Both intervals may be set, or none."""
 
@@ -197,7 +209,8 @@ class CheckpointConfig(Strict):
 class TrainingConfig(Strict):
     """How a model is trained.
 
-    batch_size: rows of a global batch, whatever the number of workers. lanes: streams of files that every
+    batch_size: rows of a global batch, whatever the number of workers. batch_ramp: smaller ones to begin with, in a run
+    that begins with nothing. lanes: streams of files that every
     global batch draws from (training.plan); more lanes mix better, hold more files in memory and allow more
     workers. precision: of the dense layers; bf16 keeps tables, sums, logits, loss and the layers' weights in
     float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere). device:
@@ -216,6 +229,7 @@ class TrainingConfig(Strict):
     model: ModelName = "wide_deep"
     epochs: int = Field(default=1, ge=1)
     batch_size: int = Field(default=4096, ge=1)
+    batch_ramp: BatchRamp | None = None
     lanes: int = Field(default=8, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     workers: int = Field(default=1, ge=1)
@@ -251,6 +265,16 @@ class TrainingConfig(Strict):
             "deep": self.deep.resolved(deep),
         }
         return self.model_copy(update=sections)
+
+    @model_validator(mode="after")
+    def _check_ramp(self) -> TrainingConfig:
+        if self.batch_ramp and not self.lanes <= self.batch_ramp.batch_size <= self.batch_size:
+            raise ValueError(
+                f"batch_ramp.batch_size is {self.batch_ramp.batch_size}. A ramp goes up to batch_size, "
+                f"{self.batch_size}, and every lane gives it a row. Set it to {self.lanes} (lanes) or more, and to no "
+                f"more than batch_size."
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_workers(self) -> TrainingConfig:

@@ -35,7 +35,7 @@ def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, sta
     """This worker's shares of the global batches start, start + 1, ... of an epoch, read and laid out ahead; see
     Prefetched.
     """
-    layout, first = dataset.layout, epoch.number * epoch.plan.steps + start
+    layout, first = dataset.layout, epoch.plan.steps_before(epoch.number) + start
     shares = epoch_columns(dataset, epoch, rank, world, start)
     return Prefetched((make_batch(rows, layout, step) for step, rows in enumerate(shares, first)), _BATCHES_AHEAD)
 

@@ -120,6 +120,10 @@ class TrainingJob:
 
     def plan(self, dataset: Dataset) -> Plan:
         """The order of the rows of all epochs."""
+        return replace(self.evaluation_plan(dataset), ramp=None if self.warm_start else self.config.batch_ramp)
+
+    def evaluation_plan(self, dataset: Dataset) -> Plan:
+        """The order of rows that are scored and not learned from."""
         return Plan(dataset.rows, self.config.batch_size, self.config.lanes, self.config.seed)
 
     @property

@@ -2,18 +2,21 @@
 
 An epoch deals the files to a fixed number of lanes. Every global batch takes its share of each lane, so that
 all lanes end together, each row is used exactly once, and no batch is a small tail. A worker of rank r among
-W serves the whole lanes r, r + W, ...: however many workers there are, global batch k holds the same rows.
+W serves the whole lanes r, r + W, ...: however many workers there are, global batch k holds the same rows. A run may
+begin with smaller global batches (`BatchRamp`).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from features.errors import DataError, UsageError
+from training.config import BatchRamp
 
 _DEAL, _SHUFFLE = 0, 1
 
@@ -30,13 +33,14 @@ class Segment:
 @dataclass(frozen=True)
 class Plan:
     """The order of all epochs. files: rows of each file; batch_size: rows of a global batch, the lanes'
-    rounding aside.
+    rounding aside; ramp: what the first epoch begins with.
     """
 
     files: tuple[int, ...]
     batch_size: int
     lanes: int
     seed: int
+    ramp: BatchRamp | None = None
 
     def __post_init__(self) -> None:
         if self.rows == 0:
@@ -47,10 +51,14 @@ class Plan:
         """Rows of an epoch."""
         return sum(self.files)
 
-    @property
-    def steps(self) -> int:
-        """Global batches of an epoch."""
-        return -(-self.rows // self.batch_size)
+    def steps_before(self, epoch: int) -> int:
+        """Global batches of the run before an epoch."""
+        return self.epoch(0).steps + (epoch - 1) * self.epoch(1).steps if epoch else 0
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch that the run's step-th global batch, counted from 1, is of."""
+        first = self.epoch(0).steps
+        return 0 if step <= first else 1 + (step - first - 1) // self.epoch(1).steps
 
     @property
     def lane_count(self) -> int:
@@ -84,6 +92,30 @@ class EpochPlan:
     plan: Plan
     number: int
 
+    @property
+    def steps(self) -> int:
+        """Global batches of the epoch."""
+        return self._ramped_steps - (self._ramped_rows - self.plan.rows) // self.plan.batch_size
+
+    def end(self, step: int, rows: int) -> int:
+        """How many of a lane's `rows` rows the first `step` global batches take: their share of the epoch, rounded
+        down.
+        """
+        if step <= self._ramped_steps:
+            return rows * self._ramped_rows * step // (self.plan.rows * max(1, self._ramped_steps))
+        others = self.steps - self._ramped_steps
+        taken = self._ramped_rows * others + (self.plan.rows - self._ramped_rows) * (step - self._ramped_steps)
+        return rows * taken // (self.plan.rows * others)
+
+    @cached_property
+    def _ramped_rows(self) -> int:
+        ramp = self.plan.ramp if self.number == 0 else None
+        return min(ramp.rows, self.plan.rows) if ramp else 0
+
+    @cached_property
+    def _ramped_steps(self) -> int:
+        return -(-self._ramped_rows // self.plan.ramp.batch_size) if self.plan.ramp else 0
+
     @cached_property
     def lanes(self) -> tuple[tuple[int, ...], ...]:
         """The files of each lane in reading order.
@@ -111,25 +143,24 @@ class EpochPlan:
         nothing.
         """
         walks = [_Walk(files, self.plan.files) for files in self.lanes[rank::world]]
-        steps = self.plan.steps
         for walk in walks:
-            walk.advance(start * walk.rows // steps)
-        for step in range(start, steps):
+            walk.advance(self.end(start, walk.rows))
+        for step in range(start, self.steps):
             batch: list[Segment] = []
             for walk in walks:
-                batch += walk.advance((step + 1) * walk.rows // steps)
+                batch += walk.advance(self.end(step + 1, walk.rows))
             yield batch
 
     def reading_order(self, rank: int, world: int, start: int = 0) -> list[int]:
         """The files that `batches` draws from, in order of first use."""
-        steps, uses = self.plan.steps, []
+        uses, counts = [], range(self.steps + 1)
         for lane, files in enumerate(self.lanes[rank::world]):
             ends = np.cumsum([self.plan.files[file] for file in files]).tolist()
-            position = start * ends[-1] // steps
+            position = self.end(start, ends[-1])
             for file, end in zip(files, ends, strict=True):
                 if end > position:
-                    # Batch k ends behind this row where k * rows // steps > position, counted from 1.
-                    uses.append((-(-(position + 1) * steps // ends[-1]), lane, file))
+                    first = bisect_right(counts, position, key=partial(self.end, rows=ends[-1]))
+                    uses.append((first, lane, file))
                     position = end
         return [file for _, _, file in sorted(uses, key=lambda use: use[:2])]
 

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from training.collective import Collective
+from training.plan import EpochPlan
 from training.step import NOTHING, Score
 from training.trackers import ProgressRecord, Tracker
 
@@ -49,19 +50,18 @@ class Progress:
 
     def __init__(
         self,
-        epoch: int,
+        epoch: EpochPlan,
         epochs: int,
-        steps: int,
         collective: Collective,
         tracker: Tracker,
         step: int = 0,
         total: Score = NOTHING,
     ) -> None:
-        self.epoch, self.step, self.total = epoch, step, total
+        self._epoch, self.step, self.total = epoch, step, total
         self._first, self._before, self._recent = step, total.rows, NOTHING
-        self._title, self._steps = f"epoch {epoch + 1}/{epochs}", steps
+        self._title, self._steps = f"epoch {epoch.number + 1}/{epochs}", epoch.steps
         self._log, self._tracker = RankLog(collective), tracker
-        self._bar = _bar(self._title, steps, step) if collective.rank == 0 and sys.stderr.isatty() else None
+        self._bar = _bar(self._title, epoch.steps, step) if collective.rank == 0 and sys.stderr.isatty() else None
         self._clock = self._reported = 0.0
 
     def __enter__(self) -> Progress:
@@ -107,8 +107,8 @@ class Progress:
             *(self._title, self.step, self._steps, self.total.mean, self._recent.mean, f"{speed:,.0f}", left),
         )
         record = ProgressRecord(
-            step=self.epoch * self._steps + self.step,
-            epoch=self.epoch,
+            step=self._epoch.plan.steps_before(self._epoch.number) + self.step,
+            epoch=self._epoch.number,
             rows=self.total.rows,
             log_loss=self.total.mean if self.total.weight else None,
             recent_log_loss=self._recent.mean if self._recent.weight else None,

@@ -68,22 +68,22 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     learner = Learner(job.config, dataset.layout, collective)
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
-    ranked.info("%d rows in %d files, %d steps an epoch", plan.rows, len(plan.files), plan.steps)
-    validation = Validation(job, plan.steps, learner, collective, ranked)
-    checkpoints = Checkpoints(job, plan.steps, learner, validation.state, collective)
+    ranked.info("%d rows in %d files, %d steps", plan.rows, len(plan.files), plan.steps_before(job.config.epochs))
+    validation = Validation(job, plan, learner, collective, ranked)
+    checkpoints = Checkpoints(job, plan, learner, validation.state, collective)
     at = checkpoints.resume()
-    validation.go_on(at.done(plan.steps), at.extra)
+    validation.go_on(at.done(plan), at.extra)
     if at.extra is None:
         _begin(job, learner, collective, ranked)
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
-    with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan.steps)) as tracker:
+    with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:
             train_epoch(job, dataset, plan, learner, at, validation, checkpoints, tracker, collective)
-        measured = validation.finish(at.done(plan.steps), tracker)
+        measured = validation.finish(at.done(plan), tracker)
     seconds, rows = time.perf_counter() - began, sum(score.rows for score in at.scores)
     ranked.info("trained on %d rows in %.1f s", rows - before, seconds)
     statistics = {
-        "steps": float(at.done(plan.steps)),
+        "steps": float(at.done(plan)),
         "rows": float(rows),
         "first_epoch_log_loss": at.scores[0].mean,
         "last_epoch_log_loss": at.scores[-1].mean,
@@ -122,7 +122,7 @@ def train_epoch(
     if len(at.scores) == epoch:
         at.scores.append(NOTHING)
     read = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
-    progress = Progress(epoch, job.config.epochs, plan.steps, collective, tracker, at.step, at.scores[epoch])
+    progress = Progress(plan.epoch(epoch), job.config.epochs, collective, tracker, at.step, at.scores[epoch])
     with read, closing(learner.ahead(read)) as batches, progress:
         for batch in batches:
             score = learner.step(batch)
@@ -134,7 +134,7 @@ def train_epoch(
             progress.add(score, learner.learning_rate_scale)
             at.step, at.scores[epoch] = at.step + 1, progress.total
             with progress.paused():
-                validation.after(at.done(plan.steps), tracker)
+                validation.after(at.done(plan), tracker)
                 if validation.stopped:
                     return
                 checkpoints.save_if_due(at)

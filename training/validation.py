@@ -14,6 +14,7 @@ from training.collective import Collective
 from training.config import ValidationConfig
 from training.evaluation import evaluate
 from training.job import TrainingJob
+from training.plan import Plan
 from training.schedule import Schedule
 from training.snapshot import Snapshot
 from training.step import Learner
@@ -32,14 +33,14 @@ class Validation:
     def __init__(
         self,
         job: TrainingJob,
-        steps: int,
+        plan: Plan,
         learner: Learner,
         collective: Collective,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._config = job.config.validation or ValidationConfig()
         self._job, self._dataset = job, job.open_validation()
-        self._steps = steps
+        self._plan = plan
         self._learner, self._collective = learner, collective
         self._log, self._snapshot = log, Snapshot(job, collective)
         self._best: ValidationRecord | None = None
@@ -49,8 +50,8 @@ class Validation:
 
     def after(self, step: int, tracker: Tracker) -> None:
         """Evaluate if it is due after `step` global batches of the run; every worker calls this after every step."""
-        every = self._config.every_steps or self._steps
-        if step % every == 0:
+        every = self._config.every_steps
+        if step % every == 0 if every else step == self._plan.steps_before(self._plan.epoch_of(step) + 1):
             self._evaluate(step, tracker)
 
     def finish(self, step: int, tracker: Tracker) -> Mapping[str, float]:
@@ -91,7 +92,7 @@ class Validation:
     def _evaluate(self, step: int, tracker: Tracker) -> None:
         if self._dataset is None:
             return
-        began, plan = time.perf_counter(), self._job.plan(self._dataset)
+        began, plan = time.perf_counter(), self._job.evaluation_plan(self._dataset)
         found = evaluate(self._learner, self._dataset, plan, self._collective)
         value: float | None = getattr(found, self._config.metric)
         if value is None:
@@ -102,7 +103,7 @@ class Validation:
         verdict = self.schedule.observe(value)
         record = ValidationRecord(
             step=step,
-            epoch=(step - 1) // self._steps,
+            epoch=self._plan.epoch_of(step),
             rows=plan.rows,
             seconds=time.perf_counter() - began,
             best=verdict.improved,

@@ -107,7 +107,8 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
     test, settings = data.test(10**6, dense=0), SETTINGS["wide"]
     assert isinstance(settings, Mapping)
     options = [str(settings[name]) for name in ("alpha", "beta", "lambda1")]
-    by_example = {"batch_size": 512, "wide": {**settings, "squares": "examples"}}
+    by_example = {"wide": {**settings, "squares": "examples"}}
+    ramp = {"batch_ramp": {"batch_size": 512, "rows": 32_768}}
     results: dict[str, list[Mapping[str, float]]] = {}
     for seed in range(1, args.repeats + 1):
         train = data.train(10**6, args.rows * 4, 0, seed)
@@ -115,7 +116,10 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
         contestants = {
             "nightjar lr": nightjar("lr", train, test, args.threads, {}),
             "nightjar lr, batches of 512": nightjar("lr", train, test, args.threads, {"batch_size": 512}),
-            "nightjar lr, 512, examples' squares": nightjar("lr", train, test, args.threads, by_example),
+            "nightjar lr, 512, examples' squares": nightjar(
+                "lr", train, test, args.threads, {**by_example, "batch_size": 512}
+            ),
+            "nightjar lr, ramp, examples' squares": nightjar("lr", train, test, args.threads, {**by_example, **ramp}),
             "vowpal wabbit --ftrl, cache": Contestant("vowpal", vowpal),
         }
         for name, rounds in contest(contestants, 1).items():

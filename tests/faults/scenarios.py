@@ -42,7 +42,7 @@ def train_with_faults(faults: Sequence[Fault], folder: str, job: TrainingJob, co
     """training.trainer.train, struck by one of these faults. folder: a file for each that has happened, with the
     process id.
     """
-    step, steps, struck = 0, job.plan(job.open()).steps, len(list(Path(folder).iterdir()))
+    step, plan, struck = 0, job.plan(job.open()), len(list(Path(folder).iterdir()))
 
     def strike(moment: Moment) -> None:
         for number, fault in enumerate(faults):
@@ -65,7 +65,7 @@ def train_with_faults(faults: Sequence[Fault], folder: str, job: TrainingJob, co
 
     def saving(self: Checkpoints, at: Position) -> None:
         nonlocal step
-        step = at.epoch * steps + at.step
+        step = at.done(plan)
         strike("learn")
         save(self, at)
 

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import BrokenBarrierError
 from types import ModuleType
@@ -13,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from features.manifest import CandidateManifest, DatasetManifest, read_manifest
 from tests.cluster import run_cluster
@@ -28,6 +30,7 @@ from training.shards import read_shards, write_shards
 from training.step import Learner, Score
 from training.tables import Shard, Table, wide_table
 from training.trainer import train
+from training.warm_start import WarmStart
 
 FILES, BATCH, EPOCHS = (60, 31, 0, 90, 7, 40), 16, 2
 STEPS = -(-sum(FILES) // BATCH)
@@ -148,6 +151,37 @@ def test_resumed_by_another_number_of_workers_it_differs_by_rounding(
         np.testing.assert_allclose(resumed[name], expected[name], rtol=5e-5, atol=2e-6)
     statistics = read_manifest(job.output, CandidateManifest).statistics
     assert statistics == pytest.approx(read_manifest(str(alone), CandidateManifest).statistics, rel=1e-6)
+
+
+@pytest.mark.parametrize("done", [7, 22])
+def test_a_ramp_is_gone_on_with_by_another_number_of_workers(place: Path, tmp_path: Path, done: int) -> None:
+    """The first 100 of 228 rows in batches of 5: 20 steps, 8 more, then 15 of the second epoch."""
+    ramp = {"batch_size": 5, "rows": 100}
+    alone, parts = (make_job(place, tmp_path / name, batch_ramp=ramp) for name in ("alone", "parts"))
+    by(1, alone)
+    with interrupted_after(done):
+        by(1, parts)
+    by(2, parts)
+    expected, actual = (read_manifest(job.output, CandidateManifest).statistics for job in (alone, parts))
+    assert expected["steps"] == 20 + 8 + 15
+    assert actual == pytest.approx(expected, rel=1e-6)
+    for name in (path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.npy")):
+        both = (np.load(tmp_path / run / name) for run in ("parts", "alone"))
+        np.testing.assert_allclose(*both, rtol=5e-5, atol=2e-6, err_msg=str(name))
+
+
+def test_a_warm_start_and_an_evaluation_have_no_ramp(place: Path) -> None:
+    job = make_job(place, "unused", batch_ramp={"batch_size": 5, "rows": 100})
+    dataset = job.open()
+    assert job.plan(dataset).epoch(0).steps == 28
+    assert job.evaluation_plan(dataset).epoch(0).steps == STEPS
+    assert replace(job, warm_start=WarmStart("parent", "state", "state")).plan(dataset).epoch(0).steps == STEPS
+
+
+@pytest.mark.parametrize("batch_size", [3, 17])
+def test_a_ramp_goes_up_and_serves_every_lane(place: Path, batch_size: int) -> None:
+    with pytest.raises(ValidationError, match=f"batch_ramp.batch_size is {batch_size}"):
+        make_job(place, "unused", batch_ramp={"batch_size": batch_size, "rows": 100})
 
 
 @pytest.mark.parametrize(

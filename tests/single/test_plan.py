@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from features.errors import DataError, UsageError
+from training.config import BatchRamp
 from training.plan import Plan
 
 FILES = (100, 50, 0, 333, 7, 120, 90, 41)
 PLAN = Plan(FILES, batch_size=64, lanes=4, seed=5)
+RAMPED = replace(PLAN, ramp=BatchRamp(batch_size=16, rows=200))
 
 Row = tuple[int, int]
 
@@ -28,17 +31,19 @@ def rows_of(plan: Plan, epoch: int, world: int, start: int = 0) -> list[list[Row
     return batches
 
 
+@pytest.mark.parametrize("plan", [PLAN, RAMPED])
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_every_row_is_used_exactly_once_an_epoch(world: int, epoch: int) -> None:
-    seen = Counter(row for batch in rows_of(PLAN, epoch, world) for row in batch)
+def test_every_row_is_used_exactly_once_an_epoch(world: int, epoch: int, plan: Plan) -> None:
+    seen = Counter(row for batch in rows_of(plan, epoch, world) for row in batch)
     assert seen == Counter((file, row) for file, rows in enumerate(FILES) for row in range(rows))
 
 
+@pytest.mark.parametrize(("plan", "epoch"), [(PLAN, 1), (RAMPED, 0)])
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_global_batches_hold_the_same_rows_for_any_number_of_workers(world: int) -> None:
-    alone = [Counter(batch) for batch in rows_of(PLAN, 1, 1)]
-    assert [Counter(batch) for batch in rows_of(PLAN, 1, world)] == alone
+def test_global_batches_hold_the_same_rows_for_any_number_of_workers(world: int, plan: Plan, epoch: int) -> None:
+    alone = [Counter(batch) for batch in rows_of(plan, epoch, 1)]
+    assert [Counter(batch) for batch in rows_of(plan, epoch, world)] == alone
 
 
 def test_a_worker_keeps_the_order_of_its_lanes() -> None:
@@ -54,25 +59,46 @@ def test_a_worker_keeps_the_order_of_its_lanes() -> None:
 def test_batches_are_even_and_lanes_end_together(batch_size: int) -> None:
     plan = Plan(FILES, batch_size, lanes=4, seed=5)
     sizes = [len(batch) for batch in rows_of(plan, 0, 1)]
-    assert len(sizes) == plan.steps == -(-sum(FILES) // batch_size)
+    assert len(sizes) == plan.epoch(0).steps == -(-sum(FILES) // batch_size)
     even = sum(FILES) / len(sizes)
     assert all(even - 4 < size < even + 4 for size in sizes)
     assert max(sizes) <= batch_size + 4
 
 
+@pytest.mark.parametrize(("batch_size", "rows", "small"), [(16, 200, 13), (64, 64, 1), (4, 741, 186), (64, 5000, 12)])
+def test_a_run_begins_with_smaller_batches(batch_size: int, rows: int, small: int) -> None:
+    plan = replace(PLAN, ramp=BatchRamp(batch_size=batch_size, rows=rows))
+    sizes = [len(batch) for batch in rows_of(plan, 0, 1)]
+    ramped = min(rows, sum(FILES))
+    assert len(sizes) == plan.epoch(0).steps == small + -(-(sum(FILES) - ramped) // 64)
+    assert abs(sum(sizes[:small]) - ramped) < 4
+    assert all(abs(size - ramped / small) < 4 for size in sizes[:small])
+    assert all(abs(size - (sum(FILES) - ramped) / (len(sizes) - small)) < 4 for size in sizes[small:])
+    assert rows_of(plan, 1, 1) == rows_of(PLAN, 1, 1)
+
+
+def test_steps_count_through_a_run_whose_first_epoch_has_more_of_them() -> None:
+    assert [RAMPED.epoch(epoch).steps for epoch in range(3)] == [13 + 9, 12, 12]
+    assert [RAMPED.steps_before(epoch) for epoch in range(4)] == [0, 22, 34, 46]
+    assert [RAMPED.epoch_of(step) for step in (1, 22, 23, 34, 35, 46)] == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
-def test_resuming_at_a_batch_continues_the_sequence(start: int) -> None:
-    assert PLAN.steps == 12
+@pytest.mark.parametrize(("plan", "epoch", "steps"), [(PLAN, 2, 12), (RAMPED, 0, 22)])
+def test_resuming_at_a_batch_continues_the_sequence(plan: Plan, epoch: int, steps: int, start: int) -> None:
+    assert plan.epoch(epoch).steps == steps
     for world in (1, 3):
-        assert rows_of(PLAN, 2, world, start) == rows_of(PLAN, 2, world)[start:]
+        assert rows_of(plan, epoch, world, start) == rows_of(plan, epoch, world)[start:]
 
 
-def test_files_are_read_in_order_of_first_use_and_only_if_needed() -> None:
-    order = PLAN.epoch(0)
+@pytest.mark.parametrize("plan", [PLAN, RAMPED])
+def test_files_are_read_in_order_of_first_use_and_only_if_needed(plan: Plan) -> None:
+    order = plan.epoch(0)
+    last = order.steps - 1
     assert sorted(order.reading_order(0, 1)) == [0, 1, 3, 4, 5, 6, 7]
-    late = order.reading_order(0, 1, start=11)
-    assert set(late) == {segment.file for segment in list(order.batches(0, 1))[11]}
-    for rank, world, start in itertools.product(range(2), (2, 4), (0, 1, 6, 11, 12)):
+    late = order.reading_order(0, 1, start=last)
+    assert set(late) == {segment.file for segment in list(order.batches(0, 1))[last]}
+    for rank, world, start in itertools.product(range(2), (2, 4), (0, 1, 6, last, last + 1)):
         drawn = [segment.file for batch in order.batches(rank, world, start) for segment in batch]
         assert order.reading_order(rank, world, start) == list(dict.fromkeys(drawn))
 

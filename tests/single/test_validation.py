@@ -180,7 +180,7 @@ def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
     learner = Learner(work.config, work.open().layout, Solo())
 
     def begin() -> Validation:
-        return Validation(work, STEPS, learner, Solo(), RankLog(Solo()))
+        return Validation(work, work.plan(work.open()), learner, Solo(), RankLog(Solo()))
 
     first, second = begin(), begin()
     first.after(1, Trackers())
