@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-_LEAST = 4096
+_LEAST = 12288
 
 
 def in_ranges(work: Callable[[int, int], object], count: int, least: int = _LEAST) -> None:
