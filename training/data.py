@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from features.errors import DataError
+from features.layout import TableLayout
 from training.batch import Batch, make_batch
 from training.columns import ROW_KEY, Columns, ShuffledFile, empty_columns, join, row_keys
 from training.dataset import REBUILD, Dataset, to_columns
@@ -35,9 +36,13 @@ def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, sta
     """This worker's shares of the global batches start, start + 1, ... of an epoch, read and laid out ahead; see
     Prefetched.
     """
-    layout, first = dataset.layout, epoch.plan.steps_before(epoch.number) + start
     shares = epoch_columns(dataset, epoch, rank, world, start)
-    return Prefetched((make_batch(rows, layout, step) for step, rows in enumerate(shares, first)), _BATCHES_AHEAD)
+    return laid_out(shares, dataset.layout, epoch.plan.steps_before(epoch.number) + start)
+
+
+def laid_out(shares: Iterable[Columns], layout: TableLayout, step: int = 0) -> Prefetched[Batch]:
+    """Batches of these rows, the global batches step, step + 1, ... of the run, made ahead."""
+    return Prefetched((make_batch(rows, layout, number) for number, rows in enumerate(shares, step)), _BATCHES_AHEAD)
 
 
 def epoch_columns(

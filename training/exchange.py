@@ -78,7 +78,11 @@ def look_up(tables: Sequence[Table], requested: Request, collective: Collective)
 
 def grouped(rows: Rows, gradient_UD: np.ndarray) -> np.ndarray:
     """The gradient by the rows as their owners are sent it: rows.sent of it to each."""
-    return gradient_UD if rows.order is None else np.take(gradient_UD, rows.order, axis=0, mode="clip")
+    if rows.order is None:
+        return gradient_UD
+    grouped_UD = np.empty_like(gradient_UD)
+    kernels.take_rows(gradient_UD, rows.order, grouped_UD, 0, len(rows.order))
+    return grouped_UD
 
 
 def update(lookups: Sequence[Rows], received: Sequence[Parts], batch_weight: float) -> None:

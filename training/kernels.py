@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from training.hints import ROWS_AHEAD, prefetch
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LOWER_HALF = (1 << 32) - 1
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -140,6 +142,16 @@ def take(values, rows, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def take_rows(values_RD, places_U, out_UD, start, stop):  # type: ignore[no-untyped-def]
+    """out_UD[u] = values_RD[places_U[u]] for u in [start, stop): NumPy's take waits for the memory of every row."""
+    for u in range(start, stop):
+        prefetch(values_RD, places_U[min(u + ROWS_AHEAD, stop - 1)])
+        i, row = np.uint64(u), np.uint64(places_U[u])
+        for d in range(np.uint64(values_RD.shape[1])):
+            out_UD[i, d] = values_RD[row, d]
+
+
+@njit(cache=True, nogil=True)
 def pool_fields(rows_UD, index_CB, fields_F3, out, stride, width, start, stop):  # type: ignore[no-untyped-def]
     """For batch rows [start, stop) and fields f of fields_F3 = (column c, shift, cell): add row
     rows_UD[index_CB[c, b] + shift] to the cell.
@@ -148,10 +160,12 @@ def pool_fields(rows_UD, index_CB, fields_F3, out, stride, width, start, stop): 
     """
     size = np.uint64(rows_UD.shape[1])
     for b in range(start, stop):
-        first = b * stride
+        first, soon = b * stride, min(b + ROWS_AHEAD, stop - 1)
         out[first : first + width] = 0.0
         for f in range(len(fields_F3)):
-            row = np.uint64(index_CB[fields_F3[f, 0], b] + fields_F3[f, 1])
+            column, shift = fields_F3[f, 0], fields_F3[f, 1]
+            prefetch(rows_UD, index_CB[column, soon] + shift)
+            row = np.uint64(index_CB[column, b] + shift)
             cell = np.uint64(first) + np.uint64(fields_F3[f, 2]) * size
             for d in range(size):
                 out[cell + d] += rows_UD[row, d]

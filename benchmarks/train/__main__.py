@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -86,10 +87,16 @@ def show(console: Console, title: str, results: Mapping[str, Sequence[Mapping[st
 
 
 def nightjar(
-    model: str, train: str, test: str, threads: int, settings: Mapping[str, object], epochs_before: int = 0
+    model: str,
+    train: str,
+    test: str,
+    threads: int,
+    settings: Mapping[str, object],
+    epochs_before: int = 0,
+    rows: Literal["files", "memory"] = "files",
 ) -> Contestant:
     """Nightjar in a process of its own."""
-    arguments = [model, train, test, str(threads), json.dumps(settings), str(epochs_before)]
+    arguments = [model, train, test, str(threads), json.dumps(settings), str(epochs_before), rows]
     return Contestant("nightjar", [sys.executable, "-m", "benchmarks.train.nightjar", *arguments])
 
 
@@ -128,7 +135,7 @@ def wide(console: Console, data: Data, args: argparse.Namespace) -> None:
 
 
 def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
-    """(b) FBGEMM's rule is the row-wise one."""
+    """(b) FBGEMM's rule is the row-wise one, and its rows wait in memory."""
     embeddings = SETTINGS["embeddings"]
     assert isinstance(embeddings, Mapping)
     for model in args.models:
@@ -140,6 +147,9 @@ def deep(console: Console, data: Data, args: argparse.Namespace) -> None:
             contestants = {
                 "nightjar, bf16 layers": nightjar(model, train, test, args.threads, {"precision": "bf16"}),
                 "nightjar, bf16, row_adagrad": nightjar(model, train, test, args.threads, row_wise),
+                "nightjar, bf16, row_adagrad, from memory": nightjar(
+                    model, train, test, args.threads, row_wise, rows="memory"
+                ),
                 "nightjar, float32": nightjar(model, train, test, args.threads, {}),
                 "fbgemm tables, bf16 layers": Contestant("fbgemm", [args.rivals, str(HERE / "fbgemm.py"), *rival]),
                 "deepctr-torch": Contestant("deepctr", [args.rivals, str(HERE / "deepctr.py"), *rival]),

@@ -1,8 +1,9 @@
 """Nightjar's trainer as a contestant: a round is an epoch through its own loader, files and all.
 
-python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS EPOCHS_BEFORE
+python -m benchmarks.train.nightjar MODEL TRAIN_DIR TEST_DIR THREADS SETTINGS EPOCHS_BEFORE ROWS
 
-EPOCHS_BEFORE: how many epochs a fresh model has been trained for when the measured one begins.
+EPOCHS_BEFORE: how many epochs a fresh model has been trained for when the measured one begins. ROWS: `files`, or
+`memory`: the measured epoch's rows have been read and shuffled before, as other trainers' are, and are laid out in it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.train.rows import log_loss
 from features.manifest import DatasetManifest, read_manifest
 from training.collective import Collective, Solo
 from training.config import TrainingConfig
-from training.data import epoch_batches
+from training.data import epoch_batches, epoch_columns, laid_out
 from training.dataset import Dataset
 from training.job import TrainingJob
 from training.plan import Plan
@@ -47,15 +48,17 @@ class Trainer:
         self._collective = collective
         self._epoch = 0
 
-    def epoch(self) -> float:
-        """Seconds of the next epoch."""
+    def epoch(self, in_memory: bool = False) -> Mapping[str, float]:
+        """Seconds and processor time of the next epoch."""
         order = self.plan.epoch(self._epoch)
         self._epoch += 1
-        began = time.perf_counter()
-        with epoch_batches(self.dataset, order, self._collective.rank, self._collective.size) as batches:
+        shares = epoch_columns(self.dataset, order, self._collective.rank, self._collective.size)
+        rows = list(shares) if in_memory else shares
+        before, began = cpu_seconds(), time.perf_counter()
+        with laid_out(rows, self.dataset.layout) as batches:
             for batch in self.learner.ahead(batches):
                 self.learner.step(batch)
-        return time.perf_counter() - began
+        return {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
 
     def held_out(self, directory: str) -> float:
         """Log loss on another data set."""
@@ -70,7 +73,7 @@ class Trainer:
 
 
 def main() -> None:
-    model, train, test, threads, settings, epochs_before = sys.argv[1:]
+    model, train, test, threads, settings, epochs_before, rows = sys.argv[1:]
     prepare_process(int(threads))
     config = TrainingConfig.model_validate(SETTINGS | {"model": model} | json.loads(settings))
 
@@ -78,8 +81,7 @@ def main() -> None:
         trainer = Trainer(config, train, Solo())
         for _ in range(int(epochs_before)):
             trainer.epoch()
-        before = cpu_seconds()
-        figures = {"seconds": trainer.epoch(), "cpu": cpu_seconds() - before, "rows": trainer.plan.rows}
+        figures = {**trainer.epoch(rows == "memory"), "rows": trainer.plan.rows}
         resident = psutil.Process().memory_info().rss / 2**20
         return {**figures, "mib": resident, "log_loss": trainer.held_out(test)}
 

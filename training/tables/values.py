@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -76,11 +77,7 @@ class ValueTable:
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
         rows_UD = np.empty((len(places_U), self.width), dtype=np.float32)
-
-        def of_range(start: int, stop: int) -> None:
-            np.take(self._state["values"], places_U[start:stop], axis=0, out=rows_UD[start:stop], mode="clip")
-
-        in_ranges(of_range, len(places_U))
+        in_ranges(partial(kernels.take_rows, self._state["values"], places_U, rows_UD), len(places_U))
         return rows_UD
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
