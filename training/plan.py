@@ -46,7 +46,7 @@ class Plan:
         if self.rows == 0:
             raise DataError("the data set has no rows, so there is nothing to train on. Give one that has some.")
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of an epoch."""
         return sum(self.files)
@@ -92,7 +92,7 @@ class EpochPlan:
     plan: Plan
     number: int
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Global batches of the epoch."""
         return self._ramped_steps - (self._ramped_rows - self.plan.rows) // self.plan.batch_size
