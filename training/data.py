@@ -40,7 +40,7 @@ def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, sta
     return laid_out(shares, dataset.layout, epoch.plan.steps_before(epoch.number) + start)
 
 
-def laid_out(shares: Iterable[Columns], layout: TableLayout, step: int = 0) -> Prefetched[Batch]:
+def laid_out(shares: Iterable[Columns], layout: TableLayout, step: int) -> Prefetched[Batch]:
     """Batches of these rows, the global batches step, step + 1, ... of the run, made ahead."""
     return Prefetched((make_batch(rows, layout, number) for number, rows in enumerate(shares, step)), _BATCHES_AHEAD)
 

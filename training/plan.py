@@ -53,12 +53,18 @@ class Plan:
 
     def steps_before(self, epoch: int) -> int:
         """Global batches of the run before an epoch."""
-        return self.epoch(0).steps + (epoch - 1) * self.epoch(1).steps if epoch else 0
+        first, later = self._steps
+        return first + (epoch - 1) * later if epoch else 0
 
     def epoch_of(self, step: int) -> int:
         """The epoch that the run's step-th global batch, counted from 1, is of."""
-        first = self.epoch(0).steps
-        return 0 if step <= first else 1 + (step - first - 1) // self.epoch(1).steps
+        first, later = self._steps
+        return 0 if step <= first else 1 + (step - first - 1) // later
+
+    @cached_property
+    def _steps(self) -> tuple[int, int]:
+        """Global batches of the first epoch, and of every later one."""
+        return self.epoch(0).steps, self.epoch(1).steps
 
     @property
     def lane_count(self) -> int:
@@ -95,26 +101,28 @@ class EpochPlan:
     @cached_property
     def steps(self) -> int:
         """Global batches of the epoch."""
-        return self._ramped_steps - (self._ramped_rows - self.plan.rows) // self.plan.batch_size
+        ramped_rows, ramped_steps = self._ramp
+        return ramped_steps + -(-(self.plan.rows - ramped_rows) // self.plan.batch_size)
 
     def end(self, step: int, rows: int) -> int:
         """How many of a lane's `rows` rows the first `step` global batches take: their share of the epoch, rounded
         down.
         """
-        if step <= self._ramped_steps:
-            return rows * self._ramped_rows * step // (self.plan.rows * max(1, self._ramped_steps))
-        others = self.steps - self._ramped_steps
-        taken = self._ramped_rows * others + (self.plan.rows - self._ramped_rows) * (step - self._ramped_steps)
+        ramped_rows, ramped_steps = self._ramp
+        if ramped_steps and step <= ramped_steps:
+            return rows * ramped_rows * step // (self.plan.rows * ramped_steps)
+        others = self.steps - ramped_steps
+        taken = ramped_rows * others + (self.plan.rows - ramped_rows) * (step - ramped_steps)
         return rows * taken // (self.plan.rows * others)
 
     @cached_property
-    def _ramped_rows(self) -> int:
-        ramp = self.plan.ramp if self.number == 0 else None
-        return min(ramp.rows, self.plan.rows) if ramp else 0
-
-    @cached_property
-    def _ramped_steps(self) -> int:
-        return -(-self._ramped_rows // self.plan.ramp.batch_size) if self.plan.ramp else 0
+    def _ramp(self) -> tuple[int, int]:
+        """Rows and global batches of the epoch that are the ramp's."""
+        ramp = self.plan.ramp
+        if ramp is None or self.number > 0:
+            return 0, 0
+        rows = min(ramp.rows, self.plan.rows)
+        return rows, -(-rows // ramp.batch_size)
 
     @cached_property
     def lanes(self) -> tuple[tuple[int, ...], ...]:

@@ -51,7 +51,8 @@ class Validation:
     def after(self, step: int, tracker: Tracker) -> None:
         """Evaluate if it is due after `step` global batches of the run; every worker calls this after every step."""
         every = self._config.every_steps
-        if step % every == 0 if every else step == self._plan.steps_before(self._plan.epoch_of(step) + 1):
+        due = step % every == 0 if every else step == self._plan.steps_before(self._plan.epoch_of(step) + 1)
+        if due:
             self._evaluate(step, tracker)
 
     def finish(self, step: int, tracker: Tracker) -> Mapping[str, float]:

@@ -52,10 +52,13 @@ class Trainer:
         """Seconds and processor time of the next epoch."""
         order = self.plan.epoch(self._epoch)
         self._epoch += 1
-        shares = epoch_columns(self.dataset, order, self._collective.rank, self._collective.size)
-        rows = list(shares) if in_memory else shares
+        share = (self.dataset, order, self._collective.rank, self._collective.size)
+        if in_memory:
+            ahead = laid_out(list(epoch_columns(*share)), self.dataset.layout, self.plan.steps_before(order.number))
+        else:
+            ahead = epoch_batches(*share)
         before, began = cpu_seconds(), time.perf_counter()
-        with laid_out(rows, self.dataset.layout) as batches:
+        with ahead as batches:
             for batch in self.learner.ahead(batches):
                 self.learner.step(batch)
         return {"seconds": time.perf_counter() - began, "cpu": cpu_seconds() - before}
