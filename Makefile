@@ -11,7 +11,7 @@ CLICKS  ?= ../shared/data/criteo/train.txt
 
 PY       := $(VENV)/bin/python
 STAMP    := $(VENV)/.nightjar-setup
-PACKAGES := features training serving jobs
+FOLDERS  := features training serving jobs nightjar
 
 # Spark starts its Python workers by this name, and would otherwise take the first python3 of the PATH.
 export PYSPARK_PYTHON := $(abspath $(PY))
@@ -83,14 +83,15 @@ test: $(STAMP) ## Run the tests in JOBS processes; ARGS='tests/single -k ftrl' n
 check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy $(PACKAGES) benchmarks --exclude benchmarks/train/
+	$(PY) -m mypy -p nightjar
+	$(PY) -m mypy benchmarks --exclude benchmarks/train/
 
 bench: $(STAMP) ## Measure; RATINGS=folder of MovieTweetings' two files
 	$(PY) -m benchmarks.movietweetings --source $(RATINGS) --work build/bench $(ARGS)
 
 zip: $(STAMP) ## Write dist/nightjar.zip, the code archive for spark-submit --py-files
-	$(PY) .ci/code_archive.py dist/nightjar.zip $(PACKAGES)
+	$(PY) .ci/code_archive.py dist/nightjar.zip
 
 clean: ## Remove what runs and checks have left; the virtual environment stays
 	rm -rf build dist spark-warehouse metastore_db derby.log .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find $(PACKAGES) tests benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(FOLDERS) tests benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,25 +1,24 @@
-"""Zip the packages for spark-submit --py-files.
+"""Zip the package for spark-submit --py-files.
 
-The same sources give the same bytes: the entries are sorted and carry a fixed time stamp.
+The same sources give the same bytes: the entries are sorted and carry a fixed time stamp. Links to folders are
+followed, so that the archive holds nightjar/features/... as files.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+PACKAGE = "nightjar"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip file can hold
 
 
-def write_archive(target: Path, root: Path, packages: list[str]) -> int:
-    """Write every file of `packages`, compiled ones excepted, and return their number."""
-    files = sorted(
-        path
-        for package in packages
-        for path in (root / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
-    )
+def write_archive(target: Path, root: Path) -> int:
+    """Write every file of the package, compiled ones excepted, and return their number."""
+    files = sorted(sources(root / PACKAGE))
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
@@ -29,7 +28,14 @@ def write_archive(target: Path, root: Path, packages: list[str]) -> int:
     return len(files)
 
 
+def sources(package: Path) -> Iterator[Path]:
+    """The package's files, through its links."""
+    for folder, _, names in os.walk(package, followlinks=True):
+        if Path(folder).name != "__pycache__":
+            yield from (Path(folder, name) for name in names if not name.endswith(".pyc"))
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    count = write_archive(target, Path(__file__).resolve().parent.parent, sys.argv[2:])
+    count = write_archive(target, Path(__file__).resolve().parent.parent)
     print(f"{target}: {count} files")

@@ -18,18 +18,18 @@ from datetime import timedelta
 import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from features import storage
-from features.build import build, plan_build
-from features.manifest import DatasetManifest, key_of, read_manifest
-from jobs import import_adult
-from jobs.cli import entry_point
-from jobs.night import NightConfig
-from jobs.spark_session import spark_session
-from serving.comparison import predict
-from serving.model import load
-from serving.pack import pack
-from training.job import TrainingJob
-from training.trainer import run_job
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import DatasetManifest, key_of, read_manifest
+from nightjar.features.dataset.build import build, plan_build
+from nightjar.jobs import import_adult
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.nightly.night import NightConfig
+from nightjar.serving.evaluation.comparison import predict
+from nightjar.serving.model import load
+from nightjar.serving.packing.pack import pack
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
 
 FIGURES = {
     "AUC": roc_auc_score,

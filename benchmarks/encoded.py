@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features import storage
-from features.layout import dataset_columns
-from features.manifest import DatasetManifest, begin, commit, describe_files
-from features.spec import FeatureSpec
+from nightjar.features.contract import storage
+from nightjar.features.contract.layout import dataset_columns
+from nightjar.features.contract.manifest import DatasetManifest, begin, commit, describe_files
+from nightjar.features.contract.spec import FeatureSpec
 
 _DATE = "2026-01-01"
 

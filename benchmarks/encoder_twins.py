@@ -4,7 +4,7 @@
 
 Builds the features of two days, the night before and the day of New York's change to daylight saving time, loads the
 state as an artifact does, encodes the second day's raw rows with it, and compares every column of every row.
-tests/integration/test_encoder_twins.py does the same with fewer rows.
+tests/integration/features/test_encoder_twins.py does the same with fewer rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from features.build import BuiltFeatures, build, plan_build
-from features.encoder import Column, Encoder
-from features.manifest import StateManifest, read_manifest
-from features.ragged import Ragged, from_arrow
-from features.rows import hash_rows, so_far_columns
-from features.spec import FeatureSpec
-from features.state import load_state
+from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
+from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.ragged import Ragged, from_arrow
+from nightjar.features.encoder.rows import hash_rows, so_far_columns
+from nightjar.features.encoder.state import load_state
 
 DATES = ("2026-03-07", "2026-03-08")
 INT64 = (-(2**63), 2**63 - 1)
@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows a day")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args(argv)
-    from jobs.spark_session import spark_session
+    from nightjar.jobs.common.spark_session import spark_session
 
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, spark_session("encoder_twins") as spark:

@@ -27,11 +27,11 @@ import psutil
 from pyspark.sql import SparkSession
 
 from benchmarks.criteo_log import Draw, clicks
-from features.build import BuildPlan, aggregate, build, encode_days, plan_build
-from features.rollup import History, publish_rollup
-from features.spec import FeatureSpec, Frequency, load_yaml
-from features.tables import for_spark
-from jobs.spark_session import spark_session
+from nightjar.features.contract.spec import FeatureSpec, Frequency, load_yaml
+from nightjar.features.counts.rollup import History, publish_rollup
+from nightjar.features.dataset.build import BuildPlan, aggregate, build, encode_days, plan_build
+from nightjar.features.spark.tables import for_spark
+from nightjar.jobs.common.spark_session import spark_session
 
 FIRST = date(2026, 1, 1)
 CONFIG = Path(__file__).parents[1] / "conf" / "criteo.yaml"

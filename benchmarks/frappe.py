@@ -27,15 +27,23 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from sklearn.metrics import log_loss, roc_auc_score
 
-from features import storage
-from features.errors import DataError
-from features.layout import dataset_columns
-from features.manifest import GOLDEN_ENCODED, DatasetManifest, begin, commit, describe_files, is_published, key_of
-from features.spec import CategoricalField, FeatureSpec, load_yaml
-from jobs.cli import entry_point
-from training.config import TrainingConfig, ValidationConfig
-from training.job import TrainingJob
-from training.trainer import run_job
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import dataset_columns
+from nightjar.features.contract.manifest import (
+    GOLDEN_ENCODED,
+    DatasetManifest,
+    begin,
+    commit,
+    describe_files,
+    is_published,
+    key_of,
+)
+from nightjar.features.contract.spec import CategoricalField, FeatureSpec, load_yaml
+from nightjar.jobs.common.cli import entry_point
+from nightjar.training.config import TrainingConfig, ValidationConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
 
 WIDTH = 10
 FILES = 8

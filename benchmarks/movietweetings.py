@@ -18,19 +18,19 @@ from functools import partial
 
 import numpy as np
 
-from features import storage
-from features.build import build, encode_days, plan_build
-from features.logs import dates_between, day_after
-from features.manifest import key_of
-from jobs import import_movietweetings
-from jobs.cli import entry_point
-from jobs.night import NightConfig
-from jobs.spark_session import spark_session
-from serving.comparison import compare
-from serving.metrics import Metrics
-from serving.pack import pack
-from training.job import TrainingJob
-from training.trainer import run_job
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import key_of
+from nightjar.features.dataset.build import build, encode_days, plan_build
+from nightjar.features.input.folders import dates_between, day_after
+from nightjar.jobs import import_movietweetings
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.nightly.night import NightConfig
+from nightjar.serving.evaluation.comparison import compare
+from nightjar.serving.evaluation.metrics import Metrics
+from nightjar.serving.packing.pack import pack
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
 
 REFERENCES = """
 | logistic regression on user and movie ids (reference) | .7509 | .5989 |

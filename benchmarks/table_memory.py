@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import psutil
 
-from features.layout import Column, table_layout
-from training.batch import make_batch
-from training.collective import Collective
-from training.config import TrainingConfig, WideConfig
-from training.launch import run
-from training.step import Learner
-from training.table_files import write_wide
+from nightjar.features.contract.layout import Column, table_layout
+from nightjar.training.config import TrainingConfig, WideConfig
+from nightjar.training.data.batch import make_batch
+from nightjar.training.export.table_files import write_wide
+from nightjar.training.run.collective import Collective
+from nightjar.training.run.launch import run
+from nightjar.training.step.step import Learner
 
 BATCH = 4096
 

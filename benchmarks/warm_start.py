@@ -2,7 +2,7 @@
 
     python -m benchmarks.warm_start --work FOLDER [--nights 7] [--rows-per-day 30000] [--train-days 7]
 
-Logs are generated: users and apps arrive every day, and what an app is worth drifts (features.simulation); the true
+Logs are generated: users and apps arrive every day, and what an app is worth drifts (jobs.imports.simulation); the true
 probabilities are known, and regret is log loss above theirs. Every night's models are scored on the night's own day,
 which none has seen. The night before the first begins from nothing on its window; each later one from its predecessor.
 """
@@ -20,20 +20,20 @@ from statistics import fmean
 
 from pyspark.sql import SparkSession
 
-from features import storage
-from features.build import BuiltFeatures, build, plan_build
-from features.manifest import CandidateManifest, key_of, read_manifest
-from features.simulation import SimulationConfig
-from jobs import generate_logs
-from jobs.cli import entry_point
-from jobs.night import NightConfig
-from jobs.spark_session import spark_session
-from serving.comparison import compare
-from serving.pack import pack
-from training.config import TrainingConfig
-from training.job import TrainingJob
-from training.trainer import run_job
-from training.warm_start import WarmStart
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import CandidateManifest, key_of, read_manifest
+from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
+from nightjar.jobs import generate_logs
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports.simulation import SimulationConfig
+from nightjar.jobs.nightly.night import NightConfig
+from nightjar.serving.evaluation.comparison import compare
+from nightjar.serving.packing.pack import pack
+from nightjar.training.config import TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
+from nightjar.training.warm_start import WarmStart
 
 WARM, SAME, WINDOW = "warm, new day", "nothing, new day", "nothing, window"
 DIRECTORY = {WARM: "warm", SAME: "same", WINDOW: "window"}

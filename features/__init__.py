@@ -1,3 +1,1 @@
 """Logs to features: the spec (contract), the encoder and its fitted state, and the Spark jobs' building blocks."""
-
-__version__ = "0.1.0"

@@ -13,12 +13,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.build import BuildPlan, BuildSettings, build, plan_build, report
-from features.inputs import PARQUET, InputConfig
-from features.log_table import GetSpark, logs_at
-from features.spec import FeatureSpec, load_yaml
-from jobs.cli import LOGS_HELP, entry_point
-from jobs.spark_session import session_on_demand
+from nightjar.features.contract.spec import FeatureSpec, load_yaml
+from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build, report
+from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.features.input.timestamped import GetSpark, logs_at
+from nightjar.jobs.common.cli import LOGS_HELP, entry_point
+from nightjar.jobs.common.spark_session import session_on_demand
 
 
 def command_line(prog: str, description: str | None) -> argparse.ArgumentParser:

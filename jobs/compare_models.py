@@ -3,7 +3,7 @@
 compare_models --dataset DIR --holdout DIR --config conf/app_store.yaml --output DIR [--models lr deepfm ...]
 [--seeds 0 1 2]
 
-Prints the table and where the report is. See jobs.contest for what else is published.
+Prints the table and where the report is. See jobs.common.contest for what else is published.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from features import storage
-from features.errors import DataError, UsageError
-from features.layout import table_layout
-from features.manifest import DatasetManifest, is_published, manifest_digest, read_manifest
-from features.spec import load_yaml
-from jobs.cli import entry_point, session_for
-from jobs.contest import Contest
-from serving.evaluation import REPORT
-from serving.seeds import markdown
-from training.config import TrainingConfig
-from training.models import MODELS, build_head, model_columns
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.layout import table_layout
+from nightjar.features.contract.manifest import (
+    DatasetManifest,
+    is_published,
+    manifest_digest,
+    read_manifest,
+)
+from nightjar.features.contract.spec import load_yaml
+from nightjar.jobs.common.cli import entry_point, session_for
+from nightjar.jobs.common.contest import Contest
+from nightjar.serving.evaluation.evaluation import REPORT
+from nightjar.serving.evaluation.seeds import markdown
+from nightjar.training.config import TrainingConfig
+from nightjar.training.models import MODELS, build_head, model_columns
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from features.errors import UsageError
-from jobs.cli import entry_point
-from serving.evaluation import REPORT, evaluate
+from nightjar.features.contract.errors import UsageError
+from nightjar.jobs.common.cli import entry_point
+from nightjar.serving.evaluation.evaluation import REPORT, evaluate
 
 
 @entry_point

@@ -24,11 +24,17 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from features.errors import DataError, UsageError
-from features.simulation import TRUTH_VERSION, BayesFloor, SimulationConfig, bayes_floor, impressions
-from features.spec import explain, load_yaml
-from jobs.cli import entry_point
-from jobs.spark_session import spark_session
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.spec import explain, load_yaml
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports.simulation import (
+    TRUTH_VERSION,
+    BayesFloor,
+    SimulationConfig,
+    bayes_floor,
+    impressions,
+)
 
 log = logging.getLogger(__name__)
 

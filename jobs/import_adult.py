@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from features import storage
-from features.errors import DataError
-from jobs.cli import entry_point
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.jobs.common.cli import entry_point
 
 NUMBERS = ("age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week")
 COLUMNS = (

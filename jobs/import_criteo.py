@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from features import storage
-from features.errors import DataError, UsageError
-from jobs.cli import entry_point
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.jobs.common.cli import entry_point
 
 NUMBERS = tuple(f"I{n}" for n in range(1, 14))
 CATEGORIES = tuple(f"C{n}" for n in range(1, 27))

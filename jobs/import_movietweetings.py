@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from features import storage
-from features.errors import DataError
-from jobs.cli import entry_point
-from jobs.spark_session import spark_session
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import spark_session
 
 SPLITS_FILE = "_splits.json"
 SPLITS = {"train": 0.8, "validation": 0.9, "test": 1.0}

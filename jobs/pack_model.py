@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.errors import DataError
-from jobs.cli import entry_point
-from jobs.lineage import code
-from serving import dry_run
-from serving.pack import pack
+from nightjar.features.contract.errors import DataError
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.nightly.lineage import code
+from nightjar.serving.packing import dry_run
+from nightjar.serving.packing.pack import pack
 
 
 @entry_point

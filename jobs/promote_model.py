@@ -6,12 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features.errors import UsageError
-from jobs.cli import entry_point
-from jobs.lease import lease, lock_of
-from jobs.mlflow_mirror import follow
-from jobs.night import NightConfig
-from serving import registry
+from nightjar.features.contract.errors import UsageError
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.nightly.lease import lease, lock_of
+from nightjar.jobs.nightly.mlflow_mirror import follow
+from nightjar.jobs.nightly.night import NightConfig
+from nightjar.serving import registry
 
 
 @entry_point

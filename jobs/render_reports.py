@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from features import storage
-from features.errors import DataError
-from jobs.cli import entry_point
-from serving.night_report import publish
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.jobs.common.cli import entry_point
+from nightjar.serving.reports.night_report import publish
 
 
 @entry_point

@@ -13,17 +13,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from features import storage
-from features.errors import UsageError, ValidationFailed
-from features.manifest import ValidationManifest, is_published, read_manifest
-from features.summarize import Summary
-from features.validation import Validation
-from jobs.build_features import command_line, plan_of
-from jobs.cli import entry_point
-from jobs.night import NightConfig
-from jobs.spark_session import session_on_demand
-from serving.feature_report import draw, page_of
-from serving.night_report import REPORTS
+from nightjar.features.checks.summarize import Summary
+from nightjar.features.checks.validation import Validation
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import UsageError, ValidationFailed
+from nightjar.features.contract.manifest import ValidationManifest, is_published, read_manifest
+from nightjar.jobs.build_features import command_line, plan_of
+from nightjar.jobs.common.cli import entry_point
+from nightjar.jobs.common.spark_session import session_on_demand
+from nightjar.jobs.nightly.night import NightConfig
+from nightjar.serving.reports.feature_report import draw, page_of
+from nightjar.serving.reports.night_report import REPORTS
 
 
 @entry_point

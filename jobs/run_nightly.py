@@ -24,21 +24,28 @@ from datetime import date
 from rich.console import Console
 from rich.table import Table
 
-from features import storage
-from features.errors import NightjarError, UsageError
-from features.log_table import GetSpark, logs_at
-from features.logs import dates_between
-from features.manifest import NightManifest, is_published, read_manifest
-from jobs.chain import STEPS, carry_out, records, why
-from jobs.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, LOGS_HELP, day, entry_point, leaving_in_order
-from jobs.lease import lease, lock_of
-from jobs.night import Night, NightConfig
-from jobs.spark_session import session_on_demand
-from jobs.steps import notify, steps_of
-from jobs.telemetry import Run, structured_log
-from serving import night_report
-from serving.comparison import Evaluation
-from serving.evaluation import read_evaluation
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import NightjarError, UsageError
+from nightjar.features.contract.manifest import NightManifest, is_published, read_manifest
+from nightjar.features.input.folders import dates_between
+from nightjar.features.input.timestamped import GetSpark, logs_at
+from nightjar.jobs.common.cli import (
+    EXIT_NOTHING_TO_DO,
+    EXIT_REJECTED,
+    LOGS_HELP,
+    day,
+    entry_point,
+    leaving_in_order,
+)
+from nightjar.jobs.common.spark_session import session_on_demand
+from nightjar.jobs.nightly.chain import STEPS, carry_out, records, why
+from nightjar.jobs.nightly.lease import lease, lock_of
+from nightjar.jobs.nightly.night import Night, NightConfig
+from nightjar.jobs.nightly.steps import notify, steps_of
+from nightjar.jobs.nightly.telemetry import Run, structured_log
+from nightjar.serving.evaluation.comparison import Evaluation
+from nightjar.serving.evaluation.evaluation import read_evaluation
+from nightjar.serving.reports import night_report
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +60,7 @@ class Request:
 
 
 def parse(argv: Sequence[str] | None, spark: GetSpark) -> Request:
-    """The command line and the config file; the logs are not looked at yet. spark: see features.log_table.logs_at."""
+    """The command line and the config file; the logs are not looked at yet. spark: see input.timestamped.logs_at."""
     parser = argparse.ArgumentParser(
         prog="run_nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

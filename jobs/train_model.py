@@ -16,14 +16,14 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from features import storage
-from features.errors import UsageError
-from features.spec import explain, load_yaml
-from jobs.cli import entry_point, session_for
-from training.config import TrainingConfig
-from training.job import TrainingJob
-from training.trainer import run_job
-from training.warm_start import WarmStart
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.spec import explain, load_yaml
+from nightjar.jobs.common.cli import entry_point, session_for
+from nightjar.training.config import TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
+from nightjar.training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
-from features import storage
+from nightjar.features.contract import storage
 
 _CHUNK_ROWS = 1 << 16
 

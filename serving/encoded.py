@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from features.encoder import Column
-from features.ragged import from_arrow
+from nightjar.features.encoder.encoder import Column
+from nightjar.features.encoder.ragged import from_arrow
 
 
 def to_columns(table: pa.Table) -> dict[str, Column]:

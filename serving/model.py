@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime
 
-from features import storage
-from features.encoder import Column, Encoder
-from features.errors import DataError
-from features.layout import table_layout
-from features.manifest import ArtifactManifest, StateManifest, read_manifest, verify
-from features.ragged import Ragged
-from features.rows import Rows, hash_rows
-from features.state import FittedState, load_state
-from serving.arrays import read_array
-from serving.tables import EmbeddingTable, WideTable
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import table_layout
+from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest, verify
+from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.ragged import Ragged
+from nightjar.features.encoder.rows import Rows, hash_rows
+from nightjar.features.encoder.state import FittedState, load_state
+from nightjar.serving.arrays import read_array
+from nightjar.serving.tables import EmbeddingTable, WideTable
 
 SCORING = "scoring"
 ENCODER = "encoder"

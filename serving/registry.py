@@ -1,6 +1,6 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
-    <root>/<version>/                artifacts, immutable (features.manifest)
+    <root>/<version>/                artifacts, immutable (features.contract.manifest)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
 
@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
-from features import storage
-from features.errors import DataError, UsageError
-from features.manifest import (
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.manifest import (
     MANIFEST,
     ArtifactManifest,
     is_published,
@@ -28,7 +28,7 @@ from features.manifest import (
     unpublish,
     verify,
 )
-from features.spec import Strict, explain
+from nightjar.features.contract.spec import Strict, explain
 
 POINTER = "champion.json"
 HISTORY = "history"

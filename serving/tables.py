@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.categorical import Pooling
-from features.encoder import Column
-from features.errors import DataError
-from features.hashing import find
-from features.layout import BIAS, Slot, TableLayout
-from features.ragged import Ragged
+from nightjar.features.contract.categorical import Pooling
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import BIAS, Slot, TableLayout
+from nightjar.features.encoder.encoder import Column
+from nightjar.features.encoder.hashing import find
+from nightjar.features.encoder.ragged import Ragged
 
 DENSE_VECTOR_ROWS = 2**24
 

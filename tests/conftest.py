@@ -19,7 +19,7 @@ def spark() -> Iterator[SparkSession]:
     # The first JIT tier only: tests run much code once, and compiling it well costs more than it saves.
     jvm = "--driver-memory 1g --driver-java-options -XX:TieredStopAtLevel=1"
     os.environ.setdefault("PYSPARK_SUBMIT_ARGS", f"--master local[2] {jvm} pyspark-shell")
-    from jobs.spark_session import spark_session
+    from nightjar.jobs.common.spark_session import spark_session
 
     with spark_session("tests", shuffle_partitions=2) as session:
         yield session
@@ -28,7 +28,7 @@ def spark() -> Iterator[SparkSession]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """A bucket on an S3-compatible server in this process."""
-    from tests.object_store import s3_bucket
+    from tests.kits.object_store import s3_bucket
 
     with s3_bucket() as url:
         yield url

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from features.spec import Strict
+from nightjar.features.contract.spec import Strict
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -210,16 +210,16 @@ class TrainingConfig(Strict):
     """How a model is trained.
 
     batch_size: rows of a global batch, whatever the number of workers. batch_ramp: smaller ones to begin with, in a run
-    that begins with nothing. lanes: streams of files that every global batch draws from (training.plan); more lanes mix
-    better, hold more files in memory and allow more workers. precision: of the dense layers; bf16 keeps tables, sums,
-    logits, loss and the layers' weights in float32, and pays where the hardware multiplies bfloat16 (CPUs with AMX or
-    AVX512-BF16, GPUs since Ampere). device: of the dense layers; auto takes a GPU if there is one. tables_on: where the
-    tables are while they learn: in the host's memory, or on the device of the dense layers, which only ftrl in float32,
-    adagrad and row_adagrad can; auto is the device if it is a GPU and all tables can. It has been tested against the
-    host's on CPU tensors, and never on a GPU: hence not the default.
+    that begins with nothing. lanes: streams of files that every global batch draws from (training.data.plan); more
+    lanes mix better, hold more files in memory and allow more workers. precision: of the dense layers; bf16 keeps
+    tables, sums, logits, loss and the layers' weights in float32, and pays where the hardware multiplies bfloat16 (CPUs
+    with AMX or AVX512-BF16, GPUs since Ampere). device: of the dense layers; auto takes a GPU if there is one.
+    tables_on: where the tables are while they learn: in the host's memory, or on the device of the dense layers, which
+    only ftrl in float32, adagrad and row_adagrad can; auto is the device if it is a GPU and all tables can. It has been
+    tested against the host's on CPU tensors, and never on a GPU: hence not the default.
 
     workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
-    some are lost (training.attempts). threads_per_worker: torch threads; None shares the machine's cores
+    some are lost (training.run.attempts). threads_per_worker: torch threads; None shares the machine's cores
     among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
     may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
     max_restarts: restarts in a row without a new checkpoint in between.

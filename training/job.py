@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from features import storage
-from features.errors import DataError, UsageError
-from features.manifest import (
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.manifest import (
     GOLDEN_ENCODED,
     CandidateManifest,
     DatasetManifest,
@@ -15,14 +15,14 @@ from features.manifest import (
     manifest_digest,
     read_manifest,
 )
-from features.spec import digest
-from training import trackers
-from training.config import TrainingConfig
-from training.dataset import Dataset, hold_back
-from training.models import architecture, build_head, model_columns
-from training.plan import Plan
-from training.tables import check_device, check_tables
-from training.warm_start import Transfer, WarmStart
+from nightjar.features.contract.spec import digest
+from nightjar.training.config import TrainingConfig
+from nightjar.training.data.dataset import Dataset, hold_back
+from nightjar.training.data.plan import Plan
+from nightjar.training.models import architecture, build_head, model_columns
+from nightjar.training.tables import check_device, check_tables
+from nightjar.training.tracking import trackers
+from nightjar.training.warm_start import Transfer, WarmStart
 
 
 @dataclass(frozen=True)

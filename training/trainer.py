@@ -9,21 +9,22 @@ from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 
-from features.errors import DataError, UsageError
-from features.manifest import DatasetManifest, read_manifest
-from training import candidate, checkpoint
-from training.attempts import carry_out
-from training.checkpoint import Checkpoints, Position
-from training.collective import Collective
-from training.data import epoch_batches
-from training.dataset import REBUILD, Dataset
-from training.job import TrainingJob
-from training.launch import Launcher, run
-from training.plan import Plan
-from training.progress import Progress, RankLog
-from training.step import NOTHING, Learner
-from training.trackers import Tracker, tracking
-from training.validation import Validation
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.training.checkpoint import checkpoint
+from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
+from nightjar.training.data.dataset import REBUILD, Dataset
+from nightjar.training.data.loader import epoch_batches
+from nightjar.training.data.plan import Plan
+from nightjar.training.evaluation.validation import Validation
+from nightjar.training.export import candidate
+from nightjar.training.job import TrainingJob
+from nightjar.training.run.attempts import carry_out
+from nightjar.training.run.collective import Collective
+from nightjar.training.run.launch import Launcher, run
+from nightjar.training.step.step import NOTHING, Learner
+from nightjar.training.tracking.progress import Progress, RankLog
+from nightjar.training.tracking.trackers import Tracker, tracking
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     """Carry a job out on its workers, unless its candidate is published already.
 
-    A run that lost workers goes on from its last checkpoint (training.attempts), and so does one that is started
+    A run that lost workers goes on from its last checkpoint (training.run.attempts), and so does one that is started
     again after its driver was killed. launcher: where the workers run; `spark` needs an active session. Raises a
     NightjarError.
     """

@@ -27,7 +27,7 @@ from benchmarks.train.criteo import DENSE, Criteo
 from benchmarks.train.loader import delivered_round, ready_round, scan_round
 from benchmarks.train.nightjar import BATCH, SETTINGS
 from benchmarks.train.workers import workers_round
-from training.worker import prepare_process
+from nightjar.training.run.worker import prepare_process
 
 HERE = Path(__file__).parent
 TEST_ROWS, TEST_SEED = 65_536, 1_000_000

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.encoded import publish_encoded
-from features.manifest import is_published
-from features.spec import CategoricalField, DenseFeature, FeatureSpec
+from nightjar.features.contract.manifest import is_published
+from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 
 FIELDS, DENSE, WIDTH = 26, 13, 16
 ROWS_PER_FILE = 16_384

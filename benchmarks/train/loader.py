@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.train.contestant import cpu_seconds
 from benchmarks.train.nightjar import BATCH
-from features.manifest import DatasetManifest, read_manifest
-from training.data import epoch_batches, epoch_columns
-from training.dataset import Dataset
-from training.plan import EpochPlan, Plan
+from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.training.data.dataset import Dataset
+from nightjar.training.data.loader import epoch_batches, epoch_columns
+from nightjar.training.data.plan import EpochPlan, Plan
 
 
 def scan_round(directory: str) -> Mapping[str, float]:

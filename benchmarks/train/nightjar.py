@@ -18,15 +18,15 @@ import psutil
 
 from benchmarks.train.contestant import cpu_seconds, serve
 from benchmarks.train.rows import log_loss
-from features.manifest import DatasetManifest, read_manifest
-from training.collective import Collective, Solo
-from training.config import TrainingConfig
-from training.data import epoch_batches, epoch_columns, laid_out
-from training.dataset import Dataset
-from training.job import TrainingJob
-from training.plan import Plan
-from training.step import Learner
-from training.worker import prepare_process
+from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.training.config import TrainingConfig
+from nightjar.training.data.dataset import Dataset
+from nightjar.training.data.loader import epoch_batches, epoch_columns, laid_out
+from nightjar.training.data.plan import Plan
+from nightjar.training.job import TrainingJob
+from nightjar.training.run.collective import Collective, Solo
+from nightjar.training.run.worker import prepare_process
+from nightjar.training.step.step import Learner
 
 BATCH = 4096
 SETTINGS = {

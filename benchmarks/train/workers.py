@@ -9,9 +9,9 @@ from functools import partial
 import psutil
 
 from benchmarks.train.nightjar import SETTINGS, Trainer
-from training.collective import Collective
-from training.config import TrainingConfig
-from training.launch import run
+from nightjar.training.config import TrainingConfig
+from nightjar.training.run.collective import Collective
+from nightjar.training.run.launch import run
 
 EPOCHS = 2
 

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from features import manifest, storage
-from features.manifest import FileEntry, Manifest
+from nightjar.features.contract import manifest, storage
+from nightjar.features.contract.manifest import FileEntry, Manifest
 
 
 class Fate:
@@ -118,7 +118,7 @@ def main(visited: str, arguments: list[str]) -> int:
     if fate:
         fate.patch()
     share_a_jvm()
-    from jobs import run_nightly  # after the patch: what it imports takes the mortal functions
+    from nightjar.jobs import run_nightly  # after the patch: what it imports takes the mortal functions
 
     while True:
         child = os.fork()

@@ -13,11 +13,12 @@ from unittest.mock import patch
 
 import psutil
 
-from training import candidate, checkpoint, saved_state
-from training.checkpoint import Checkpoints, Position
-from training.collective import Collective
-from training.job import TrainingJob
-from training.trainer import train
+from nightjar.training.checkpoint import checkpoint, saved_state
+from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
+from nightjar.training.export import candidate
+from nightjar.training.job import TrainingJob
+from nightjar.training.run.collective import Collective
+from nightjar.training.trainer import train
 
 Moment = Literal["learn", "shard", "commit", "publish"]
 
@@ -39,8 +40,8 @@ class Fault:
 
 
 def train_with_faults(faults: Sequence[Fault], folder: str, job: TrainingJob, collective: Collective) -> Any:
-    """training.trainer.train, struck by one of these faults. folder: a file for each that has happened, with the
-    process id.
+    """training.trainer.train, struck by one of these faults. folder: a file for each that has
+    happened, with the process id.
     """
     step, plan, struck = 0, job.plan(job.open()), len(list(Path(folder).iterdir()))
 

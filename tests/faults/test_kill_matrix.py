@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from features.manifest import MANIFEST, CandidateManifest, read_manifest
-from tests.small_night import CONFIG, write_day
-from tests.submit import REPOSITORY
+from nightjar.features.contract.manifest import MANIFEST, CandidateManifest, read_manifest
+from tests.kits.small_night import CONFIG, write_day
+from tests.kits.submit import REPOSITORY
 
 
 @pytest.fixture

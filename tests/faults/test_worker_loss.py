@@ -13,14 +13,14 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.datasets import make_dataset
+from nightjar.training import trainer
+from nightjar.training.checkpoint.checkpoint import folder_of
+from nightjar.training.config import TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.run.launch import Launcher
+from nightjar.training.trainer import run_job
 from tests.faults.scenarios import Fault, train_with_faults
-from training import trainer
-from training.checkpoint import folder_of
-from training.config import TrainingConfig
-from training.job import TrainingJob
-from training.launch import Launcher
-from training.trainer import run_job
+from tests.kits.datasets import make_dataset
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

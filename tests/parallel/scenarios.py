@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from features.errors import DataError
-from tests.table_kit import all_learn
-from training.batch import Batch
-from training.collective import Collective, Solo
-from training.job import TrainingJob
-from training.step import Learner, Score
-from training.trainer import train
+from nightjar.features.contract.errors import DataError
+from nightjar.training.data.batch import Batch
+from nightjar.training.job import TrainingJob
+from nightjar.training.run.collective import Collective, Solo
+from nightjar.training.step.step import Learner, Score
+from nightjar.training.trainer import train
+from tests.kits.table_kit import all_learn
 
 
 def exchange_tensors(collective: Collective) -> list[str]:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from features.errors import DataError
-from features.manifest import CandidateManifest, read_manifest, verify
-from tests.datasets import make_dataset, make_state
-from tests.model_kit import all_learned, assert_learned_what_one_learns
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifest import CandidateManifest, read_manifest, verify
+from nightjar.training.config import TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.models import MODELS
+from nightjar.training.run.launch import WorkerError, run
+from nightjar.training.warm_start import WarmStart, WarmStartReport
+from tests.kits.datasets import make_dataset, make_state
+from tests.kits.model_kit import all_learned, assert_learned_what_one_learns
 from tests.parallel.scenarios import Run, account, exchange_tensors, fail
-from training.config import TrainingConfig
-from training.job import TrainingJob
-from training.launch import WorkerError, run
-from training.models import MODELS
-from training.warm_start import WarmStart, WarmStartReport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -13,25 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("features", "training", "serving", "jobs")
-CONTRACT = {
-    "admission",
-    "categorical",
-    "errors",
-    "spec",
-    "layout",
-    "manifest",
-    "metrics",
-    "ragged",
-    "storage",
-    "dense",
-    "encoder",
-    "frequency",
-    "hashing",
-    "rows",
-    "state",
-    "summary",
-}
-SPARK_FREE = ("training", "serving")
+CONTRACT = ("features/contract", "features/encoder")  # what training and serving may know of features
+SPARK_FREE = (*CONTRACT, "training", "serving")
 
 
 @cache
@@ -39,7 +22,7 @@ def imports(path: Path) -> frozenset[str]:
     """Absolute names of the modules that a file imports, anywhere in it, except for type checkers only."""
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    package = ".".join(("nightjar", *path.relative_to(ROOT).parts[:-1]))
     for node in _executed(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -59,65 +42,76 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
         yield from _executed(child)
 
 
-def files(*packages: str) -> list[Path]:
-    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
 
 
 def importers(*modules: str) -> set[str]:
-    """Files that import one of the top-level modules."""
+    """Files that import one of the modules, or something of it."""
     return {
         str(path.relative_to(ROOT))
         for path in files(*PACKAGES)
-        if any(name.partition(".")[0] in modules for name in imports(path))
+        if any(f"{name}.".startswith(f"{module}.") for name in imports(path) for module in modules)
     }
 
 
-def within(*packages: str) -> set[str]:
-    return {str(path.relative_to(ROOT)) for path in files(*packages)}
+def within(*folders: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in files(*folders)}
+
+
+def ours(*folders: str) -> tuple[str, ...]:
+    return tuple("nightjar." + folder.replace("/", ".") for folder in folders)
 
 
 def test_the_walk_finds_every_package():
     assert all(files(package) for package in PACKAGES)
 
 
+def test_nothing_is_imported_but_by_its_full_name():
+    assert importers(*PACKAGES, "tests", "benchmarks") == set()
+
+
 def test_nobody_imports_a_job():
-    assert importers("jobs") <= within("jobs")
+    assert importers(*ours("jobs")) <= within("jobs")
+
+
+def test_no_job_imports_an_entry_point_of_another():
+    entry_points = [path.stem for path in (ROOT / "jobs").glob("*_*.py") if not path.stem.startswith("__")]
+    assert importers(*ours(*(f"jobs/{name}" for name in entry_points))) <= {"jobs/report_features.py"}
 
 
 def test_features_import_neither_training_nor_serving():
-    assert not importers("training", "serving") & within("features")
+    assert not importers(*ours("training", "serving")) & within("features")
 
 
 def test_training_and_serving_do_not_import_each_other():
-    assert not importers("serving") & within("training")
-    assert not importers("training") & within("serving")
+    assert not importers(*ours("serving")) & within("training")
+    assert not importers(*ours("training")) & within("serving")
 
 
-@pytest.mark.parametrize("package", SPARK_FREE)
-def test_training_and_serving_see_only_the_contract_and_the_encoder(package: str):
+@pytest.mark.parametrize("folder", SPARK_FREE)
+def test_of_features_only_the_contract_and_the_encoder_are_seen_by(folder: str):
+    allowed = tuple(f"{name}." for name in ours(*CONTRACT))
     seen = {
-        (str(path.relative_to(ROOT)), name.split(".")[1])
-        for path in files(package)
+        (str(path.relative_to(ROOT)), name)
+        for path in files(folder)
         for name in imports(path)
-        if name.startswith("features.")
+        if f"{name}.".startswith("nightjar.features.") and not f"{name}.".startswith(allowed)
     }
-    assert {(path, module) for path, module in seen if module not in CONTRACT} == set()
+    assert seen == set()
 
 
-@pytest.mark.parametrize("module", sorted(CONTRACT))
-def test_the_contract_and_the_encoder_import_only_each_other(module: str):
-    own = {name.split(".")[1] for name in imports(ROOT / f"features/{module}.py") if name.startswith("features.")}
-    assert own <= CONTRACT
+def test_the_contract_does_not_import_the_encoder():
+    assert importers(*ours("features/encoder")) & within("features/contract") <= {"features/contract/metrics.py"}
 
 
 def test_pyspark_stays_in_features_spark_rooms_and_in_jobs():
-    spark_free = within(*SPARK_FREE) | {f"features/{module}.py" for module in CONTRACT}
-    assert not importers("pyspark", "py4j") & spark_free
+    assert not importers("pyspark", "py4j") & within(*SPARK_FREE)
 
 
 def test_one_file_imports_horovod_and_one_petastorm():
-    assert importers("horovod") == {"training/collective.py"}
-    assert importers("petastorm") == {"training/data.py"}
+    assert importers("horovod") == {"training/run/collective.py"}
+    assert importers("petastorm") == {"training/data/loader.py"}
 
 
 def test_one_file_builds_the_spark_session():
@@ -127,14 +121,14 @@ def test_one_file_builds_the_spark_session():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "builder" and "SparkSession" in ast.unparse(node.value)
     }
-    assert building == {"jobs/spark_session.py"}
+    assert building == {"jobs/common/spark_session.py"}
 
 
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("training.step", {"pyspark", "petastorm", "horovod"}),
-        ("serving", {"torch", "pyspark", "horovod", "petastorm", "sklearn", "matplotlib"}),
+        ("nightjar.training.step.step", {"pyspark", "petastorm", "horovod"}),
+        ("nightjar.serving", {"torch", "pyspark", "horovod", "petastorm", "sklearn", "matplotlib"}),
     ],
 )
 def test_importing_a_module_loads_none_of(module: str, forbidden: set[str]):

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from features.errors import UsageError
-from features.layout import Column, TableLayout
-from training.config import DeepConfig, TrainingConfig
-from training.models.deep import Deep
-from training.models.deepfm import DeepFm
-from training.models.fm import Fm
-from training.models.lr import LogisticRegression
-from training.models.mf import MatrixFactorization
-from training.models.wide_deep import WideDeep
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.layout import Column, TableLayout
+from nightjar.training.config import DeepConfig, TrainingConfig
+from nightjar.training.models.deep import Deep
+from nightjar.training.models.deepfm import DeepFm
+from nightjar.training.models.fm import Fm
+from nightjar.training.models.lr import LogisticRegression
+from nightjar.training.models.mf import MatrixFactorization
+from nightjar.training.models.wide_deep import WideDeep
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.collective import Collective
-from training.models.global_batch import GlobalBatch
+from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.run.collective import Collective
 
 
 class BatchNorm(nn.Module):

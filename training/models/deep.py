@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from features.layout import TableLayout
-from training.config import DeepConfig
-from training.models.global_batch import GlobalBatch
-from training.models.layers import Mlp, dense_inputs, embedding_inputs, side_by_side
+from nightjar.features.contract.layout import TableLayout
+from nightjar.training.config import DeepConfig
+from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.models.layers import Mlp, dense_inputs, embedding_inputs, side_by_side
 
 
 class Deep(nn.Module):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from features.layout import TableLayout
-from training.config import DeepConfig
-from training.models.deep import Deep
-from training.models.fm import Fm
-from training.models.global_batch import GlobalBatch
+from nightjar.features.contract.layout import TableLayout
+from nightjar.training.config import DeepConfig
+from nightjar.training.models.deep import Deep
+from nightjar.training.models.fm import Fm
+from nightjar.training.models.global_batch import GlobalBatch
 
 
 class DeepFm(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from numba import njit
 from torch import Tensor, nn
 
-from training.kernels import splitmix64
-from training.models.global_batch import GlobalBatch
+from nightjar.training.kernels.kernels import splitmix64
+from nightjar.training.models.global_batch import GlobalBatch
 
 _BITS = 53
 
@@ -60,7 +60,7 @@ def _keep(key, step, keys_B, units, dropped):  # type: ignore[no-untyped-def]
 
 
 def _mix(value: Tensor) -> Tensor:
-    """training.kernels.splitmix64 in PyTorch, whose int64 wraps around as uint64 does."""
+    """training.kernels.kernels.splitmix64 in PyTorch, whose int64 wraps around as uint64 does."""
     value = value - 0x61C8864680B583EB
     value = (value ^ _shift(value, 30)) * -0x40A7B892E31B1A47
     value = (value ^ _shift(value, 27)) * -0x6B2FB644ECCEEE15

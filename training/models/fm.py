@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from features.layout import TableLayout
-from training.models.global_batch import GlobalBatch
-from training.models.layers import FactorizationMachine, one_width
+from nightjar.features.contract.layout import TableLayout
+from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.models.layers import FactorizationMachine, one_width
 
 
 class Fm(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from training.collective import Collective
+from nightjar.training.run.collective import Collective
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.errors import UsageError
-from features.layout import TableLayout
-from training.config import Activation, DeepConfig
-from training.models.batch_norm import BatchNorm
-from training.models.dropout import Dropout
-from training.models.global_batch import GlobalBatch
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.layout import TableLayout
+from nightjar.training.config import Activation, DeepConfig
+from nightjar.training.models.batch_norm import BatchNorm
+from nightjar.training.models.dropout import Dropout
+from nightjar.training.models.global_batch import GlobalBatch
 
 _ALIGNMENT = 16
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {

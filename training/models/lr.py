@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from training.models.global_batch import GlobalBatch
+from nightjar.training.models.global_batch import GlobalBatch
 
 
 class LogisticRegression(nn.Module):

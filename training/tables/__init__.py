@@ -8,9 +8,16 @@ row id at place id // world. A replicated one is held as a whole by each of them
 Shapes: R rows of the shard, U distinct rows of a step, D width.
 """
 
-from training.tables.choice import check_device, check_tables, embedding_table, on_device, place, wide_table
-from training.tables.device_table import DeviceTable
-from training.tables.table import Shard, Table
+from nightjar.training.tables.choice import (
+    check_device,
+    check_tables,
+    embedding_table,
+    on_device,
+    place,
+    wide_table,
+)
+from nightjar.training.tables.device_table import DeviceTable
+from nightjar.training.tables.table import Shard, Table
 
 __all__ = [
     "DeviceTable",

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-from training.hints import ROWS_AHEAD, prefetch
-from training.threads import in_ranges
+from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
+from nightjar.training.kernels.threads import in_ranges
 
 
 @dataclass

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-from training.memory import zeros
-from training.threads import in_ranges
+from nightjar.training.kernels.memory import zeros
+from nightjar.training.kernels.threads import in_ranges
 
 
 @dataclass

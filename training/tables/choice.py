@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from features.errors import UsageError
-from features.layout import BIAS, TableLayout
-from training.config import EmbeddingConfig, TableConfig, WideConfig
-from training.tables.adagrad import Adagrad, RowAdagrad
-from training.tables.adam import Adam, LazyAdam
-from training.tables.fixed_point import LIMIT, FixedPointFtrlTable
-from training.tables.ftrl import FtrlTable
-from training.tables.table import Shard, Table
-from training.tables.values import Rule, Uniform, ValueTable
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.layout import BIAS, TableLayout
+from nightjar.training.config import EmbeddingConfig, TableConfig, WideConfig
+from nightjar.training.tables.adagrad import Adagrad, RowAdagrad
+from nightjar.training.tables.adam import Adam, LazyAdam
+from nightjar.training.tables.fixed_point import LIMIT, FixedPointFtrlTable
+from nightjar.training.tables.ftrl import FtrlTable
+from nightjar.training.tables.table import Shard, Table
+from nightjar.training.tables.values import Rule, Uniform, ValueTable
 
 _ON_DEVICE = ("ftrl", "adagrad", "row_adagrad")
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.errors import UsageError
-from training.tables.adagrad import Adagrad
-from training.tables.ftrl import FtrlTable
-from training.tables.table import Table
-from training.tables.values import ValueTable
+from nightjar.features.contract.errors import UsageError
+from nightjar.training.tables.adagrad import Adagrad
+from nightjar.training.tables.ftrl import FtrlTable
+from nightjar.training.tables.table import Table
+from nightjar.training.tables.values import ValueTable
 
 State = Mapping[str, Tensor]
 

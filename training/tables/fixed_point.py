@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numba import njit
 
-from training import kernels
-from training.config import WideConfig
-from training.memory import zeros
-from training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
-from training.tables.table import Shard, grown
+from nightjar.training.config import WideConfig
+from nightjar.training.kernels import kernels
+from nightjar.training.kernels.memory import zeros
+from nightjar.training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
+from nightjar.training.tables.table import Shard, grown
 
 UNIT = 2.0**-13
 LIMIT = 4.0

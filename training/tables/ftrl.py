@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 from numba import njit
 
-from features.layout import BIAS
-from training.config import WideConfig
-from training.hints import ROWS_AHEAD, prefetch
-from training.memory import zeros
-from training.tables.table import Shard, differs, grown
-from training.threads import in_ranges
+from nightjar.features.contract.layout import BIAS
+from nightjar.training.config import WideConfig
+from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
+from nightjar.training.kernels.memory import zeros
+from nightjar.training.kernels.threads import in_ranges
+from nightjar.training.tables.table import Shard, differs, grown
 
 
 class FtrlTable:

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from training import kernels
-from training.memory import zeros
-from training.tables.table import Shard, differs, grown
-from training.threads import in_ranges
+from nightjar.training.kernels import kernels
+from nightjar.training.kernels.memory import zeros
+from nightjar.training.kernels.threads import in_ranges
+from nightjar.training.tables.table import Shard, differs, grown
 
 
 class Rule(Protocol):

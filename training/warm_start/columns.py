@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
-from features.spec import FeatureSpec, Frequency
+from nightjar.features.contract.spec import FeatureSpec, Frequency
 
 Meanings = Mapping[str, Hashable]
 """What makes a column what it is, by the column's name."""
@@ -19,7 +19,7 @@ Key = Callable[[str, Hashable], Hashable]
 
 
 def matching_columns(parent: FeatureSpec, child: FeatureSpec) -> dict[str, str]:
-    """The parent's column for each column of the child that has one; names as in features.layout."""
+    """The parent's column for each column of the child that has one; names as in features.contract.layout."""
     pairs = _paired(_fields(parent), _fields(child), lambda name, meaning: name)
     for meanings in (_crosses, _dense):
         pairs |= _paired(meanings(parent), meanings(child), lambda name, meaning: (name, meaning))

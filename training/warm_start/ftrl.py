@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.layout import BIAS
-from training.config import WideConfig
-from training.tables.fixed_point import LIMIT, UNIT
-from training.tables.ftrl import weights_of
+from nightjar.features.contract.layout import BIAS
+from nightjar.training.config import WideConfig
+from nightjar.training.tables.fixed_point import LIMIT, UNIT
+from nightjar.training.tables.ftrl import weights_of
 
 ARRAYS = {"float32": ("ftrl",), "q2.13": ("q2_13", "squares")}
 """By precision, the arrays of a table's state. Side by side they are (z, n) or (2^13 u, n), z = -u D."""

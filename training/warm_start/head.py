@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.layout import Column, Slot, TableLayout
-from training.config import DeepConfig
-from training.models import build_head
-from training.warm_start.tables import SUMS_OF_SQUARES, VALUES, decayed
+from nightjar.features.contract.layout import Column, Slot, TableLayout
+from nightjar.training.config import DeepConfig
+from nightjar.training.models import build_head
+from nightjar.training.warm_start.tables import SUMS_OF_SQUARES, VALUES, decayed
 
 INPUTS = "inputs"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from features.spec import Strict
+from nightjar.features.contract.spec import Strict
 
 FILE = "warm_start.json"
 

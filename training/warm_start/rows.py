@@ -12,11 +12,11 @@ from math import prod
 import numpy as np
 import torch
 
-from features.encoder import MISSING_ID, OOV_ID, Vocabulary
-from features.hashing import find
-from training.arrays import ArrayFile
-from training.collective import Collective, Solo
-from training.tables import Shard
+from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID, Vocabulary
+from nightjar.features.encoder.hashing import find
+from nightjar.training.export.arrays import ArrayFile
+from nightjar.training.run.collective import Collective, Solo
+from nightjar.training.tables import Shard
 
 BLOCK_ROWS = 1 << 16
 DROPPED = -1

@@ -15,13 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from features import storage
-from training.arrays import ArrayFile
-from training.collective import Collective
-from training.config import EmbeddingConfig, WideConfig
-from training.tables import Table
-from training.warm_start.ftrl import ARRAYS, carried_state, decoded, encoded, ftrl_state
-from training.warm_start.rows import RowMap, carry
+from nightjar.features.contract import storage
+from nightjar.training.config import EmbeddingConfig, WideConfig
+from nightjar.training.export.arrays import ArrayFile
+from nightjar.training.run.collective import Collective
+from nightjar.training.tables import Table
+from nightjar.training.warm_start.ftrl import ARRAYS, carried_state, decoded, encoded, ftrl_state
+from nightjar.training.warm_start.rows import RowMap, carry
 
 VALUES = "values"
 WIDE_IDS, WIDE_WEIGHTS = "scoring/wide_ids.npy", "scoring/wide_weights.npy"

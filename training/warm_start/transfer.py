@@ -13,20 +13,25 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from features import storage
-from features.encoder import Vocabulary
-from features.layout import BIAS, Slot, TableLayout
-from features.manifest import StateManifest
-from features.state import load_vocabulary
-from training.collective import Collective
-from training.config import TrainingConfig
-from training.models import architecture
-from training.tables import Table
-from training.warm_start.columns import matching_columns
-from training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
-from training.warm_start.report import RuleCoverage, SlotCoverage, TensorCoverage, WarmStartReport
-from training.warm_start.rows import Passage, RowMap, ids_by_value
-from training.warm_start.tables import TableTransfer
+from nightjar.features.contract import storage
+from nightjar.features.contract.layout import BIAS, Slot, TableLayout
+from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.encoder.encoder import Vocabulary
+from nightjar.features.encoder.state import load_vocabulary
+from nightjar.training.config import TrainingConfig
+from nightjar.training.models import architecture
+from nightjar.training.run.collective import Collective
+from nightjar.training.tables import Table
+from nightjar.training.warm_start.columns import matching_columns
+from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
+from nightjar.training.warm_start.report import (
+    RuleCoverage,
+    SlotCoverage,
+    TensorCoverage,
+    WarmStartReport,
+)
+from nightjar.training.warm_start.rows import Passage, RowMap, ids_by_value
+from nightjar.training.warm_start.tables import TableTransfer
 
 BIAS_PASSAGE = Passage(start=BIAS, size=1, target=BIAS)
 Slots = Mapping[str, Slot]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from features.errors import DataError, UsageError
-from features.layout import table_layout
-from features.manifest import (
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.layout import table_layout
+from nightjar.features.contract.manifest import (
     CandidateManifest,
     DatasetManifest,
     Parent,
@@ -18,9 +18,9 @@ from features.manifest import (
     read_manifest,
     verify,
 )
-from features.spec import digest
-from training.config import TrainingConfig
-from training.warm_start.transfer import Side, Transfer
+from nightjar.features.contract.spec import digest
+from nightjar.training.config import TrainingConfig
+from nightjar.training.warm_start.transfer import Side, Transfer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,359 @@
+"""Published directories: files first, manifest last.
+
+A directory is published when it holds `manifest.json`; until then it does not exist for any reader. The manifest is
+typed by its kind and lists every file with its size and checksum. Names of published directories end in a key that is
+a digest of everything that they were made from: the same inputs find the published result, changed inputs make a new
+directory, and nothing published is ever written again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import Column
+from nightjar.features.contract.spec import FeatureSpec, Strict, digest, explain
+
+MANIFEST = "manifest.json"
+GOLDEN_RAW = "golden/raw.parquet"
+GOLDEN_ENCODED = "golden/encoded.parquet"
+_REMEDY = "Restore it, or remove the directory and run its step again."
+# Raise it, here and in Manifest, when the same inputs give other bytes than before: everything is then made again.
+FORMAT: Final = 2
+
+
+class FileEntry(Strict):
+    """A file of a published directory. path: relative to it; rows: of a Parquet file, else None."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int | None = None
+
+
+class Manifest(Strict):
+    """What every published directory says of itself. inputs: digests of what it was made from, by name."""
+
+    kind: str
+    format: Literal[2] = FORMAT
+    inputs: Mapping[str, str] = {}
+    files: tuple[FileEntry, ...]
+
+    def file_urls(self, directory: str) -> list[str]:
+        """Where the files are, in the manifest's order."""
+        return [storage.join(directory, entry.path) for entry in self.files]
+
+
+class AggregateManifest(Manifest):
+    """Counts of one day's log: values by field, impressions and positives by frequency key.
+
+    misdated: rows in the day's folder whose timestamp is of another day.
+    """
+
+    kind: Literal["aggregate"] = "aggregate"
+    spec_fingerprint: str
+    date: str
+    rows: int
+    positives: int
+    misdated: int = 0
+
+
+class RollupManifest(Manifest):
+    """Daily counts of all days from `first_date` through `through_date`, merged."""
+
+    kind: Literal["rollup"] = "rollup"
+    spec_fingerprint: str
+    first_date: str
+    through_date: str
+
+
+class ColumnProfile(Strict):
+    """One log column on one day.
+
+    values: how many it holds (of a list, its distinct ones); missing: rows without any (null, NaN, an empty list);
+    constant: all rows hold the same; content: a sum of the values' hashes, the same in whatever order the rows are.
+    """
+
+    values: int
+    missing: int
+    constant: bool
+    content: int
+
+
+class ProfileManifest(Manifest):
+    """One day's log at a glance, by log column, the timestamp left out. Files: a histogram of each dense feature."""
+
+    kind: Literal["profile"] = "profile"
+    spec_fingerprint: str
+    date: str
+    columns: Mapping[str, ColumnProfile]
+
+
+class ValidationCheck(Strict):
+    """One figure of a day's log against the days before.
+
+    feature: of the spec, or a log column; None for the whole log. low, high: what the value must lie within, either
+    end included; None where there is no bound. overridden: the check failed and was allowed by name.
+    """
+
+    check: str
+    feature: str | None = None
+    value: float | str
+    low: float | None = None
+    high: float | None = None
+    passed: bool
+    overridden: bool = False
+    reason: str
+
+
+class ValidationManifest(Manifest):
+    """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand."""
+
+    kind: Literal["validation"] = "validation"
+    date: str
+    rows: int
+    reference: tuple[str, ...]
+    allowed: tuple[str, ...]
+    passed: bool
+    checks: tuple[ValidationCheck, ...]
+
+
+class FieldFigures(Strict):
+    """A field's vocabulary over the whole history. distinct: values seen; known: those with an id; retired: those whose
+    id rests, because they were not seen for too long. Hashed fields have no such figures.
+    """
+
+    distinct: int
+    known: int
+    retired: int
+
+
+class CrossFigures(Strict):
+    """A cross over the whole history.
+
+    distinct: conjunctions seen; exact: whether they were counted, or estimated by a sketch (standard error 1.6 %).
+    admitted: those with a weight of their own; None where a Bloom filter decides, which cannot list them.
+    collision_rate: 1 - occupied buckets / admitted conjunctions; None where they are not listed, 0 in an exact
+    vocabulary. expected_collision_rate: the same if d conjunctions fell into m buckets at random,
+    1 - m (1 - (1 - 1/m)^d) / d, d being `admitted`, or `distinct` where that is None.
+    """
+
+    distinct: int
+    exact: bool
+    admitted: int | None
+    collision_rate: float | None
+    expected_collision_rate: float
+
+
+class StateManifest(Manifest):
+    """The encoder's fitted state, from training days only.
+
+    vocabulary_sizes: ids of each field, the reserved and the retired ones included; cross_sizes: likewise, of crosses
+    with an exact vocabulary. field_figures, cross_figures: by name; the coverage of a data set's rows is in its own
+    manifest.
+    """
+
+    kind: Literal["state"] = "state"
+    spec: FeatureSpec
+    spec_fingerprint: str
+    first_date: str
+    through_date: str
+    vocabulary_sizes: Mapping[str, int]
+    cross_sizes: Mapping[str, int] = {}
+    boundaries: Mapping[str, tuple[float, ...]]
+    moments: Mapping[str, tuple[float, float]] = {}
+    field_figures: Mapping[str, FieldFigures] = {}
+    cross_figures: Mapping[str, CrossFigures] = {}
+
+
+class DatasetManifest(Manifest):
+    """Encoded rows: `data/*.parquet`, each with one row group and its row count in `files`.
+
+    A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
+    `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
+    coverage: by column of a field or cross, the share of the rows that hold a known id or an admitted conjunction.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    spec_fingerprint: str
+    state: str
+    first_date: str
+    last_date: str
+    rows: int
+    positives: int
+    columns: tuple[Column, ...]
+    coverage: Mapping[str, float] = {}
+
+    @property
+    def data_files(self) -> tuple[FileEntry, ...]:
+        """The encoded rows' files; the golden rows' two files are not among them."""
+        return tuple(entry for entry in self.files if entry.path.startswith("data/"))
+
+
+class Parent(Strict):
+    """The candidate that a warm start began with.
+
+    candidate, digest: name of its directory and digest of its manifest; through_date: the last day that it has seen;
+    decay: what its sums of squared gradients were multiplied by.
+    """
+
+    candidate: str
+    digest: str
+    through_date: str
+    decay: float
+
+
+class CandidateManifest(Manifest):
+    """A trained model, not packed yet. model: name of the architecture; settings: its training config; parent: None
+    after a cold start, which began with nothing.
+
+    columns: those of the data set that the model uses, with `wide` and `embedding` for the tables that it has.
+    """
+
+    kind: Literal["candidate"] = "candidate"
+    model: str
+    spec_fingerprint: str
+    state: str
+    columns: tuple[Column, ...]
+    settings: Mapping[str, Any]
+    parent: Parent | None = None
+    statistics: Mapping[str, float]
+
+
+class ArtifactManifest(Manifest):
+    """A model packed for serving: scoring files, encoder state and golden rows. lineage: where it comes from."""
+
+    kind: Literal["artifact"] = "artifact"
+    model: str
+    spec_fingerprint: str
+    columns: tuple[Column, ...]
+    lineage: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+class EvaluationManifest(Manifest):
+    """Models compared on later data: `metrics.json` (serving.evaluation.evaluation.Evaluation) and `report.html`."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    first_date: str
+    last_date: str
+    rows: int
+
+
+class ComparisonManifest(Manifest):
+    """Models compared over several seeds: `comparison.json` (serving.evaluation.seeds.Comparison), `table.md`,
+    `report.html`.
+    """
+
+    kind: Literal["comparison"] = "comparison"
+    first_date: str
+    last_date: str
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+class DecisionManifest(Manifest):
+    """What the gate said of a night's model: `decision.json` (serving.gate.gate.Decision)."""
+
+    kind: Literal["decision"] = "decision"
+    version: str
+    champion: str | None
+    verdict: Literal["published", "rejected"]
+
+
+class NightManifest(Manifest):
+    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step."""
+
+    kind: Literal["night"] = "night"
+    date: str
+    version: str
+    verdict: Literal["published", "rejected"]
+    ingredients: Mapping[str, str]
+    directories: Mapping[str, tuple[str, ...]]
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+def key_of(**inputs: Any) -> str:
+    """Twelve hexadecimal digits for a directory's name, from JSON values that say what it is made from, and FORMAT."""
+    return digest({"format": FORMAT, "inputs": inputs})[:12]
+
+
+def is_published(directory: str) -> bool:
+    """True if a manifest stands in `directory`."""
+    return storage.exists(storage.join(directory, MANIFEST))
+
+
+def read_manifest(directory: str, model: type[M]) -> M:
+    """The manifest of a published directory. Raises DataError if there is none or if it is not of this kind."""
+    url = storage.join(directory, MANIFEST)
+    try:
+        document = json.loads(storage.read_bytes(url))
+    except FileNotFoundError as error:
+        raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
+    except ValueError as error:
+        raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise DataError(explain(error, url)) from error
+
+
+def manifest_digest(directory: str) -> str:
+    """sha256 of the manifest: it stands for everything in the directory."""
+    return storage.sha256(storage.join(directory, MANIFEST))
+
+
+def unpublish(directory: str) -> None:
+    """Remove a directory, its manifest first, so that a kill in between leaves none that seems whole."""
+    storage.remove(storage.join(directory, MANIFEST))
+    storage.remove(directory)
+
+
+def begin(directory: str) -> None:
+    """Prepare an empty directory to publish into; what a killed attempt left there is removed."""
+    if is_published(directory):
+        raise DataError(f"{directory} is published already and is never written again.")
+    storage.remove(directory)
+    storage.make_folder(directory)
+
+
+def describe_files(directory: str, known: Iterable[FileEntry] = ()) -> tuple[FileEntry, ...]:
+    """Entries of all files in `directory`, sorted by path; only those not `known` already are read."""
+    entries = {entry.path: entry for entry in known}
+    paths = [path for path in storage.list_files(directory) if path != MANIFEST]
+    unknown = [path for path in paths if path not in entries]
+    urls = [storage.join(directory, path) for path in unknown]
+    for path, url, checksum in zip(unknown, urls, storage.sha256_all(urls), strict=True):
+        entries[path] = FileEntry(path=path, bytes=storage.size(url), sha256=checksum)
+    gone = sorted(set(entries) - set(paths))
+    if gone:
+        raise DataError(
+            f"{directory} lacks {gone}, which were written a moment ago. Does every executor write to the same place, "
+            f"and does only one run write there at a time?"
+        )
+    return tuple(entries[path] for path in paths)
+
+
+def commit(directory: str, manifest: Manifest) -> None:
+    """Publish: write the manifest, whole or not at all."""
+    content = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+    storage.write_bytes(storage.join(directory, MANIFEST), content.encode())
+
+
+def verify(directory: str, manifest: Manifest) -> None:
+    """Read every file and compare it with the manifest. Raises DataError that names each damaged file."""
+    urls = manifest.file_urls(directory)
+    missing = [entry.path for entry, url in zip(manifest.files, urls, strict=True) if not storage.exists(url)]
+    if missing:
+        raise DataError(f"{directory} lacks {missing}, which its manifest lists. {_REMEDY}")
+    checksums = storage.sha256_all(urls)
+    damaged = [e.path for e, checksum in zip(manifest.files, checksums, strict=True) if checksum != e.sha256]
+    if damaged:
+        raise DataError(f"{directory} is damaged: {damaged} differ from the manifest. {_REMEDY}")

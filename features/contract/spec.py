@@ -1,0 +1,295 @@
+"""The feature spec: what the logs' columns mean and which features are made of them.
+
+The spec is the contract between the Spark jobs, the trainer and serving. It is read from YAML, checked as a whole
+(every mistake is reported at once, with its path) and identified by a fingerprint that travels with every data
+set, model and artifact. This module is free of PySpark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from nightjar.features.contract.categorical import CategoricalField, Cross, Name, Strict
+from nightjar.features.contract.errors import SpecError
+
+Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
+Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count", "count_rank", "days_since_first_seen"]
+M = TypeVar("M", bound=BaseModel)
+
+
+class DenseFeature(Strict):
+    """A numeric input. Missing values (null, NaN) become `missing_value` and, by default, set an indicator.
+
+    quantile:    x -> (i - 1) / (n_q - 1) for x in the i-th of n_q quantiles (Cheng et al. 2016, section 4.1).
+    standardise: x -> (x - mean) / standard deviation of the finite values of the training days; 0 if all are equal.
+    log:         x -> sign(x) log(1 + |x|).
+    identity:    x as it is.
+    What is larger than the largest float32, infinities included, is clipped to it.
+    """
+
+    name: Name
+    column: str = ""
+    transform: Literal["quantile", "standardise", "log", "identity"] = "quantile"
+    quantiles: int = Field(100, ge=2, le=10_000)
+    missing_value: float = Field(0.0, ge=-1e6, le=1e6)
+    missing_indicator: bool = True
+
+    @property
+    def source(self) -> str:
+        """The log column that the feature reads."""
+        return self.column or self.name
+
+
+class Frequency(Strict):
+    """How often a key (the values of one or more fields) was shown and was positive, point in time.
+
+    For a row of day D and window w the counts cover the days [D - w - delay, D - delay): never D's own rows. With
+    `as_of: impression` the rows of day D whose timestamp is strictly earlier than the row's own are added; the delay
+    must then be 0.
+
+    rate = (positives + prior * strength) / (impressions + strength); log_odds = logit(rate) - logit(prior);
+    log_count = log(1 + impressions);
+    count_rank = of all keys shown in the window, the share of those shown at most as often as this one: in (0, 1],
+    equal for equal counts, and 0 for a key that was not shown;
+    days_since_first_seen = D minus the first day before D - delay on which the logs hold the key; 0 if none does. It
+    has no window, and so one column.
+
+    A multi-valued field gives a row several keys (and counts the row once under each). Impressions and positives are
+    then those of all its keys together, rank and days those of the key that has most. An empty list counts as a key
+    that was never seen.
+    """
+
+    name: Name
+    keys: tuple[Name, ...] = Field(min_length=1, max_length=4)
+    windows: tuple[Window, ...] = Field(("all",), min_length=1)
+    statistics: tuple[Statistic, ...] = Field(("rate", "log_count"), min_length=1)
+    delay_days: int = Field(0, ge=0)
+    prior: float = Field(gt=0.0, lt=1.0)
+    strength: float = Field(20.0, gt=0.0, allow_inf_nan=False)
+    as_of: Literal["day", "impression"] = "day"
+
+    @model_validator(mode="after")
+    def _check(self) -> Frequency:
+        for what, values in (("keys", self.keys), ("windows", self.windows), ("statistics", self.statistics)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{what} repeats a value: {list(values)}")
+        if self.as_of == "impression" and self.delay_days:
+            raise ValueError(f"as_of: impression needs delay_days: 0; got {self.delay_days}")
+        if self.as_of == "impression" and "count_rank" in self.statistics:
+            raise ValueError(
+                "as_of: impression has no count_rank: keys are ranked by the counts of whole days. "
+                "Declare it in a frequency of its own, with as_of: day"
+            )
+        return self
+
+    @property
+    def is_ranked(self) -> bool:
+        """True if count_rank is asked for."""
+        return "count_rank" in self.statistics
+
+    @property
+    def is_dated(self) -> bool:
+        """True if days_since_first_seen is asked for."""
+        return "days_since_first_seen" in self.statistics
+
+    def columns(self) -> Iterator[tuple[str, str | None, Statistic]]:
+        """Name, window and statistic of each dense column."""
+        for window in self.windows:
+            for statistic in self.statistics:
+                if statistic != "days_since_first_seen":
+                    yield f"{self.name}_{window}_{statistic}", window, statistic
+        if self.is_dated:
+            yield f"{self.name}_days_since_first_seen", None, "days_since_first_seen"
+
+
+class Sampling(Strict):
+    """Negatives of the training days are kept with probability `negatives`, and then weigh 1 / negatives.
+
+    request: a column that names the request a row was shown in; requests without a positive are then kept or left out
+    as a whole. Counts, vocabularies and quantiles see every row, and so do evaluations.
+    """
+
+    negatives: float = Field(gt=0.0, lt=1.0)
+    request: str | None = Field(None, min_length=1)
+
+
+def window_days(window: str) -> int | None:
+    """Length of a window in days; None for `all`."""
+    return None if window == "all" else int(window[:-1])
+
+
+class FeatureSpec(Strict):
+    """Everything that turns a log row into a training example. See the module's docstring."""
+
+    name: Name
+    label: str = Field(min_length=1, description="0 or 1, integral, boolean or floating")
+    timestamp: str = Field(min_length=1)
+    group: str | None = None
+    weight: str | None = None
+    truth: str | None = Field(None, description="true probability of generated logs; no feature may read it")
+    fields: tuple[CategoricalField, ...] = Field(min_length=1)
+    dense: tuple[DenseFeature, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+    frequencies: tuple[Frequency, ...] = ()
+    sampling: Sampling | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> FeatureSpec:
+        problems = [*self._duplicate_names(), *self._unknown_fields(), *self._forbidden_sources()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _duplicate_names(self) -> Iterator[str]:
+        for kind, features in (("fields", self.fields), ("dense", self.dense), ("crosses", self.crosses)):
+            counts = Counter(feature.name.casefold() for feature in features)  # Spark ignores case
+            yield from (f"{kind}: the name {name!r} is used {n} times" for name, n in counts.items() if n > 1)
+        counts = Counter(name for name in self.dense_names())
+        yield from (f"two dense features are both called {name!r}" for name, n in counts.items() if n > 1)
+
+    def _unknown_fields(self) -> Iterator[str]:
+        by_name = {field.name: field for field in self.fields}
+        for cross in self.crosses:
+            missing = [name for name in cross.fields if name not in by_name]
+            if missing:
+                yield f"crosses.{cross.name}.fields: {missing} are not among the fields {sorted(by_name)}"
+        for frequency in self.frequencies:
+            missing = [name for name in frequency.keys if name not in by_name]
+            if missing:
+                yield f"frequencies.{frequency.name}.keys: {missing} are not among the fields {sorted(by_name)}"
+
+    def _forbidden_sources(self) -> Iterator[str]:
+        forbidden = {column: role for role in ("label", "truth", "weight") if (column := getattr(self, role))}
+        for kind, features in (("fields", self.fields), ("dense", self.dense)):
+            for feature in features:
+                if feature.source in forbidden:
+                    yield (
+                        f"{kind}.{feature.name} reads the column {feature.source!r}, which is the "
+                        f"{forbidden[feature.source]}; no feature may read it"
+                    )
+
+    @property
+    def request(self) -> str | None:
+        """The column that names a row's request, if sampling asks for it."""
+        return self.sampling.request if self.sampling else None
+
+    @property
+    def is_weighted(self) -> bool:
+        """True if rows have weights: their own, or those of sampling."""
+        return bool(self.weight or self.sampling)
+
+    def field(self, name: str) -> CategoricalField:
+        """The field called `name`."""
+        return next(field for field in self.fields if field.name == name)
+
+    def cross(self, name: str) -> Cross:
+        """The cross called `name`."""
+        return next(cross for cross in self.crosses if cross.name == name)
+
+    def is_multi_valued(self, cross: Cross) -> bool:
+        """True if a side of `cross` is multi-valued, so that a row has a list of conjunctions."""
+        return any(self.field(name).multi_valued for name in cross.fields)
+
+    def has_key_lists(self, frequency: Frequency) -> bool:
+        """True if a key field of `frequency` is multi-valued, so that a row has a list of keys."""
+        return any(self.field(name).multi_valued for name in frequency.keys)
+
+    def dense_names(self) -> list[str]:
+        """Names of the dense columns of an encoded row, in their order: dense features, indicators, frequencies."""
+        names: list[str] = []
+        for feature in self.dense:
+            names.append(feature.name)
+            if feature.missing_indicator:
+                names.append(f"{feature.name}_missing")
+        for frequency in self.frequencies:
+            names.extend(name for name, _, _ in frequency.columns())
+        return names
+
+    def source_columns(self) -> list[str]:
+        """The log columns that the spec reads, without repeats, in order of first use."""
+        columns = [self.label, self.timestamp, self.group, self.weight, self.truth, self.request]
+        columns += [field.source for field in self.fields] + [feature.source for feature in self.dense]
+        return list(dict.fromkeys(column for column in columns if column))
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change when anything in the spec changes."""
+        return digest(self.model_dump(mode="json"))[:16]
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value in canonical form, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def explain(error: ValidationError, source: str) -> str:
+    """Every problem of a pydantic error, one a line, each with its path: for people."""
+    lines = []
+    problems = error.errors(include_url=False)
+    wrong_lists = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
+    for problem in problems:
+        # pydantic also finds a list too short when it has dropped the items that are wrong.
+        if problem["type"] == "too_short" and problem["loc"] in wrong_lists:
+            continue
+        path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {path}: unknown key; remove it or correct its spelling")
+        elif problem["type"] == "missing":
+            lines.append(f"  {path}: required, but missing")
+        elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
+            # A check of several settings names those that it means; it may have found several mistakes, one a line.
+            lines += [f"  {path}: {said}" for said in problem["msg"].removeprefix("Value error, ").splitlines()]
+        else:
+            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem['input'])})")
+    return f"{source} has {len(lines)} problem(s):\n" + "\n".join(lines)
+
+
+def _short(value: Any, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class _OnceOnly(yaml.SafeLoader):
+    """Refuses a key that a mapping holds twice: YAML keeps the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: str | Path, model: type[M], section: str | None = None, absent: M | None = None) -> M:
+    """Read a YAML file (or its top-level `section`) into `model`. absent: what a missing section stands for.
+
+    Raises SpecError that lists every mistake with its path.
+    """
+    source = str(path)
+    try:
+        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_OnceOnly)
+    except OSError as error:
+        raise SpecError(f"cannot read {source}: {error.strerror or error}. Give the path of a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{source} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{source} must hold a mapping at its top level; it holds {type(document).__name__}.")
+    if section is not None:
+        if section not in document and absent is not None:
+            return absent
+        if section not in document:
+            raise SpecError(f"{source} has no section {section!r}; it has {sorted(document)}.")
+        source, document = f"{source} [{section}]", document[section]
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise SpecError(explain(error, source)) from error

@@ -1,0 +1,201 @@
+"""Files on any fsspec URL or local path: reading, writing all or nothing, checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import BinaryIO, TextIO
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from nightjar.features.contract.errors import UsageError
+
+_CHUNK = 1 << 20
+
+
+def join(root: str, *parts: str) -> str:
+    """`root` and `parts` as one path or URL."""
+    return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def open_text_writer(url: str) -> TextIO:
+    """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
+    fs, path = _file_system(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    stream: TextIO = fs.open(path, "w", encoding="utf-8")
+    return stream
+
+
+def open_binary(url: str) -> BinaryIO:
+    """Open for reading. Raises FileNotFoundError."""
+    fs, path = _file_system(url)
+    stream: BinaryIO = fs.open(path, "rb")
+    return stream
+
+
+def open_unpacked(url: str) -> BinaryIO:
+    """`open_binary` of what a compressed file holds, if its name ends in .gz, .bz2 and so on."""
+    fs, path = _file_system(url)
+    stream: BinaryIO = fs.open(path, "rb", compression="infer")
+    return stream
+
+
+def read_bytes(url: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    fs, path = _file_system(url)
+    content: bytes = fs.cat_file(path)
+    return content
+
+
+def exists(url: str) -> bool:
+    """True if there is a file or a folder at `url`."""
+    fs, path = _file_system(url)
+    return bool(fs.exists(path))
+
+
+def is_file(url: str) -> bool:
+    """True if there is a file, not a folder, at `url`."""
+    fs, path = _file_system(url)
+    return bool(fs.isfile(path))
+
+
+def write_bytes(url: str, content: bytes) -> None:
+    """Write a file that readers see either whole or not at all, and that survives a crash once written.
+
+    Elsewhere than on a local disk that is the file system's own promise for one put: object stores give it.
+    """
+    fs, path = _file_system(url)
+    if not isinstance(fs, LocalFileSystem):
+        fs.pipe_file(path, content)
+        return
+    with _written_beside(path, content) as temporary:
+        os.replace(temporary, path)
+
+
+def create_bytes(url: str, content: bytes) -> None:
+    """Write a file that is not there yet; of several writers at once, one wins. Raises FileExistsError.
+
+    A local file appears by a hard link; elsewhere by fsspec's mode `create`, on S3 a conditional put. Where the driver
+    has no such mode (HDFS through Arrow) it is a look before the write, and writers in the same instant may both win.
+    """
+    fs, path = _file_system(url)
+    if not isinstance(fs, LocalFileSystem):
+        try:
+            fs.pipe_file(path, content, mode="create")
+        except (NotImplementedError, TypeError, ValueError):
+            if fs.exists(path):
+                raise FileExistsError(url) from None
+            fs.pipe_file(path, content)
+        return
+    with _written_beside(path, content) as temporary:
+        os.link(temporary, path)
+
+
+@contextmanager
+def _written_beside(path: str, content: bytes) -> Iterator[str]:
+    """A complete temporary file in the folder of `path`, for one atomic step into its place."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def list_files(url: str, suffix: str = "") -> list[str]:
+    """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
+    fs, path = _file_system(url)
+    prefix = path.rstrip("/") + "/"
+    relative = (found.removeprefix(prefix) for found in fs.find(path))
+    return sorted(
+        name
+        for name in relative
+        if name.endswith(suffix) and not any(part.startswith(("_", ".")) for part in name.split("/"))
+    )
+
+
+def list_folders(url: str) -> list[str]:
+    """Names of the folders directly below `url`, sorted; none if there is no such folder."""
+    fs, path = _file_system(url)
+    if not fs.exists(path):
+        return []
+    entries = fs.ls(path, detail=True)
+    return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
+
+
+def make_folder(url: str) -> None:
+    """Make a folder and its parents where the file system has such a thing."""
+    fs, path = _file_system(url)
+    fs.makedirs(path, exist_ok=True)
+
+
+def remove(url: str) -> None:
+    """Remove a file or a folder with everything below it; nothing happens if it is not there."""
+    fs, path = _file_system(url)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def copy(source: str, target: str) -> None:
+    """Copy one file, also between file systems."""
+    fs, path = _file_system(target)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    with open_binary(source) as reader, fs.open(path, "wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
+
+
+def sha256(url: str) -> str:
+    """Checksum of a file's content, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open_binary(url) as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, since Spark's executors and Horovod's workers run elsewhere; a URL as it is."""
+    return url if "://" in url else os.path.abspath(url)
+
+
+def size(url: str) -> int:
+    """Length of a file in bytes."""
+    fs, path = _file_system(url)
+    return int(fs.size(path))
+
+
+def modified(url: str) -> float:
+    """When a file was written last, in seconds since 1970."""
+    fs, path = _file_system(url)
+    return float(fs.modified(path).timestamp())
+
+
+def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
+    """Checksums of several files, read side by side."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(sha256, urls))
+
+
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and the path on it. Listings are not cached: another process may have moved a pointer since."""
+    try:
+        fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"{url} is on no file system that can be reached from here: {error}. Give a local path, or a URL whose "
+            f"fsspec driver is installed."
+        ) from error
+    return fs, path

@@ -1,0 +1,1 @@
+"""Counts: of a day, of all days merged, and as of a moment."""

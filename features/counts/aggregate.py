@@ -1,0 +1,226 @@
+"""Days of logs to daily counts: how often each value of a field and each frequency key was shown.
+
+vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (rows that hold the value), positives int64.
+frequency/<name>/*.parquet: key int64, impressions int64, positives int64.
+cross/<name>/*.parquet, sketch/<name>/*.parquet: see features.counts.conjunctions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifest import AggregateManifest, begin, commit, describe_files
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.counts.conjunctions import (
+    counted_conjunctions,
+    is_sketched,
+    sketched_conjunctions,
+)
+from nightjar.features.counts.counting import partial_counts
+from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
+from nightjar.features.encoder.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
+from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
+from nightjar.features.spark.rows import (
+    LABEL,
+    hash_value,
+    hashed,
+    keys_of,
+    positive,
+    row_hash,
+    source,
+    value_of,
+    values_of,
+)
+from nightjar.features.spark.tables import write_days
+
+log = logging.getLogger(__name__)
+
+VOCABULARY_SCHEMA = "hash bigint, value string, impressions bigint"
+LABELLED_SCHEMA = f"{VOCABULARY_SCHEMA}, positives bigint"
+FREQUENCY_SCHEMA = "key bigint, impressions bigint, positives bigint"
+
+# Jobs that run side by side, so that the end of one does not leave processors idle.
+AT_A_TIME = 4
+# Many small days are counted in one pass; a large one has a pass of its own.
+_ROWS_PER_PASS = 5_000_000
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Rows and positives of one day. misdated: rows in its folder whose timestamp is of another day."""
+
+    rows: int
+    positives: int
+    misdated: int
+
+
+def vocabulary_counts(raws: Sequence[DataFrame], spec: FeatureSpec) -> DataFrame:
+    """In: raw rows and DAY. Out: table int (position of the field), day int, LABELLED_SCHEMA: partial counts."""
+    values = [F.array_distinct(values_of(field)) if field.multi_valued else value_of(field) for field in spec.fields]
+    columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *_numbered(values)]
+    counts = partial_counts(reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws]), "string")
+    hashed_value = hash_value(F.col("value")).alias("hash")
+    return counts.select("table", "day", hashed_value, "value", "impressions", "positives")
+
+
+def key_counts(rows: DataFrame, keys: Sequence[Column]) -> DataFrame:
+    """In: a hashed table; keys: bigint or array<bigint>. Out: table int (position of the keys), day int,
+    FREQUENCY_SCHEMA: partial counts.
+    """
+    columns = [F.col(DAY).alias("day"), F.col(LABEL).cast("bigint").alias("positive"), *_numbered(keys)]
+    return partial_counts(rows.select(*columns), "bigint not null").withColumnRenamed("value", "key")
+
+
+def _numbered(columns: Sequence[Column]) -> list[Column]:
+    return [column.alias(f"table:{n}") for n, column in enumerate(columns)]
+
+
+def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition]) -> dict[str, Totals]:
+    """Rows and positives of each day, by date, after a look at every label, timestamp, weight and truth.
+
+    A row belongs to its folder's day: one whose timestamp is of another is counted and told, and kept. Of text files
+    every column that the spec reads is converted here, so that a malformed row ends the build before it has begun.
+    Raises one DataError that lists the values that cannot be used, with their counts.
+    """
+    if not partitions:
+        return {}
+    rules = list(_value_rules(spec))
+    text = any(partition.input.is_text for partition in partitions)
+    checked = [
+        raw.select(
+            DAY,
+            (source(spec.label).cast("double") == 1).alias("positive"),
+            (day_of(spec.timestamp) != F.col(DAY)).alias("misdated"),
+            (row_hash(spec) if text else F.lit(0)).alias("touched"),
+            *(F.coalesce(bad, F.lit(True)).alias(f"bad:{n}") for n, (_, _, bad, _) in enumerate(rules)),
+        )
+        for raw in read_logs(spark, partitions)
+    ]
+    summary = (
+        reduce(DataFrame.unionAll, checked)
+        .groupBy(DAY)
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.count_if("positive").alias("positives"),
+            F.count_if("misdated").alias("misdated"),
+            F.max("touched"),
+            *(F.count_if(f"bad:{n}").alias(f"bad:{n}") for n in range(len(rules))),
+        )
+    )
+    by_day = {row[DAY]: row for row in summary.collect()}
+    totals: dict[str, Totals] = {}
+    problems: list[str] = []
+    for partition in partitions:
+        row = by_day.get(day_number(partition.date))
+        if row is None or partition.counted not in (None, row["rows"]):
+            problems.append(
+                f"  date {partition.date}: Spark finds {row['rows'] if row else 0} rows in {partition.url}; there were "
+                f"{partition.counted or 'some'}. Is the log still being written?"
+            )
+            continue
+        totals[partition.date] = Totals(row["rows"], row["positives"], row["misdated"])
+        if row["misdated"]:
+            log.warning("date %s: %d rows have the timestamp of another day", partition.date, row["misdated"])
+        for n, (role, column, bad, wanted) in enumerate(rules):
+            if row[f"bad:{n}"]:
+                values = _bad_values(read_logs(spark, [partition])[0], column, bad)
+                problems.append(f"  date {partition.date}: {role} {column!r} must {wanted}; found {values}")
+    if problems:
+        raise DataError(
+            f"the logs hold values that cannot be used ({len(problems)} problem(s)):\n"
+            + "\n".join(problems)
+            + "\nCorrect or leave out those rows; nothing was published."
+        )
+    return totals
+
+
+def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, tuple[LogPartition, Totals]]) -> None:
+    """Count and publish several days. days: the day's log and totals, by the directory to publish into."""
+    for batch in _passes(days):
+        directories = {day_number(days[directory][0].date): directory for directory in batch}
+        partitions = [days[directory][0] for directory in batch]
+        log.info("counting %s (%d days)", ", ".join(p.date for p in partitions[:3]), len(partitions))
+        for directory in batch:
+            begin(directory)
+        most = {day_number(days[directory][0].date): days[directory][1].rows for directory in batch}
+        tables = _tables(read_logs(spark, partitions), spec, most)
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            writes = [pool.submit(write_days, counts, directories, folders, key) for counts, folders, key in tables]
+            written = [write.result() for write in writes]
+        for directory in batch:
+            partition, totals = days[directory]
+            entries = [entry for tables in written for entry in tables[directory]]
+            manifest = AggregateManifest(
+                inputs={f"logs/date={partition.date}": partition.fingerprint},
+                files=describe_files(directory, entries),
+                spec_fingerprint=spec.fingerprint,
+                date=partition.date,
+                rows=totals.rows,
+                positives=totals.positives,
+                misdated=totals.misdated,
+            )
+            commit(directory, manifest)
+
+
+def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    rows = 0
+    for directory, (_, totals) in days.items():
+        if batch and rows + totals.rows > _ROWS_PER_PASS:
+            yield batch
+            batch, rows = [], 0
+        batch.append(directory)
+        rows += totals.rows
+    if batch:
+        yield batch
+
+
+def _tables(
+    raws: Sequence[DataFrame], spec: FeatureSpec, most: Mapping[int, int]
+) -> Iterator[tuple[DataFrame, dict[str, Mapping[int, int]], str]]:
+    """Arguments of `write_days` for every kind of table, each of them one pass over the rows. most: rows by day."""
+    rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
+    if spec.fields:
+        yield vocabulary_counts(raws, spec), {f"{VOCABULARY}/{field.name}": most for field in spec.fields}, "hash"
+    if spec.frequencies:
+        counts = key_counts(rows, [keys_of(frequency.keys, spec) for frequency in spec.frequencies])
+        yield counts, {f"{FREQUENCY}/{frequency.name}": most for frequency in spec.frequencies}, "key"
+    if spec.crosses:
+        counted = [cross for cross in spec.crosses if cross.is_fitted]
+        sketched = [cross for cross in spec.crosses if is_sketched(cross)]
+        conjunctions = [counted_conjunctions(cross, spec) for cross in counted]
+        conjunctions += [sketched_conjunctions(cross, spec) for cross in sketched]
+        counts = key_counts(rows, conjunctions).drop("positives").withColumnRenamed("key", "hash")
+        pairs = dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
+        folders = {f"{CROSS}/{cross.name}": most for cross in counted}
+        yield counts, folders | {f"{SKETCH}/{cross.name}": pairs for cross in sketched}, "hash"
+
+
+def _value_rules(spec: FeatureSpec) -> Iterator[tuple[str, str, Column, str]]:
+    """(role, column, condition that is true or null for a bad value, what the values must do)."""
+    label = source(spec.label).cast("double")
+    yield "label", spec.label, ~label.isin(0.0, 1.0), "be 0 or 1"
+    yield "timestamp", spec.timestamp, source(spec.timestamp).isNull(), "not be null"
+    if spec.weight:
+        weight = source(spec.weight).cast("float")
+        yield "weight", spec.weight, ~((weight >= 0) & (weight < float("inf"))), "be finite and not negative"
+    if spec.truth:
+        truth = source(spec.truth).cast("double")
+        yield "truth", spec.truth, ~((truth >= 0) & (truth <= 1)), "lie between 0 and 1"
+
+
+def _bad_values(raw: DataFrame, column: str, bad: Column) -> str:
+    value = F.coalesce(source(column).cast("string"), F.lit("null")).alias("value")
+    counts = raw.where(F.coalesce(bad, F.lit(True))).groupBy(value).agg(F.count(F.lit(1)).alias("rows"))
+    worst = counts.orderBy(F.desc("rows"), "value").limit(_SHOWN + 1).collect()
+    shown = ", ".join(f"{row['value']} ({row['rows']} rows)" for row in worst[:_SHOWN])
+    return shown + (", and others" if len(worst) > _SHOWN else "")

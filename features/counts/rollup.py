@@ -1,0 +1,210 @@
+"""Days of counts merged once and for all: a night reads the roll-up of the days before and its one new day.
+
+rollups/through=D-<key>/
+vocabulary/<field>/*.parquet: hash int64, value string, impressions int64 (of all days), admitted int32 (day on which
+the minimum count was reached, null as long as it is not), at_admission int64 (impressions through that day), last int32
+(day on which it was seen last). A hashed field has none.
+cross/<name>/*.parquet, sketch/<name>/*.parquet: the same of features.counts.conjunctions; value is null.
+frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after D;
+with days_since_first_seen also first int32, the first day on which the key was shown.
+
+Every figure is a sum, a minimum or a maximum of integers over days, so that a roll-up has the same bytes whether it is
+made from all days or from an earlier roll-up and the days since. The key is a digest of the days' own keys: late data
+for a day changes the keys from that day on, and what is found is the last roll-up before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import (
+    AggregateManifest,
+    FileEntry,
+    RollupManifest,
+    begin,
+    commit,
+    describe_files,
+    is_published,
+    read_manifest,
+)
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.counts.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
+from nightjar.features.counts.conjunctions import is_sketched
+from nightjar.features.counts.point_in_time import (
+    changes,
+    counts_as_of,
+    counts_by_day,
+    counts_schema,
+    reach,
+)
+from nightjar.features.encoder.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
+from nightjar.features.input.folders import day_number
+from nightjar.features.spark.tables import (
+    PART,
+    Place,
+    day_of_file,
+    dealt,
+    for_spark,
+    read_daily,
+    read_tables,
+    table_rows,
+    write_tables,
+)
+
+ADMISSIONS_SCHEMA = f"{VOCABULARY_SCHEMA}, admitted int, at_admission bigint, last int"
+
+
+@dataclass(frozen=True)
+class Rollup:
+    """A published roll-up."""
+
+    directory: str
+    manifest: RollupManifest
+
+    @property
+    def as_of(self) -> int:
+        """The day after its last, as of which its counts are: days since 1970-01-01."""
+        return day_number(self.manifest.through_date) + 1
+
+
+@dataclass(frozen=True)
+class History:
+    """Daily counts of consecutive days by directory, and the newest usable roll-up of the first of them, if any."""
+
+    days: Mapping[str, AggregateManifest]
+    rollup: Rollup | None = None
+
+    @property
+    def since(self) -> int:
+        """The day as of which everything before is rolled up: days since 1970-01-01."""
+        return self.rollup.as_of if self.rollup else day_number(next(iter(self.days.values())).date)
+
+    def between(self, first: int, last: int) -> dict[str, AggregateManifest]:
+        """The days of a range, both ends included, by directory."""
+        return {url: day for url, day in self.days.items() if first <= day_number(day.date) <= last}
+
+    def counts_of(self, spark: SparkSession, frequency: Frequency) -> DataFrame | None:
+        """The roll-up's counts of a frequency."""
+        if self.rollup is None:
+            return None
+        schema = f"key bigint, {counts_schema(frequency)}"
+        return spark.read.schema(schema).parquet(for_spark(storage.join(self.rollup.directory, _folder(frequency))))
+
+
+def newest_rollup(directories: Mapping[str, str], before: str) -> Rollup | None:
+    """The last published roll-up whose days are all before a date. directories: where they go, by last day."""
+    for through in sorted((day for day in directories if day < before), reverse=True):
+        if is_published(directories[through]):
+            return Rollup(directories[through], read_manifest(directories[through], RollupManifest))
+    return None
+
+
+def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, history: History) -> Rollup:
+    """Merge and publish all days of a history."""
+    begin(directory)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        kinds = _min_counts(spec)
+        of_values = pool.map(lambda kind: _write_admissions(spark, kind, kinds[kind], directory, history), kinds)
+        frequencies = list(pool.map(lambda f: _write_frequency(spark, f, directory, history), spec.frequencies))
+        written = [entry for table in [*chain(*of_values), *frequencies] for entry in table]
+    dates = [day.date for day in history.days.values()]
+    manifest = RollupManifest(
+        inputs={name: checksum for day in history.days.values() for name, checksum in day.inputs.items()},
+        files=describe_files(directory, written),
+        spec_fingerprint=spec.fingerprint,
+        first_date=dates[0],
+        through_date=dates[-1],
+    )
+    commit(directory, manifest)
+    return Rollup(directory, manifest)
+
+
+def admissions(counts: DataFrame, min_counts: Sequence[int]) -> DataFrame:
+    """Sum the days of every value, and say when it was admitted: on the first on which it had been seen often enough.
+
+    In:  features.spark.tables.dealt rows of table int, day int, hash bigint, value string, impressions bigint,
+         admitted int, at_admission bigint, last int: days as they were counted (admitted null, last the day), or one
+         row for all the days through `day`. min_counts: by table.
+    Out: table, PART, hash, value, impressions, admitted (null: not yet), at_admission, last; one row a value, dealt as
+         before.
+    """
+    so_far = Window.partitionBy("table", PART, "hash").orderBy("day").rowsBetween(Window.unboundedPreceding, 0)
+    needed = F.array(*map(F.lit, min_counts))[F.col("table")]
+    total = F.sum("impressions").over(so_far)
+    return (
+        counts.select("*", F.when(total >= needed, F.struct("day", total.alias("total"))).alias("reached"))
+        .groupBy("table", PART, "hash")
+        .agg(
+            F.min("value").alias("value"),
+            F.sum("impressions").alias("impressions"),
+            F.least(F.min("admitted"), F.min("reached.day")).alias("admitted"),
+            # What a roll-up says is never more than its own sum.
+            F.least(F.min("at_admission"), F.min("reached.total")).alias("at_admission"),
+            F.max("last").alias("last"),
+        )
+    )
+
+
+def daily_counts(spark: SparkSession, frequency: Frequency, history: History, first: int, last: int) -> DataFrame:
+    """`counts_by_day` of the days first..last, which are in the history and not in its roll-up."""
+    shown = read_daily(spark, history.between(first, last), _folder(frequency), FREQUENCY_SCHEMA)
+    changed = _changes(spark, frequency, history, last)
+    before = history.counts_of(spark, frequency)
+    return counts_by_day(shown, changed, before, history.since, frequency, range(first, last + 1))
+
+
+def _min_counts(spec: FeatureSpec) -> dict[str, dict[str, int]]:
+    """What is counted by hash: by folder, the minimum count of every table. Folders without any are left out."""
+    tables = {
+        VOCABULARY: {field.name: field.min_count for field in spec.fields if field.kind == "vocabulary"},
+        CROSS: {cross.name: cross.min_count for cross in spec.crosses if cross.is_fitted},
+        SKETCH: {cross.name: 1 for cross in spec.crosses if is_sketched(cross)},
+    }
+    return {folder: min_counts for folder, min_counts in tables.items() if min_counts}
+
+
+def _write_admissions(
+    spark: SparkSession, kind: str, min_counts: Mapping[str, int], directory: str, history: History
+) -> list[list[FileEntry]]:
+    """The tables `kind`/<name>. min_counts: by name."""
+    names = list(min_counts)
+    new = history.between(history.since, max(day_number(day.date) for day in history.days.values()))
+    counts = read_tables(spark, new, kind, names, VOCABULARY_SCHEMA)
+    counts = counts.withColumn("day", day_of_file()).drop("_metadata")
+    counts = counts.withColumn("admitted", F.lit(None).cast("int")).withColumn("last", F.col("day"))
+    counts = counts.withColumn("at_admission", F.lit(None).cast("bigint"))
+    if history.rollup:
+        earlier = read_tables(spark, [history.rollup.directory], kind, names, ADMISSIONS_SCHEMA)
+        counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
+    # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
+    folders = [f"{kind}/{name}" for name in names]
+    places = [Place(directory, folder, table_rows(history.days, folder)) for folder in folders]
+    merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
+    return write_tables(merged, places, "hash")
+
+
+def _write_frequency(spark: SparkSession, frequency: Frequency, directory: str, history: History) -> list[FileEntry]:
+    last = max(day_number(day.date) for day in history.days.values())
+    changed = _changes(spark, frequency, history, last + 1)
+    table = counts_as_of(changed, history.counts_of(spark, frequency), frequency).withColumn("table", F.lit(0))
+    places = [Place(directory, _folder(frequency), table_rows(history.days, _folder(frequency)))]
+    return write_tables(dealt(table, places, "key"), places, "key")[0]
+
+
+def _changes(spark: SparkSession, frequency: Frequency, history: History, last: int) -> DataFrame:
+    """`changes` that take effect after the roll-up and until `last`."""
+    after = [history.between(history.since + 1 - lag, last - lag) for lag in reach(frequency)]
+    days = {directory: day for found in after for directory, day in found.items()}
+    daily = read_daily(spark, days, _folder(frequency), FREQUENCY_SCHEMA)
+    return changes(daily, frequency).where(F.col("day").between(history.since + 1, last))
+
+
+def _folder(frequency: Frequency) -> str:
+    return f"{FREQUENCY}/{frequency.name}"

@@ -1,0 +1,234 @@
+"""Logs and a fitted state to a published data set: encoded rows in shuffled files, and golden rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, reduce
+
+import numpy as np
+import pyarrow as pa
+from pyspark import SparkFiles
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.layout import Column, dataset_columns
+from nightjar.features.contract.manifest import (
+    GOLDEN_ENCODED,
+    GOLDEN_RAW,
+    DatasetManifest,
+    StateManifest,
+    begin,
+    commit,
+    describe_files,
+    manifest_digest,
+    read_manifest,
+)
+from nightjar.features.contract.spec import FeatureSpec, Frequency, digest
+from nightjar.features.counts.point_in_time import (
+    age_column,
+    count_column,
+    counts_of_rows,
+    with_counts,
+    with_so_far,
+)
+from nightjar.features.counts.rollup import History, daily_counts
+from nightjar.features.dataset.coverage import covered_rows, id_columns
+from nightjar.features.dataset.sampling import sample_negatives
+from nightjar.features.encoder.encoder import Column as Encoded
+from nightjar.features.encoder.encoder import Encoder, HashedBatch
+from nightjar.features.encoder.frequency import Counts, KeyHistory
+from nightjar.features.encoder.ragged import Ragged, from_arrow
+from nightjar.features.encoder.rows import so_far_columns
+from nightjar.features.encoder.state import load_encoder_state
+from nightjar.features.input.folders import LogPartition, day_number, read_logs
+from nightjar.features.spark.arrow_tasks import Through, map_arrow
+from nightjar.features.spark.rows import ROW_HASH, hashed
+from nightjar.features.spark.shared import shared
+from nightjar.features.spark.tables import write_arrow, write_table
+
+DATA = "data"
+GOLDEN_ROWS = 64
+
+_ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(), "truth": pa.float64()}
+_FEATURE_TYPES = {"field": pa.int32(), "cross": pa.int32(), "dense": pa.float32()}
+
+
+def publish_dataset(
+    spark: SparkSession,
+    directory: str,
+    state_directory: str,
+    days: Sequence[LogPartition],
+    history: History,
+    *,
+    files: int,
+    golden: bool,
+    sampled: bool,
+) -> None:
+    """Encode and publish the rows of `days`.
+
+    history: of the days themselves and of every day that their counts look back to; none of the days is in its roll-up.
+    files: how many to spread the rows over. golden: write golden rows too, of the last day. sampled: leave negatives
+    out, if the spec says so.
+    """
+    state = read_manifest(state_directory, StateManifest)
+    spec = state.spec
+    columns = dataset_columns(spec, state.vocabulary_sizes, state.cross_sizes)
+    counts = {
+        f.name: daily_counts(spark, f, history, day_number(days[0].date), day_number(days[-1].date))
+        for f in spec.frequencies
+    }
+    begin(directory)
+    tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
+    sampled = sampled and spec.sampling is not None
+    rows = add_so_far(reduce(DataFrame.unionAll, tables), spec)
+    rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
+    schema = arrow_schema(columns)
+    encode_batches = _encode_with(state_directory, schema)
+    written, covered = write_table(
+        shuffle(rows, files),
+        directory,
+        DATA,
+        through=encode_batches,
+        schema=schema,
+        count=lambda encoded: covered_rows(encoded, columns, spec),
+    )
+    if golden:
+        last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
+        raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
+        for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
+            write_arrow(table, storage.join(directory, path))
+    held = sum(entry.rows or 0 for entry in written)
+    by_date = {manifest.date: manifest for manifest in history.days.values()}
+    manifest = DatasetManifest(
+        inputs={f"logs/date={day.date}": day.fingerprint for day in days}
+        | {"states/" + state_directory.rpartition("/")[2]: manifest_digest(state_directory)},
+        files=describe_files(directory, written),
+        spec_fingerprint=spec.fingerprint,
+        state=manifest_digest(state_directory),
+        first_date=days[0].date,
+        last_date=days[-1].date,
+        rows=held if sampled else sum(by_date[day.date].rows for day in days),
+        positives=sum(by_date[day.date].positives for day in days),
+        columns=columns,
+        coverage={c.name: n / held for c, n in zip(id_columns(columns), covered, strict=True)} if held else {},
+    )
+    commit(directory, manifest)
+
+
+def add_so_far(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """`with_so_far` of every frequency. Row count unchanged."""
+    return reduce(lambda table, f: with_so_far(table, f, spec), spec.frequencies, rows)
+
+
+def add_counts(rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFrame]) -> DataFrame:
+    """`with_counts` of every frequency; counts by key, by frequency name. Row count unchanged."""
+    of_rows = {f.name: counts_of_rows(rows, f, spec, counts[f.name]) for f in spec.frequencies}
+    return reduce(lambda table, f: with_counts(table, f, spec, of_rows[f.name]), spec.frequencies, rows)
+
+
+def shuffle(rows: DataFrame, files: int) -> DataFrame:
+    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random."""
+    ties = [name for name in rows.columns if name != ROW_HASH]
+    return rows.repartition(files, ROW_HASH).sortWithinPartitions(ROW_HASH, *ties)
+
+
+def encode(rows: DataFrame, state_directory: str, columns: Sequence[Column]) -> DataFrame:
+    """Encode hashed rows with their counts under a published state.
+
+    Out: `columns` (features.contract.layout), never null, the rows in their order within each partition.
+    """
+    schema = arrow_schema(columns)
+    return map_arrow(rows, _encode_with(state_directory, schema), from_arrow_schema(schema))
+
+
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """Names and types of an encoded table."""
+    fields = []
+    for column in columns:
+        kind = _ROLE_TYPES.get(column.role) or _FEATURE_TYPES[column.role]
+        if column.multi_valued:
+            kind = pa.list_(pa.field("element", kind, nullable=False))
+        fields.append(pa.field(column.name, kind, nullable=False))
+    return pa.schema(fields)
+
+
+def golden_sources(spec: FeatureSpec) -> list[str]:
+    """The raw columns that the features read, without repeats."""
+    return list(dict.fromkeys([field.source for field in spec.fields] + [d.source for d in spec.dense]))
+
+
+def golden_rows(
+    spark: SparkSession,
+    rows: DataFrame,
+    spec: FeatureSpec,
+    counts: Mapping[str, DataFrame],
+    state_directory: str,
+    columns: Sequence[Column],
+) -> tuple[pa.Table, pa.Table]:
+    """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
+
+    In: a hashed table of one whole day that keeps `golden_sources`.
+    """
+    largest = rows.select(ROW_HASH).orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
+    assert largest is not None
+    few = add_counts(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]), spec, counts)
+    table = few.orderBy(ROW_HASH).limit(GOLDEN_ROWS).toArrow()
+    so_far = [name for f in spec.frequencies if f.as_of == "impression" for name in so_far_columns(f)]
+    raw = table.select([*golden_sources(spec), *so_far])
+    prefixed = [name for name in table.column_names if ":" in name and name not in golden_sources(spec)]
+    again = spark.createDataFrame(table.select(prefixed)).coalesce(1)
+    return raw, encode(again, state_directory, columns).toArrow()
+
+
+def _encode_with(state_directory: str, schema: pa.Schema) -> Through:
+    def encode_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        encoder = _encoder(state_directory)
+        for batch in batches:
+            yield encode_batch(encoder, batch, schema)
+
+    return encode_batches
+
+
+@cache
+def _encoder(state_directory: str) -> Encoder:
+    """Once per worker process, its arrays once per machine: a published state never changes."""
+    manifest = read_manifest(state_directory, StateManifest)
+    place = storage.join(SparkFiles.getRootDirectory(), f"state-{digest(state_directory)}")
+    return Encoder(manifest.spec, shared(place, lambda: load_encoder_state(state_directory, manifest)))
+
+
+def encode_batch(encoder: Encoder, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Hashed rows with their counts to encoded rows, in the same order."""
+    spec = encoder.spec
+    encoded = encoder.encode(
+        HashedBatch(
+            rows=batch.num_rows,
+            hashes={field.name: from_arrow(batch.column(f"h:{field.name}")) for field in spec.fields},
+            numbers={feature.name: batch.column(f"n:{feature.name}").to_numpy() for feature in spec.dense},
+            histories={f.name: _history(f, batch) for f in spec.frequencies},
+        )
+    )
+    arrays = [
+        _to_arrow(encoded[field.name], field.type) if field.name in encoded else batch.column(f"row:{field.name}")
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _history(frequency: Frequency, batch: pa.RecordBatch) -> KeyHistory:
+    def column(window: str, what: str) -> np.ndarray:
+        return batch.column(count_column(frequency, window, what)).to_numpy()
+
+    return KeyHistory(
+        {window: Counts(column(window, "impressions"), column(window, "positives")) for window in frequency.windows},
+        {window: column(window, "rank") for window in frequency.windows} if frequency.is_ranked else {},
+        batch.column(age_column(frequency)).to_numpy() if frequency.is_dated else None,
+    )
+
+
+def _to_arrow(column: Encoded, kind: pa.DataType) -> pa.Array:
+    if isinstance(column, Ragged):
+        return pa.ListArray.from_arrays(column.offsets.astype(np.int32), column.values).cast(kind)
+    return pa.array(column, type=kind)

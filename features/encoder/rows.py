@@ -1,0 +1,150 @@
+"""The artifact's host stage: raw rows of a request to a hashed batch. Spark's twin is features.spark.rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.spec import Frequency
+from nightjar.features.encoder.dense import hash_intervals
+from nightjar.features.encoder.encoder import Column, HashedBatch
+from nightjar.features.encoder.frequency import Counts, KeyHistory
+from nightjar.features.encoder.hashing import MISSING, conjoin, hash_strings
+from nightjar.features.encoder.ragged import Ragged
+from nightjar.features.encoder.state import FittedState
+
+Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+
+
+def so_far_columns(frequency: Frequency) -> tuple[str, str]:
+    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now, of all of the
+    row's keys together."""
+    return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
+
+
+def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
+    """Hash raw rows and look up their frequency counts.
+
+    rows: a pyarrow Table, a sequence of mappings or a mapping of columns (a pandas DataFrame is one). Every
+    column that the spec's features read must be there; a mapping without one of them means a missing value in
+    that row. Raises DataError on a missing column or one of a type that the spec does not allow.
+    """
+    spec = state.spec
+    needed = [field.source for field in spec.fields] + [feature.source for feature in spec.dense]
+    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
+    columns, count = _columns(rows, needed, optional)
+    hashes: dict[str, Column] = {}
+    for field in spec.fields:
+        array, name = columns[field.source], field.source
+        if field.boundaries:
+            hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
+        else:
+            hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
+    numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
+    histories = {}
+    for frequency in spec.frequencies:
+        keys = conjoin([hashes[name] for name in frequency.keys])
+        before = state.frequencies[frequency.name].lookup(keys.unique() if isinstance(keys, Ragged) else keys)
+        today = _so_far(frequency, columns, count)
+        counts = {window: of + today for window, of in before.counts.items()}
+        histories[frequency.name] = KeyHistory(counts, before.ranks, before.age)
+    return HashedBatch(count, hashes, numbers, histories)
+
+
+def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tuple[dict[str, pa.Array], int]:
+    """Every needed column and the optional ones that are there, as arrays, and the number of rows."""
+    if isinstance(rows, pa.Table):
+        names, count, read = rows.column_names, rows.num_rows, rows.column
+    elif isinstance(rows, Mapping) or hasattr(rows, "columns"):
+        names, read = list(rows), rows.__getitem__
+        count = len(read(names[0])) if names else 0
+    else:
+        names, count = list({name: None for row in rows for name in row}), len(rows)
+        read = partial(_values, rows)
+    if not count:
+        return {name: pa.nulls(0) for name in needed}, 0
+    missing = sorted(set(needed) - set(names))
+    if missing:
+        raise DataError(f"the rows lack the columns {missing}, which features read; they have {sorted(names)}.")
+    columns = {name: _array(read(name), name) for name in {*needed, *optional} & set(names)}
+    lengths = {name: len(array) for name, array in columns.items()}
+    if set(lengths.values()) != {count}:
+        raise DataError(f"the columns differ in length: {lengths}. Give one value a row in each.")
+    return columns, count
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [row.get(name) for row in rows]
+
+
+def _array(values: Any, name: str) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        return values.combine_chunks()
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(f"column {name!r} mixes types: {error}. Give every value the same type.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"column {name!r} holds a string that is not Unicode: {error}. Repair or drop it.") from error
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _hash(array: pa.Array, name: str) -> np.ndarray:
+    if pa.types.is_null(array.type):
+        return np.full(len(array), MISSING)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise DataError(
+            f"column {name!r} has the type {kind}; a field must be string, integral or boolean. "
+            f"Cast it, or declare it under dense."
+        )
+    encoded = array.dictionary_encode()
+    # Bytes, since Spark too hashes a log's bytes as they are, whether they are valid UTF-8 or not.
+    values = pc.cast(pc.cast(encoded.dictionary, pa.string()), pa.binary())
+    hashes = np.append(hash_strings(values.to_pylist()), MISSING)
+    return hashes[pc.fill_null(encoded.indices, len(hashes) - 1).to_numpy()]
+
+
+def _hash_lists(array: pa.Array, name: str) -> Ragged:
+    if pa.types.is_null(array.type):
+        return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(array) + 1, dtype=np.int64))
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        raise DataError(f"column {name!r} has the type {array.type}; a multi-valued field must be a list.")
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    values = array.flatten()
+    kept = values.is_valid().to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(array)), lengths)[kept]
+    offsets = np.zeros(len(array) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=len(array)), out=offsets[1:])
+    return Ragged(_hash(values.filter(values.is_valid()), name), offsets)
+
+
+def _numbers(array: pa.Array, name: str) -> np.ndarray:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan)
+    floating = pa.types.is_float32(kind) or pa.types.is_float64(kind)
+    if not (floating or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise DataError(f"column {name!r} has the type {kind}; a number must be integral, floating or boolean.")
+    if pa.types.is_boolean(kind):
+        array = pc.cast(array, pa.int8())
+    return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()
+
+
+def _so_far(frequency: Frequency, columns: Mapping[str, pa.Array], count: int) -> Counts:
+    def today(name: str) -> np.ndarray:
+        if frequency.as_of == "day" or name not in columns:
+            return np.zeros(count, dtype=np.int64)
+        return np.nan_to_num(_numbers(columns[name], name)).astype(np.int64)
+
+    impressions, positives = so_far_columns(frequency)
+    return Counts(today(impressions), today(positives))

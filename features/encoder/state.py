@@ -1,0 +1,124 @@
+"""The encoder's fitted state on disk: written by Spark, read by Spark's workers and by serving.
+
+vocabulary/<field>/*.parquet: hash int64, id int32, value string, impressions int64, one row a value that has an id and
+is not retired; nothing for a hashed field.
+cross/<name>/*.parquet: the same without `value`, of the conjunctions that an exact vocabulary or an admission lists, or
+of the counters of a Bloom filter that reached the minimum count; an id means something in an exact vocabulary only.
+frequency/<name>/*.parquet: key int64, then impressions_<window> and positives_<window> int64 as of the day after the
+state's last day; with days_since_first_seen also first int32, the first day on which the key was shown. The spec,
+quantile boundaries and moments are in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.categorical import AdmitByBloom, Cross
+from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
+from nightjar.features.encoder.dense import Moments
+from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
+from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
+
+VOCABULARY = "vocabulary"
+FREQUENCY = "frequency"
+CROSS = "cross"
+SKETCH = "sketch"
+
+
+@dataclass(frozen=True)
+class FittedState:
+    """All that serving needs to encode raw rows. frequencies: by name."""
+
+    spec: FeatureSpec
+    encoder: EncoderState
+    frequencies: Mapping[str, FrequencyTable]
+
+
+def load_state(directory: str, manifest: StateManifest) -> FittedState:
+    """Read a published state, frequency tables included."""
+    spec = manifest.spec
+    frequencies = {frequency.name: load_frequency(directory, manifest, frequency) for frequency in spec.frequencies}
+    return FittedState(spec, load_encoder_state(directory, manifest), frequencies)
+
+
+def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
+    """Read all but the frequency tables: what Spark's workers need."""
+    spec = manifest.spec
+    boundaries = {name: np.array(values, dtype=np.float64) for name, values in manifest.boundaries.items()}
+    return EncoderState(
+        vocabularies={field.name: load_vocabulary(directory, manifest, f"f_{field.name}") for field in spec.fields},
+        boundaries=boundaries,
+        crosses={cross.name: _load_cross(directory, manifest, cross) for cross in spec.crosses if cross.is_fitted},
+        moments={name: Moments(*values) for name, values in manifest.moments.items()},
+    )
+
+
+def load_frequency(directory: str, manifest: StateManifest, frequency: Frequency) -> FrequencyTable:
+    """Read every key's history as of the day after the state's last."""
+    table = _read(directory, f"{FREQUENCY}/{frequency.name}", manifest)
+    keys = _numpy(table, "key", np.int64)
+    order = np.argsort(keys)
+
+    def column(name: str) -> np.ndarray:
+        return _numpy(table, name, np.int64)[order]
+
+    counts = {w: Counts(column(f"impressions_{w}"), column(f"positives_{w}")) for w in frequency.windows}
+    ranks = {window: Ranks.of(of.impressions) for window, of in counts.items()} if frequency.is_ranked else {}
+    age = None
+    if frequency.is_dated:
+        age = np.datetime64(manifest.through_date, "D").astype(np.int64) + 1 - column("first")
+    return FrequencyTable(keys[order], counts, ranks, age)
+
+
+def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:
+    """Read the ids of the values of a field (`f_<field>`), or of a cross with an exact vocabulary (`x_<cross>`)."""
+    kind, _, name = column.partition("_")
+    folder, sizes, hash_ids = f"{CROSS}/{name}", manifest.cross_sizes, 1
+    if kind == "f":
+        field = manifest.spec.field(name)
+        folder, sizes, hash_ids = f"{VOCABULARY}/{name}", manifest.vocabulary_sizes, field.hash_ids
+        if field.kind == "hashed":
+            return Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), hash_ids)
+    table = _read(directory, folder, manifest, columns=["hash", "id"])
+    hashes, ids = _numpy(table, "hash", np.int64), _numpy(table, "id", np.int32)
+    order = np.argsort(hashes)
+    retired = sizes[name] - OOV_ID - hash_ids - len(ids)
+    return Vocabulary(hashes[order], ids[order], hash_ids, retired)
+
+
+def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabulary | AdmissionFilter:
+    if cross.vocabulary == "exact":
+        return load_vocabulary(directory, manifest, f"x_{cross.name}")
+    hashes = _numpy(_read(directory, f"{CROSS}/{cross.name}", manifest, columns=["hash"]), "hash", np.int64)
+    if not isinstance(cross.admission, AdmitByBloom):
+        return Listed(np.sort(hashes))
+    reached = np.zeros(cross.admission.counters, dtype=bool)
+    reached[hashes.view(np.uint64) >> np.uint64(free_bits(cross.admission.counters))] = True
+    return CountingBloomFilter(reached, cross.admission.hashes)
+
+
+def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:
+    """The value behind every id of a field's vocabulary, the two reserved ids apart."""
+    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["id", "value"])
+    return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
+
+
+def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:
+    paths = [entry.path for entry in manifest.files if entry.path.startswith(folder + "/")]
+    tables = []
+    for path in paths:
+        with storage.open_binary(storage.join(directory, path)) as stream:
+            tables.append(pq.read_table(stream, columns=list(columns) if columns else None))
+    return pa.concat_tables(tables)
+
+
+def _numpy(table: pa.Table, column: str, dtype: type) -> np.ndarray:
+    return table.column(column).to_numpy().astype(dtype, copy=False)

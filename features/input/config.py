@@ -1,0 +1,160 @@
+"""The `input` section of a config file: where the impression log is, and how its rows are read. Free of PySpark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.spec import FeatureSpec, Strict, digest
+
+# Lower-case Spark DDL; what features.input.files.requirements allows, and therefore all that a feature can read.
+SparkType = Literal[
+    "boolean",
+    "tinyint",
+    "smallint",
+    "int",
+    "bigint",
+    "float",
+    "double",
+    "string",
+    "timestamp",
+    "array<boolean>",
+    "array<tinyint>",
+    "array<smallint>",
+    "array<int>",
+    "array<bigint>",
+    "array<string>",
+]
+_ARROW = {
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+FILE_FORMATS = ("parquet", "orc", "csv", "json")
+TABLE = "table"
+
+# A short or long row is only seen by a reader that splits all of it: Spark leaves columns out otherwise, and with them
+# the test. In check, not in speed: a column that is not asked for is not converted either way.
+_TEXT_OPTIONS: dict[str, dict[str, str]] = {
+    "csv": {"mode": "FAILFAST", "header": "true", "columnPruning": "false"},
+    "json": {"mode": "FAILFAST"},
+}
+
+
+class InputConfig(Strict):
+    """Parquet in `date=YYYY-MM-DD` folders, unless it says otherwise.
+
+    format: parquet, orc, csv or json (an object a line), read from files; `table`, a name in Spark's catalog; or any
+    other that Spark has a reader for (delta, iceberg, jdbc), which then does without the checks of files.
+    location: a folder, a file or a URL; a table's name; --logs takes its place.
+    days: `folders`, a day's rows are in its `date=` folder whatever their timestamps; or `timestamp`, a row's day is
+    its timestamp's, in UTC.
+    columns: of csv and json, the Spark type of each column that the spec reads. Types are never guessed. Of a csv
+    without a header, all columns in their order.
+    options: for spark.read.options. csv and json fail on a malformed row unless `mode` is another.
+    """
+
+    format: str = Field("parquet", pattern=r"^[A-Za-z][A-Za-z0-9_.\-]*$")
+    location: str | None = Field(None, min_length=1)
+    days: Literal["folders", "timestamp"] = "folders"
+    columns: Mapping[str, SparkType] = {}
+    options: Mapping[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> InputConfig:
+        if self.days == "folders" and not self.is_files:
+            raise ValueError(
+                f"days: folders needs one of the formats {list(FILE_FORMATS)}; got {self.format!r}. For a table of any "
+                f"format give days: timestamp"
+            )
+        if self.is_text != bool(self.columns):
+            raise ValueError(
+                f"columns: {self.format} needs the type of every column that the spec reads"
+                if self.is_text
+                else f"columns: {self.format} has types of its own; cast them where the log is written"
+            )
+        if self.format == "csv":
+            if lists := [name for name, kind in self.columns.items() if kind.startswith("array")]:
+                raise ValueError(f"columns: {lists} are lists, which a csv cannot hold; use json, parquet or orc")
+            for name in ("sep", "quote"):
+                if len(value := self.option(name)) != 1:
+                    raise ValueError(f"options.{name} must be one character; got {value!r}")
+        if self.is_text and self.is_on("multiLine"):
+            raise ValueError("options.multiLine: a row must be a line")
+        return self
+
+    def __hash__(self) -> int:
+        return hash(digest(self.model_dump(mode="json")))
+
+    @property
+    def is_files(self) -> bool:
+        """True if the files can be looked at before Spark starts."""
+        return self.format in FILE_FORMATS
+
+    @property
+    def is_text(self) -> bool:
+        """True if the files do not say of what types they are."""
+        return self.format in _TEXT_OPTIONS
+
+    @property
+    def pattern(self) -> str:
+        """Which files of a folder are read: of Parquet those called so, otherwise all but the hidden ones."""
+        return str(self.options.get("pathGlobFilter", "*.parquet" if self.format == "parquet" else "*"))
+
+    @property
+    def reader_options(self) -> dict[str, str]:
+        """What Spark's reader is told, names in lower case: Spark ignores case."""
+        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in self.options.items()}
+        merged = _TEXT_OPTIONS.get(self.format, {}) | {"pathGlobFilter": self.pattern} if self.is_files else {}
+        return {name.lower(): str(value) for name, value in {**merged, **given}.items()}
+
+    def option(self, name: str) -> str:
+        """What a csv or json reader uses for an option, by Spark's own name and default."""
+        synonyms = {"sep": "delimiter", "encoding": "charset"}
+        defaults = {"sep": ",", "quote": '"', "encoding": "UTF-8"}
+        options = self.reader_options
+        return options.get(name.lower(), options.get(synonyms.get(name, ""), defaults.get(name, "")))
+
+    def is_on(self, name: str) -> bool:
+        """True if an option is `true`."""
+        return self.option(name).lower() == "true"
+
+    def arrow_type(self, column: str) -> pa.DataType:
+        """A text column's; string where none is given, since it is not read then."""
+        kind = self.columns.get(column, "string")
+        item = kind.removeprefix("array<").rstrip(">")
+        return _ARROW[kind] if item == kind else pa.list_(_ARROW[item])
+
+    def names_in(self, schema: pa.Schema) -> tuple[str, ...]:
+        """What Spark must be told of a text file that has these columns: of a csv all of them, in their order."""
+        return () if not self.is_text else tuple(schema.names) if self.format == "csv" else tuple(self.columns)
+
+    def typed(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Names and Spark types of a text file's columns; one that is not read gets a name that no other has."""
+        known = {name for name in self.columns if names.count(name) == 1}
+        return [(n, self.columns[n]) if n in known else (f"unread:{i}", "string") for i, n in enumerate(names)]
+
+    def require_types(self, spec: FeatureSpec) -> None:
+        """Raises SpecError if a text file's column that `spec` reads has no type."""
+        unknown = [name for name in spec.source_columns() if name not in self.columns]
+        if self.is_text and unknown:
+            raise SpecError(f"input.columns lacks the types of {unknown}, which the features read. Add them.")
+
+    @property
+    def reading(self) -> list[Any]:
+        """What the same files could be read otherwise by: part of a day's identity."""
+        return [self.format, list(self.columns.items()), self.reader_options]
+
+
+# What is read where a config says nothing.
+PARQUET = InputConfig()

@@ -1,0 +1,236 @@
+"""What can be known of a log's files before Spark starts: by footers, by headers, by the first lines.
+
+A file is known by its size, the time it was written and its last 64 KiB: a short read whatever the size of the log, and
+a rewritten file counts as another one even where its end, a Parquet footer, is the same. Spark's random names are left
+out.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.input.config import InputConfig
+
+_TAIL = 1 << 16
+_THREADS = 16
+_FIRST_LINES = 100
+
+_is_integer = pa.types.is_integer
+_is_boolean = pa.types.is_boolean
+
+Shape = tuple[int | None, pa.Schema]
+
+
+@dataclass(frozen=True)
+class FileHead:
+    """A readable file. rows: None where only reading tells; schema: names and types, empty where a text file is.
+
+    identity: JSON values that are others when the file was written again.
+    """
+
+    rows: int | None
+    schema: pa.Schema
+    identity: list[Any]
+
+
+def read_heads(location: str, config: InputConfig) -> tuple[list[FileHead], list[str]]:
+    """The heads of a folder's files, or of the one file, and what is wrong with the others."""
+    urls, problems = _files_at(location, config)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(lambda url: _try_read_head(url, config), urls))
+    problems += [failure for failure in found if isinstance(failure, str)]
+    return [head for head in found if isinstance(head, FileHead)], problems
+
+
+def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
+    """What is wrong with the files of one day, or of a whole table, taken together."""
+    if not heads:
+        yield f"there are no {_NAMES[config.format]} files. Write the log of that day, or choose other dates."
+        return
+    if all(head.rows == 0 for head in heads):
+        yield "the log is empty. Write the log of that day, or choose other dates."
+        return
+    schemas = [head.schema for head in heads if len(head.schema)]
+    if config.format == "csv" and (other := next((s.names for s in schemas if s.names != schemas[0].names), None)):
+        yield f"the files' headers differ: {schemas[0].names} and {other}. Write one."
+        return
+    yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec)
+
+
+def schema_of(heads: Sequence[FileHead], config: InputConfig) -> pa.Schema:
+    """The columns of files that have no problems. A line of JSON may lack a column, and then holds null."""
+    schemas = [head.schema for head in heads if len(head.schema)]
+    return pa.unify_schemas(schemas) if config.format == "json" else schemas[0]
+
+
+def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec) -> Iterator[str]:
+    """Columns that the spec reads and that are missing, repeated, of several types, or of one that is not allowed."""
+    names = schemas[0].names
+    missing = [c for c in spec.source_columns() if not all(c in schema.names for schema in schemas)]
+    if missing:
+        yield f"the columns {missing} are missing; the log has {names}. Correct the feature spec or the log."
+    repeated = [c for c in spec.source_columns() if any(schema.names.count(c) > 1 for schema in schemas)]
+    if repeated:
+        yield f"the columns {repeated} are there more than once; the log has {names}. Rename them."
+    for column in (c for c in spec.source_columns() if c not in missing + repeated):
+        types = sorted({str(schema.field(column).type) for schema in schemas})
+        if len(types) > 1:
+            yield f"column {column!r} has several types in one day: {types}. Write one type."
+    for role, column, allowed, wanted in _requirements(spec):
+        if column not in missing + repeated and not allowed(kind := schemas[0].field(column).type):
+            yield f"column {column!r} ({role}) has the type {kind}; it must be {wanted}. Cast it in the log."
+
+
+def types_read(schema: pa.Schema, spec: FeatureSpec) -> tuple[str, ...]:
+    """The types of the columns that the spec reads."""
+    return tuple(str(schema.field(c).type) for c in spec.source_columns() if schema.names.count(c) == 1)
+
+
+def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]:
+    if storage.is_file(location):
+        return [location], []
+    names = [name for name in storage.list_files(location) if fnmatchcase(name.rpartition("/")[2], config.pattern)]
+    deeper = [name for name in names if "/" in name]
+    problem = f"files in sub-folders are not read: {deeper[:3]}. Put them into {location} itself."
+    return [storage.join(location, name) for name in names if "/" not in name], [problem] if deeper else []
+
+
+def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
+    try:
+        with storage.open_binary(url) as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(size - _TAIL, 0))
+            tail = hashlib.sha256(stream.read()).hexdigest()
+            stream.seek(0)
+            rows, schema = _SHAPES[config.format](stream, url, config) if size or not config.is_text else _NOTHING
+        return FileHead(rows, schema, [size, tail, storage.modified(url)])
+    except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
+
+
+def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+    file = pq.ParquetFile(stream)
+    return file.metadata.num_rows, file.schema_arrow
+
+
+def _orc(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+    """ORC's timestamps are in nanoseconds, which Spark reads as microseconds; it opens no file with another kind."""
+    file = orc.ORCFile(stream)
+    for name, kind in zip(file.schema.names, file.schema.types, strict=True):
+        if pa.types.is_timestamp(kind) and kind.tz:
+            raise ValueError(f"{name!r} is a `timestamp with local time zone`, which Spark cannot read")
+    kinds = [pa.timestamp("us") if pa.types.is_timestamp(kind) else kind for kind in file.schema.types]
+    return file.nrows, pa.schema(list(zip(file.schema.names, kinds, strict=True)))
+
+
+def _csv(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+    """The names are the header's; without one they are the config's, and Spark counts each row's columns."""
+    names = list(config.columns)
+    if config.is_on("header"):
+        comment = config.option("comment")
+        lines = (line for line in _lines(url, config) if not (comment and line.startswith(comment)))
+        names = next(csv.reader(lines, delimiter=config.option("sep"), quotechar=config.option("quote")), [])
+    return _text(names, config)
+
+
+def _json(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+    """The names are those in the first lines."""
+    names: dict[str, None] = {}
+    for number, line in enumerate(islice(_lines(url, config), _FIRST_LINES), 1):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number} is not an object")
+        names |= dict.fromkeys(row)
+    return _text(names, config)
+
+
+def _text(names: Iterable[str], config: InputConfig) -> Shape:
+    columns = [(name, config.arrow_type(name)) for name in names]
+    return (None, pa.schema(columns)) if columns else _NOTHING
+
+
+def _lines(url: str, config: InputConfig) -> Iterator[str]:
+    """Lines of a text file, blank ones left out, unpacked as its name says."""
+    encoding = config.option("encoding").lower()
+    with storage.open_unpacked(url) as stream:
+        for line in io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding, newline=None):
+            if line.strip():
+                yield line
+
+
+_NOTHING: Shape = (0, pa.schema([]))
+_SHAPES: dict[str, Callable[[BinaryIO, str, InputConfig], Shape]] = {
+    "parquet": _parquet,
+    "orc": _orc,
+    "csv": _csv,
+    "json": _json,
+}
+_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "json": "JSON"}
+
+
+def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.DataType], bool], str]]:
+    """(role, column, test of its type, the allowed types in words)."""
+    categorical = "string, integral or boolean"
+    number = "integral or floating"
+    yield (
+        "label",
+        spec.label,
+        lambda t: _is_integer(t) or _is_boolean(t) or _is_float(t),
+        f"{number} or boolean",
+    )
+    yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
+    for role in ("group", "request"):
+        if column := getattr(spec, role):
+            yield role, column, _is_categorical, categorical
+    for role in ("weight", "truth"):
+        if column := getattr(spec, role):
+            yield role, column, lambda t: _is_integer(t) or _is_float(t), number
+    for field in spec.fields:
+        if field.boundaries:
+            yield f"field {field.name}", field.source, _is_dense, f"{number} or boolean"
+        elif field.multi_valued:
+            yield f"field {field.name}", field.source, _is_categorical_list, f"a list of {categorical} values"
+        else:
+            yield f"field {field.name}", field.source, _is_categorical, categorical
+    for feature in spec.dense:
+        yield f"dense {feature.name}", feature.source, _is_dense, f"{number} or boolean"
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_float32(kind) or pa.types.is_float64(kind))
+
+
+def _is_dense(kind: pa.DataType) -> bool:
+    return bool(_is_integer(kind) or _is_boolean(kind) or _is_float(kind))
+
+
+def _is_timestamp(kind: pa.DataType) -> bool:
+    # Spark does not read Parquet's nanosecond timestamps.
+    return bool(pa.types.is_timestamp(kind) and kind.unit != "ns")
+
+
+def _is_categorical(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_integer(kind) or _is_boolean(kind))
+
+
+def _is_categorical_list(kind: pa.DataType) -> bool:
+    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_categorical(kind.value_type))

@@ -1,0 +1,198 @@
+"""Impression logs of whatever format, day by day: what a day is made of, and its rows as one DataFrame.
+
+Here days are `date=YYYY-MM-DD` folders, checked before Spark starts; features.input.timestamped has those
+that a timestamp tells apart. What comes after knows neither: it is given LogPartitions and reads them by `read_logs`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Protocol
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.spec import FeatureSpec, digest
+from nightjar.features.input.config import PARQUET, TABLE, InputConfig
+from nightjar.features.input.damage import opening
+from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
+from nightjar.features.spark.rows import source
+from nightjar.features.spark.tables import DAY, day_of_file, for_spark
+
+_DATE = "date="
+_DATE_FOLDER = re.compile(r"date=\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """One day of the log, checked.
+
+    url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
+    that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
+    timestamp: the column that gives the day where no folder does.
+    """
+
+    date: str
+    url: str
+    counted: int | None
+    types: tuple[str, ...]
+    fingerprint: str
+    input: InputConfig = PARQUET
+    names: tuple[str, ...] = ()
+    timestamp: str = ""
+
+    @property
+    def rows(self) -> int:
+        """How many there are; of a text file that is known once it was read (features.dataset.build.counted)."""
+        assert self.counted is not None, f"the rows of {self.date} have not been counted yet"
+        return self.counted
+
+
+class Logs(Protocol):
+    """All days of an input."""
+
+    def first_date(self, spec: FeatureSpec) -> str:
+        """The first day, as YYYY-MM-DD. Raises DataError if there is none."""
+
+    def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+        """Check that every date has rows and every column that `spec` reads, with a type that it allows.
+
+        Raises one DataError that lists every problem.
+        """
+
+
+@dataclass(frozen=True)
+class DateFolders:
+    """`<root>/date=YYYY-MM-DD/` with files. A day's rows are its folder's; it is known by its files and how they are
+    read, and changes when one of them is written again."""
+
+    root: str
+    config: InputConfig = PARQUET
+
+    def first_date(self, spec: FeatureSpec) -> str:
+        """See Logs."""
+        dates = [name.removeprefix(_DATE) for name in storage.list_folders(self.root) if _DATE_FOLDER.fullmatch(name)]
+        if not dates:
+            raise DataError(f"{self.root} holds no {_DATE}YYYY-MM-DD folder. Give the folder of date-partitioned logs.")
+        return min(dates)
+
+    def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+        """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
+        self.config.require_types(spec)
+        problems: dict[str, list[str]] = defaultdict(list)
+        partitions = []
+        for day in dates:
+            folder = storage.join(self.root, _DATE + day)
+            heads, unreadable = read_heads(folder, self.config)
+            found = unreadable or list(file_problems(heads, spec, self.config))
+            for problem in found:
+                problems[problem].append(day)
+            if not found:
+                partitions.append(self._partition(day, folder, heads, spec))
+        refuse(self.root, problems)
+        return partitions
+
+    def _partition(self, day: str, folder: str, heads: Sequence[FileHead], spec: FeatureSpec) -> LogPartition:
+        schema, counts = schema_of(heads, self.config), [head.rows for head in heads]
+        return LogPartition(
+            date=day,
+            url=folder,
+            counted=None if None in counts else sum(count or 0 for count in counts),
+            types=types_read(schema, spec),
+            fingerprint=digest([self.config.reading, sorted(head.identity for head in heads)]),
+            input=self.config,
+            names=self.config.names_in(schema),
+        )
+
+
+def check_logs(logs: Logs | str, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+    """`logs.check`; a path or URL is that of Parquet files in date folders."""
+    if isinstance(logs, str):
+        logs = DateFolders(storage.absolute(logs))
+    return logs.check(dates, spec)
+
+
+def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raise a DataError that lists the problems, each with the days that have it, if there are any."""
+    if problems:
+        lines = [f"  {_dates(days)}: {problem}" if days else f"  {problem}" for problem, days in problems.items()]
+        raise DataError(f"the logs in {location} have {len(lines)} problem(s):\n" + "\n".join(lines))
+
+
+def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
+    """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types."""
+    alike: dict[tuple[tuple[str, ...], ...], list[LogPartition]] = defaultdict(list)
+    for partition in partitions:
+        alike[partition.types, partition.names].append(partition)
+    return [_read(spark, days) for days in alike.values()]
+
+
+def open_log(spark: SparkSession, config: InputConfig, urls: Sequence[str], names: Sequence[str] = ()) -> DataFrame:
+    """All rows at `urls`, or of the one table. names: of the columns, where the files are text."""
+    reader = spark.read.options(**config.reader_options)
+    if names:
+        reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in config.typed(names)))
+    with opening(urls[0], config.format):
+        if config.format == TABLE:
+            return reader.table(urls[0])
+        if config.is_files:
+            return reader.format(config.format).load([for_spark(url) for url in urls])
+        return reader.format(config.format).load(urls[0] or None)
+
+
+def with_day(table: DataFrame, timestamp: str, dates: Sequence[str]) -> DataFrame:
+    """Rows from the first through the last of `dates` and those without a timestamp, with their `DAY`: in UTC, the
+    time zone of every session."""
+    moment = source(timestamp).cast("timestamp")
+    begin, end = (F.lit(day).cast("timestamp") for day in (min(dates), day_after(max(dates))))
+    # A plain range of the column itself is what a table's own statistics can answer.
+    return table.where(((moment >= begin) & (moment < end)) | moment.isNull()).withColumn(DAY, day_of(timestamp))
+
+
+def day_of(timestamp: str) -> Column:
+    """The UTC day of a timestamp column: int, days since 1970-01-01."""
+    return F.unix_date(F.to_date(source(timestamp).cast("timestamp")))
+
+
+def _read(spark: SparkSession, days: Sequence[LogPartition]) -> DataFrame:
+    first = days[0]
+    table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.names)
+    if not first.timestamp:
+        # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
+        return table.withColumn(DAY, F.lit(day_number(first.date)) if len(days) == 1 else day_of_file())
+    dates = [day.date for day in days]
+    return with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
+
+
+def dates_between(first: str, last: str) -> list[str]:
+    """Every date from `first` through `last`, as YYYY-MM-DD. Raises UsageError on a malformed range."""
+    try:
+        start, end = date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError as error:
+        raise UsageError(
+            f"{first!r} to {last!r} is not a range of dates: {error}. Write dates as YYYY-MM-DD."
+        ) from error
+    if end < start:
+        raise UsageError(f"the range of dates {first} to {last} is empty: it ends before it starts.")
+    return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
+
+
+def day_after(day: str) -> str:
+    """The next date."""
+    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+
+
+def day_number(day: str) -> int:
+    """Days since 1970-01-01."""
+    return (date.fromisoformat(day) - date(1970, 1, 1)).days
+
+
+def _dates(days: Sequence[str]) -> str:
+    shown = ", ".join(days[:3])
+    return f"date {shown}" if len(days) <= 3 else f"date {shown} and {len(days) - 3} more"

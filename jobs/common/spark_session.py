@@ -1,0 +1,100 @@
+"""The one file that builds a SparkSession."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+# Always set, whatever spark-submit says: a log's hour, weekday and date are UTC on every machine.
+FIXED = {"spark.sql.session.timeZone": "UTC"}
+
+# Set unless spark-submit or spark-defaults.conf says otherwise.
+SQL_DEFAULTS = {
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # HotSpot never compiles a method above 8000 bytes of bytecode. Spark's own limit (65535) lets wide
+    # expressions, such as jobs/imports/simulation.py's, run interpreted in one huge method: measured 3x slower.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+    "spark.sql.debug.maxToStringFields": "1000",
+}
+CORE_DEFAULTS = {"spark.ui.enabled": "false", "spark.master": "local[*]"}
+# Spark's 200 shuffle partitions are meant for a cluster. Tables of known size do not depend on the number, and adaptive
+# execution merges what is small.
+LOCAL_DEFAULTS = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "32",
+}
+
+# On a console, bars and lines of the log would write over each other.
+CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
+
+# They warn of windows over small tables that are meant to be in one task (features.fit.fitting), once an attempt.
+QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
+
+
+@contextmanager
+def session_on_demand(app_name: str) -> Iterator[Callable[[], SparkSession]]:
+    """Yield what starts `spark_session` when it is first called; the session stops on exit if it ever was."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(spark_session(app_name)))
+
+
+@contextmanager
+def spark_session(app_name: str, *, shuffle_partitions: int | None = None) -> Iterator[SparkSession]:
+    """Yield a SparkSession with the project's settings, and stop it on exit.
+
+    What spark-submit configured wins over the project's defaults, except for the session time zone: UTC.
+    Without a configured master the session runs on local[*]; a local driver listens on 127.0.0.1 only.
+    In a process that already runs a session (a test, a notebook, a nested call) the yielded session is a new
+    one on the same SparkContext, with SQL settings of its own, and the outer one keeps running on exit.
+
+    shuffle_partitions: spark.sql.shuffle.partitions for this session; None leaves it as configured.
+    """
+    shuffle = {} if shuffle_partitions is None else {"spark.sql.shuffle.partitions": str(shuffle_partitions)}
+    # Not getActiveSession(): the JVM knows that one by thread, and forgets it with the thread's connection.
+    if SparkContext._active_spark_context is not None:
+        outer = SparkSession.builder.getOrCreate()
+        inner = outer.newSession()
+        configured = outer.sparkContext.getConf()
+        sql_defaults = {k: v for k, v in SQL_DEFAULTS.items() if not configured.contains(k)}
+        for key, value in {**sql_defaults, **FIXED, **shuffle}.items():
+            inner.conf.set(key, value)
+        yield inner
+        return
+
+    # The gateway to spark-submit's JVM must be up before SparkConf can see what spark-submit configured.
+    SparkContext._ensure_initialized()
+    conf = SparkConf()
+    for key, value in {**SQL_DEFAULTS, **CORE_DEFAULTS}.items():
+        conf.setIfMissing(key, value)
+    if str(conf.get("spark.master")).startswith("local"):
+        # Local Python workers need the driver's packages; on a cluster spark-submit says where they are.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        for key, value in LOCAL_DEFAULTS.items():
+            conf.setIfMissing(key, value)
+    for key, value in {**FIXED, **CORE_FIXED, **shuffle}.items():
+        conf.set(key, value)
+    session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    _silence(session)
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _silence(session: SparkSession) -> None:
+    jvm = session.sparkContext._jvm
+    assert jvm is not None
+    log4j = jvm.org.apache.logging.log4j
+    for logger in QUIET:
+        log4j.core.config.Configurator.setLevel(logger, log4j.Level.ERROR)

@@ -1,0 +1,1 @@
+"""Public data sets as impression logs, and a generator of logs whose truth is known."""

@@ -1,0 +1,278 @@
+"""The night: what is made for one date, from what, and where.
+
+Every step's directory is named by what it is made from, so that the whole chain is known before it runs, what is
+published is skipped, and a night that was killed anywhere goes on where it stopped. jobs.nightly.steps carries it
+out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import Any
+
+from pydantic import Field
+
+from nightjar.features.checks.checks import ValidationConfig
+from nightjar.features.checks.summarize import Summary
+from nightjar.features.checks.validation import Validation
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.manifest import key_of
+from nightjar.features.contract.spec import FeatureSpec, Strict, load_yaml
+from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
+from nightjar.features.encoder.encoder import FIRST_ID
+from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.features.input.folders import Logs
+from nightjar.jobs.nightly.chain import NIGHTS, ingredients
+from nightjar.jobs.nightly.hook import HookConfig
+from nightjar.jobs.nightly.mlflow_mirror import MlflowConfig, require_mlflow
+from nightjar.jobs.nightly.parents import (
+    BASELINES,
+    CANDIDATES,
+    MODELS,
+    REASON,
+    Start,
+    WarmStartConfig,
+    choose_start,
+    sibling,
+    warm_start,
+)
+from nightjar.jobs.nightly.promotion import Promotion
+from nightjar.jobs.nightly.retention import KeepConfig
+from nightjar.serving.evaluation.evaluation import REPORT
+from nightjar.serving.gate.gate import GateConfig
+from nightjar.training.config import ModelName, TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.models import build_head, model_columns
+from nightjar.training.run.launch import Launcher
+from nightjar.training.step.device import device_of_worker
+from nightjar.training.warm_start import WarmStart
+
+_SHAPING = ("train_days", "history_from", "baselines")
+
+
+class NightlyConfig(Strict):
+    """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
+
+    history_from: first day of vocabularies and counts; the first day in the logs if absent. Ids are given in the order
+    in which values appear from that day on: a later one deals them anew, without the rows of retired values, and a warm
+    start carries the others over by value; counts of all days begin with it, too. lease_minutes: without a heartbeat
+    for so long, a run on another machine counts as dead.
+    """
+
+    train_days: int = Field(7, ge=1)
+    history_from: date | None = None
+    baselines: tuple[ModelName, ...] = ()
+    warm_start: WarmStartConfig = WarmStartConfig()
+    keep: KeepConfig = KeepConfig()
+    hook: HookConfig | None = None
+    mlflow: MlflowConfig | None = None
+    lease_minutes: float = Field(default=10.0, ge=1.0)
+
+
+class NightConfig(Strict):
+    """A config file's sections."""
+
+    input: InputConfig = PARQUET
+    features: FeatureSpec
+    training: TrainingConfig = TrainingConfig()
+    nightly: NightlyConfig = NightlyConfig()
+    validation: ValidationConfig = ValidationConfig()
+    gate: GateConfig = GateConfig()
+
+    @classmethod
+    def read(cls, path: str) -> NightConfig:
+        """From YAML. Raises SpecError that lists every mistake in any section."""
+        return load_yaml(path, cls)
+
+    def without_parents(self) -> NightConfig:
+        """The same, but every night begins with nothing."""
+        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
+        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model, then its baselines."""
+        return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))
+
+
+@dataclass(frozen=True)
+class Night:
+    """The chain for one date: the newest day in the logs, on which the models of the days before are evaluated."""
+
+    config: NightConfig
+    logs: Logs
+    output: str
+    date: date
+    launcher: Launcher = "local"
+    allow: tuple[str, ...] = ()
+
+    @cached_property
+    def start(self) -> Start:
+        """What the night's models begin with, as far as the earlier nights are over."""
+        return choose_start(self.config.nightly.warm_start, self.output, self.date)
+
+    @cached_property
+    def features(self) -> BuildPlan:
+        """The plan of the feature step. Raises DataError and UsageError if the logs cannot be used."""
+        return self.features_under(self.config.features)
+
+    def features_under(self, spec: FeatureSpec) -> BuildPlan:
+        """The same days under another feature spec, such as the champion's."""
+        nightly = self.config.nightly
+        first_logged = nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
+        last = self.date - timedelta(1)
+        first = max(first_logged, self.date - timedelta(nightly.train_days))
+        if first > last:
+            raise UsageError(
+                f"night {self.date} has no day to train on: the logs begin on {first_logged}. "
+                f"Give a --date of {first_logged + timedelta(1)} or later."
+            )
+        parent, train_from = self.start.parent, first
+        if parent and nightly.warm_start.days == "new":
+            train_from = max(first, parent.through + timedelta(1))
+        return plan_build(
+            spec,
+            self.logs,
+            self.output,
+            train_from=train_from.isoformat(),
+            fit_from=first.isoformat(),
+            train_to=last.isoformat(),
+            history_from=first_logged.isoformat(),
+            holdout=self.date.isoformat(),
+            settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
+        )
+
+    @property
+    def validation(self) -> Validation:
+        """The first step: is the day's log like those before it?"""
+        return Validation(self.config.validation, self.features, self.allow)
+
+    @property
+    def summary(self) -> Summary:
+        """What is shown of the day's features."""
+        return Summary(self.features, self.config.validation.reference_days)
+
+    def _training(self, model: str) -> TrainingConfig:
+        return self.config.training.model_copy(update={"model": model})
+
+    def _directory(self, kind: str, model: str) -> str:
+        built = self.features.built
+        made_from: dict[str, Any] = {"train": _name(built.train_dir), "holdout": _name(built.holdout_dir)}
+        made_from["training"] = self._training(model).settings
+        if self.start.parent:
+            decay = self.config.nightly.warm_start.decay
+            made_from |= {"parent": self.start.parent.version, "decay": decay}
+        key = key_of(**made_from)
+        return storage.join(self.output, kind, f"{self.date}-{model}-{key}")
+
+    def candidate(self, model: str) -> str:
+        """Where the trained model goes."""
+        return self._directory(CANDIDATES, model)
+
+    def artifact(self, model: str) -> str:
+        """Where the packed model goes: baselines apart, since they are never promoted."""
+        return self._directory(MODELS if model == self.config.training.model else BASELINES, model)
+
+    @property
+    def evaluation(self) -> str:
+        """Where the comparison goes."""
+        key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models])
+        return storage.join(self.output, "evaluations", f"{self.date}-{key}")
+
+    @property
+    def promotion(self) -> Promotion:
+        """The gate's step."""
+        gate = self.config.gate
+        version = _name(self.artifact(self.config.training.model))
+        return Promotion(
+            config=gate,
+            models=storage.join(self.output, MODELS),
+            version=version,
+            date=self.date.isoformat(),
+            features_under=self.features_under,
+            holdout_dir=str(self.features.built.holdout_dir),
+            evaluation=self.evaluation,
+            output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
+        )
+
+    @property
+    def report(self) -> str:
+        """The page that shows the comparison."""
+        return storage.join(self.evaluation, REPORT)
+
+    def job(self, model: str) -> TrainingJob:
+        """The training step. Raises DataError if the parent is gone."""
+        built = self.features.built
+        return TrainingJob.of(
+            self._training(model), built.train_dir, self.candidate(model), built.holdout_dir, self._warm_start(model)
+        )
+
+    def _warm_start(self, model: str) -> WarmStart | None:
+        """The model's from its parent, a baseline's from the one that was trained beside that parent, if any."""
+        parent, decay = self.start.parent, self.config.nightly.warm_start.decay
+        if parent is None:
+            return None
+        kind, version = MODELS, parent.version
+        if model != self.config.training.model:
+            beside = sibling(self.output, model, parent)
+            if beside is None:
+                return None
+            kind, version = BASELINES, beside
+        return warm_start(self.output, kind, version, state=self.features.built.state_dir, decay=decay)
+
+    def check(self) -> None:
+        """Find what is wrong with config or logs before anything starts. Raises a NightjarError."""
+        spec, gate = self.config.features, self.config.gate
+        smallest = {field.name: FIRST_ID for field in spec.fields}
+        exact = {cross.name: FIRST_ID for cross in spec.crosses}
+        for model in self.config.models:
+            columns = model_columns(self._training(model), dataset_columns(spec, smallest, exact))
+            build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
+        if self.launcher == "local":
+            device_of_worker(self.config.training.device, rank=0)
+        gate.require_features(spec)
+        self.validation.check()
+        if self.config.nightly.mlflow:
+            require_mlflow()
+        self.directories()
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """Everything that the night depends on, by name: logs by day and settings by section."""
+        config = self.config
+        return {
+            **ingredients("log of ", {day.date: day.fingerprint for day in self.features.days}),
+            **ingredients("features.", config.features.model_dump(mode="json")),
+            **ingredients("nightly.", config.nightly.model_dump(mode="json", include=set(_SHAPING))),
+            REASON: self.start.reason,
+            **ingredients("start.", {"decay": config.nightly.warm_start.decay}),
+            **ingredients("training.", config.training.settings),
+            **ingredients("gate.", config.gate.model_dump(mode="json")),
+        }
+
+    def directories(self) -> dict[str, tuple[str, ...]]:
+        """Every directory of the chain but the night's own record, by step."""
+        plan, models = self.features, self.config.models
+        return {
+            "aggregate": tuple(plan.aggregate_dirs.values()),
+            "encode": tuple(plan.built.directories()),
+            "summarize": (self.summary.directory,),
+            "train": tuple(self.candidate(model) for model in models),
+            "pack": tuple(self.artifact(model) for model in models),
+            "evaluate": (self.evaluation,),
+            "gate": (self.promotion.output,),
+        }
+
+    @property
+    def record(self) -> str:
+        """Where it is recorded that the night is over."""
+        key = key_of(**{step: [_name(directory) for directory in made] for step, made in self.directories().items()})
+        return storage.join(self.output, NIGHTS, f"{self.date}-{key}")
+
+
+def _name(directory: str | None) -> str:
+    return str(directory).rpartition("/")[2]

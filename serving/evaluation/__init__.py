@@ -1,0 +1,1 @@
+"""Models on the same later impressions, side by side."""

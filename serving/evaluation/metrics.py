@@ -1,0 +1,101 @@
+"""How good probabilities are: features.contract.metrics' figures, calibration by bins, and regret against the truth.
+
+Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
+positive; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from nightjar.features.contract.metrics import (
+    cross_entropy,
+    group_sums,
+    loss_sums,
+    ordered_pairs,
+    quality,
+)
+from nightjar.features.contract.spec import Strict
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known of the impressions apart from the models' scores: float64[n] each, group int64[n]."""
+
+    label: np.ndarray
+    weight: np.ndarray
+    group: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+class Metrics(Strict):
+    """Figures of one model: those of features.contract.metrics.Quality, and what takes all scores or the truth to know.
+
+    None where the data do not define one (a single class, no group, no truth).
+    calibration_error: mean |mean score - mean label| over twenty bins of equal weight (ECE).
+    bayes_log_loss: log loss of the true probabilities on the same labels, the floor.
+    regret: log_loss - bayes_log_loss.
+    expected_bayes_log_loss, expected_regret: both in expectation over the labels, so free of their noise:
+    mean entropy of the truth, and mean KL divergence of the score from the truth.
+    """
+
+    base_rate: float
+    log_loss: float
+    normalized_entropy: float | None
+    auc: float | None
+    gauc: float | None
+    gauc_share: float | None
+    calibration: float | None
+    calibration_error: float
+    bayes_log_loss: float | None
+    expected_bayes_log_loss: float | None
+    regret: float | None
+    expected_regret: float | None
+
+
+class Bin(Strict):
+    """Impressions with neighbouring scores. weight: share of the total weight."""
+
+    weight: float
+    mean_score: float
+    mean_label: float
+
+
+def measure(observed: Observations, score: np.ndarray) -> Metrics:
+    """Every metric of one model's scores. n must be at least 1."""
+    label, weight, truth = observed.label, observed.weight, observed.truth
+    score = score.astype(np.float64)
+    positive, negative = weight * label, weight * (1.0 - label)
+    [pairs] = ordered_pairs(np.zeros(len(label)), score, positive, negative)
+    groups = None if observed.group is None else group_sums(observed.group, score, positive, negative)
+    found = quality(loss_sums(label, score, weight), pairs, groups)
+    floor = None if truth is None else loss_sums(label, truth, weight)
+    bayes = None if floor is None else float(floor[3] / floor[0])
+    expected_bayes = None if truth is None else float(np.average(cross_entropy(truth, truth), weights=weight))
+    expected_loss = None if truth is None else float(np.average(cross_entropy(truth, score), weights=weight))
+    return Metrics(
+        **asdict(found),
+        calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
+        bayes_log_loss=bayes,
+        expected_bayes_log_loss=expected_bayes,
+        regret=None if bayes is None else found.log_loss - bayes,
+        expected_regret=None if expected_loss is None or expected_bayes is None else expected_loss - expected_bayes,
+    )
+
+
+def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:
+    """Impressions in ascending order of score, in `count` bins of equal weight, the empty ones left out."""
+    order = np.argsort(score, kind="stable")
+    label, score, weight = label[order], score[order], weight[order]
+    middle = np.cumsum(weight) - 0.5 * weight
+    number = np.minimum((middle / weight.sum() * count).astype(np.int64), count - 1)
+    totals, scores, labels = (
+        np.bincount(number, values, minlength=count) for values in (weight, weight * score, weight * label)
+    )
+    return [
+        Bin(weight=w / weight.sum(), mean_score=s / w, mean_label=y / w)
+        for w, s, y in zip(totals.tolist(), scores.tolist(), labels.tolist(), strict=True)
+        if w > 0
+    ]

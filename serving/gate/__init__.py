@@ -1,0 +1,1 @@
+"""Is a candidate sound, and no worse than the champion?"""

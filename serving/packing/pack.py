@@ -1,0 +1,187 @@
+"""Candidate, encoder state and golden rows to an artifact: a directory with all that downstream needs.
+
+scoring/  wide_ids.npy int64[n] ascending, wide_weights.npy float32[n] without zeros,
+          embedding_<width>.npy float32[rows, width], head.onnx;
+          a model without a wide part or without embeddings lacks those files
+encoder/  the state's files and its manifest
+golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: what the trainer gave them
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from nightjar.features.contract import layout, storage
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import dataset_columns
+from nightjar.features.contract.manifest import (
+    GOLDEN_ENCODED,
+    GOLDEN_RAW,
+    MANIFEST,
+    ArtifactManifest,
+    CandidateManifest,
+    DatasetManifest,
+    Manifest,
+    StateManifest,
+    begin,
+    commit,
+    describe_files,
+    is_published,
+    manifest_digest,
+    read_manifest,
+    verify,
+)
+from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.ragged import Ragged
+from nightjar.features.encoder.rows import hash_rows
+from nightjar.features.encoder.state import load_state
+from nightjar.serving.arrays import is_finite, read_array, write_array
+from nightjar.serving.encoded import to_columns
+from nightjar.serving.model import ENCODER, GOLDEN_SCORES, SCORING, open_model
+
+CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
+WIDE_IDS, WIDE_WEIGHTS = f"{SCORING}/wide_ids.npy", f"{SCORING}/wide_weights.npy"
+FLOAT_TOLERANCE = 1e-6
+
+
+def pack(
+    candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Mapping[str, Any]
+) -> ArtifactManifest:
+    """Publish the artifact of a candidate; returns at once if it is published there from the same inputs.
+
+    lineage: JSON values that say where the model comes from; the training settings and days are added.
+    Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
+    row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
+    to say, by a dry run of what is published.
+    """
+    candidate = read_manifest(candidate_dir, CandidateManifest)
+    state = read_manifest(state_dir, StateManifest)
+    holdout = read_manifest(holdout_dir, DatasetManifest)
+    inputs = {
+        "candidate": manifest_digest(candidate_dir),
+        "state": manifest_digest(state_dir),
+        "holdout": manifest_digest(holdout_dir),
+    }
+    if is_published(output_dir):
+        published = read_manifest(output_dir, ArtifactManifest)
+        if published.inputs == inputs:
+            return published
+    problems = list(_disagreements(candidate, state, inputs["state"], holdout))
+    if problems:
+        raise DataError(
+            f"candidate {candidate_dir}, state {state_dir} and hold-out {holdout_dir} do not belong together:"
+            + "".join(f"\n  {problem}" for problem in problems)
+        )
+    verify(candidate_dir, _only(candidate, f"{SCORING}/"))
+    verify(state_dir, state)
+    verify(holdout_dir, _only(holdout, "golden/"))
+    _compare_encodings(state_dir, state, holdout_dir)
+
+    begin(output_dir)
+    _copy_scoring(candidate_dir, candidate, output_dir)
+    for path in [entry.path for entry in state.files] + [MANIFEST]:
+        storage.copy(storage.join(state_dir, path), storage.join(output_dir, ENCODER, path))
+    storage.copy(storage.join(holdout_dir, GOLDEN_RAW), storage.join(output_dir, GOLDEN_RAW))
+    storage.copy(storage.join(candidate_dir, CANDIDATE_SCORES), storage.join(output_dir, GOLDEN_SCORES))
+    copied = [entry.model_copy(update={"path": storage.join(ENCODER, entry.path)}) for entry in state.files]
+    manifest = ArtifactManifest(
+        inputs=inputs,
+        files=describe_files(output_dir, copied),
+        model=candidate.model,
+        spec_fingerprint=candidate.spec_fingerprint,
+        columns=candidate.columns,
+        lineage={
+            "settings": candidate.settings,
+            "parent": candidate.parent and candidate.parent.model_dump(),
+            "state_first_date": state.first_date,
+            "state_through_date": state.through_date,
+            **lineage,
+        },
+        metrics=candidate.statistics,
+    )
+    open_model(output_dir, manifest)
+    commit(output_dir, manifest)
+    return manifest
+
+
+def _disagreements(
+    candidate: CandidateManifest, state: StateManifest, state_digest: str, holdout: DatasetManifest
+) -> Iterator[str]:
+    for what, manifest in (("candidate", candidate), ("hold-out", holdout)):
+        if manifest.state != state_digest:
+            yield f"the {what} was made with the state {manifest.state[:12]}; this one is {state_digest[:12]}"
+        if manifest.spec_fingerprint != state.spec_fingerprint:
+            yield f"the {what} has the spec {manifest.spec_fingerprint}, not {state.spec_fingerprint}"
+    expected = set(dataset_columns(state.spec, state.vocabulary_sizes, state.cross_sizes))
+    encoded = set(map(_encoding, expected))
+    # A model uses some of the columns, and each of them in the tables that it has.
+    unknown = {column.name for column in candidate.columns if _encoding(column) not in encoded}
+    differing = {column.name for column in set(holdout.columns) ^ expected}
+    for what, names in (("candidate", unknown), ("hold-out", differing)):
+        if names:
+            yield f"the {what}'s columns {sorted(names)} are not what the state gives"
+    listed = {entry.path for entry in holdout.files}
+    absent = [path for path in (GOLDEN_RAW, GOLDEN_ENCODED) if path not in listed]
+    if absent:
+        yield f"the hold-out lacks {absent}; give a data set of later days than the state has seen"
+    if CANDIDATE_SCORES not in {entry.path for entry in candidate.files}:
+        yield f"the candidate lacks {CANDIDATE_SCORES}, the scores of the hold-out's golden rows"
+
+
+def _encoding(column: layout.Column) -> layout.Column:
+    """What is in the column, whichever tables a model looks its ids up in."""
+    return column.model_copy(update={"wide": False, "embedding": 0})
+
+
+def _only(manifest: Manifest, folder: str) -> Manifest:
+    return manifest.model_copy(update={"files": tuple(e for e in manifest.files if e.path.startswith(folder))})
+
+
+def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -> None:
+    """Encode the golden rows as serving will, and compare with what Spark made of them: ids must be equal."""
+    fitted = load_state(state_dir, state)
+    raw, encoded = (
+        pq.read_table(io.BytesIO(storage.read_bytes(storage.join(holdout_dir, path))))
+        for path in (GOLDEN_RAW, GOLDEN_ENCODED)
+    )
+    spark = to_columns(encoded)
+    ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw))
+    differing = [name for name, column in ours.items() if name not in spark or not _equal(column, spark[name])]
+    if differing:
+        raise DataError(
+            f"serving encodes the golden rows of {holdout_dir} otherwise than Spark did, in the columns "
+            f"{differing}. Frequency counts agree only for rows of the day after the state's last. "
+            f"Build the data set again with this version, or correct the encoder."
+        )
+
+
+def _equal(ours: Column, theirs: Column) -> bool:
+    if isinstance(ours, Ragged) or isinstance(theirs, Ragged):
+        return (
+            isinstance(ours, Ragged)
+            and isinstance(theirs, Ragged)
+            and np.array_equal(ours.offsets, theirs.offsets)
+            and np.array_equal(ours.values, theirs.values)
+        )
+    if ours.dtype.kind == "f" and ours.shape == theirs.shape:
+        return bool(np.allclose(ours, theirs, rtol=FLOAT_TOLERANCE, atol=FLOAT_TOLERANCE))
+    return np.array_equal(ours, theirs)
+
+
+def _copy_scoring(candidate_dir: str, candidate: CandidateManifest, output_dir: str) -> None:
+    """Copy what scoring needs: of the wide table only the non-zero coordinates, everything else as it is."""
+    paths = [e.path for e in candidate.files if e.path.startswith(f"{SCORING}/") and e.path != CANDIDATE_SCORES]
+    for path in paths:
+        source, target = storage.join(candidate_dir, path), storage.join(output_dir, path)
+        if path.endswith(".npy") and not is_finite(read_array(source)):
+            raise DataError(f"{source} holds NaN or infinite weights: the training diverged. Train again.")
+        if path in (WIDE_IDS, WIDE_WEIGHTS):
+            nonzero = np.flatnonzero(read_array(storage.join(candidate_dir, WIDE_WEIGHTS)))
+            write_array(target, read_array(source)[nonzero])
+        else:
+            storage.copy(source, target)

@@ -1,0 +1,109 @@
+"""A page for every night and one over all of them, drawn from what is published: <output>/reports/.
+
+<date>.html: what ran, data checks, learning curves, metrics, slices, warm start, decision; <date>-features.html: the
+day's features; index.html: trends. Drawing them again from the same directories gives the same pages. A night whose
+directories were pruned keeps its old page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from markupsafe import Markup
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import ValidationCheck
+from nightjar.serving.gate.decision import Decision
+from nightjar.serving.reports import feature_report, trends
+from nightjar.serving.reports.nights import Night, gather
+from nightjar.serving.reports.report import comparison, environment
+
+REPORTS = "reports"
+INDEX = "index.html"
+
+TRENDS: tuple[tuple[str, str, str, Callable[[Night], float | None]], ...] = (
+    ("loss", "Log loss", "of the night's model on the night's own day, in nats", lambda n: n.metric("log_loss")),
+    ("regret", "Regret", "log loss above that of the true probabilities", lambda n: n.metric("regret")),
+    ("auc", "AUC", "chance that a positive is scored above a negative", lambda n: n.metric("auc")),
+    ("calibration", "Calibration", "mean score over mean label; 1 is right", lambda n: n.metric("calibration")),
+    ("rows", "Impressions", "of the night's day", lambda n: n.rows),
+    ("seconds", "Seconds", "that the night's steps took", lambda n: sum(n.seconds.values()) or None),
+)
+
+
+def publish(output: str, only: Collection[str] | None = None) -> list[str]:
+    """Write the page of every night, or of the dates `only` and the nights beside them, and the index; where they are,
+    the index last. It is written first: a night that has its page is in the index.
+    """
+    nights = gather(output)
+    index = storage.join(output, REPORTS, INDEX)
+    storage.write_bytes(index, render_index(nights).encode())
+    written = []
+    for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
+        if night.summary and (only is None or night.date in only):
+            page = feature_report.draw(night.summary, night.validation, night.holdout, f"{night.date}.html")
+            storage.write_bytes(features_of(output, night.date), page.encode())
+        url = page_of(output, night.date)
+        complete = night.evaluation is not None or night.record is None
+        # A neighbour's page links to the night's.
+        wanted = only is None or any(near.date in only for near in (before, night, after) if near)
+        if wanted and (complete or not storage.exists(url)):
+            storage.write_bytes(url, render_night(night, before, after).encode())
+            written.append(url)
+    return [*written, index]
+
+
+def page_of(output: str, date: str) -> str:
+    """Where the page of a night is."""
+    return storage.join(output, REPORTS, f"{date}.html")
+
+
+def features_of(output: str, date: str) -> str:
+    """Where the page of a night's features is."""
+    return feature_report.page_of(storage.join(output, REPORTS), date)
+
+
+def render_night(night: Night, before: Night | None = None, after: Night | None = None) -> str:
+    """One night's page. before, after: the neighbours that it links to."""
+    checks = night.validation.checks if night.validation else ()
+    drifts = [check for check in checks if check.check == "drift"]
+    compared = night.compared
+    return (
+        environment()
+        .get_template("night.html")
+        .render(
+            night=night,
+            before=before,
+            after=after,
+            failed=[check for check in checks if not check.passed],
+            tallies=_tallies(checks),
+            drift=Markup(trends.drift(drifts)) if drifts else None,
+            curves=Markup(trends.curves(night.curves)) if night.curves else None,
+            slices=_slices(night.decision),
+            comparison=comparison(compared) if compared else None,
+        )
+    )
+
+
+def render_index(nights: Sequence[Night]) -> str:
+    """The page over all nights."""
+    drawn = [
+        (Markup(trends.trend(name, title, nights, value)), f"{title}: {meaning}.")
+        for name, title, meaning, value in TRENDS
+        if any(value(night) is not None for night in nights)
+    ]
+    return environment().get_template("index.html").render(nights=list(reversed(nights)), trends=drawn)
+
+
+def _tallies(checks: Sequence[ValidationCheck]) -> dict[str, tuple[int, int]]:
+    """How many checks of each kind there were, and how many passed."""
+    of_kind: dict[str, list[bool]] = {}
+    for check in checks:
+        of_kind.setdefault(check.check, []).append(check.passed)
+    return {kind: (len(passed), sum(passed)) for kind, passed in of_kind.items()}
+
+
+def _slices(decision: Decision | None) -> Markup | None:
+    if decision is None or not any(figure.interval for part in decision.parts for figure in part.figures):
+        return None
+    return Markup(trends.slices(decision.parts))

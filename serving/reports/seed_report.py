@@ -1,0 +1,58 @@
+"""A comparison over seeds as one HTML page that needs nothing but itself, in the look of the evaluation's report."""
+
+from __future__ import annotations
+
+from markupsafe import Markup, escape
+
+from nightjar.serving.evaluation.seeds import Comparison, best_models, cell
+from nightjar.serving.reports import plots
+from nightjar.serving.reports.report import FIGURES, MEASURES, fill, side_by_side
+
+_LOG_LOSS = MEASURES[0]
+_AVERAGED = " Means over the seeds, bin by bin."
+
+
+def render(comparison: Comparison) -> str:
+    """The page, a pure function of the comparison."""
+    evaluation, measures = comparison.mean(), comparison.measures
+    best = {measure: best_models(comparison, measure) for measure in measures}
+    cells = {
+        name: [(_cell(*cell(comparison.values(name, m), m)), name in best[m]) for m in measures]
+        for name in comparison.models
+    }
+    losses = {name: comparison.values(name, _LOG_LOSS) for name in comparison.models}
+    figures = [
+        (
+            plots.spread(losses, "log loss (nats)"),
+            "Log loss of every run, less is better; the bar is the model's mean. The axis does not start at 0.",
+        )
+    ]
+    curves = {name: [run.curve for run in runs] for name, runs in comparison.models.items()}
+    if any(curve for of_model in curves.values() for curve in of_model):
+        figures.append(
+            (
+                plots.learning_curves(curves, "held-out log loss"),
+                "Learning curves: log loss of held-out rows during training, one line a run.",
+            )
+        )
+    single = len(comparison.seeds) == 1
+    figures += [
+        (draw(evaluation), caption if single else caption + _AVERAGED)
+        for draw, caption in FIGURES
+        if draw is not plots.losses
+    ]
+    runs = len(comparison.seeds)
+    notes = dict.fromkeys(comparison.models, f"{runs} run{'s' * (runs > 1)}")
+    return fill(
+        "seeds.html",
+        evaluation,
+        side_by_side(evaluation, measures, cells, notes, figures),
+        seeds=comparison.seeds,
+        trained_rows=comparison.trained_rows,
+        epochs=comparison.epochs,
+    )
+
+
+def _cell(mean: str, deviation: str) -> Markup:
+    small = Markup("<small>{}</small>").format(deviation) if deviation else Markup("")
+    return escape(mean) + small

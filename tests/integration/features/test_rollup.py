@@ -1,0 +1,110 @@
+"""A night from the last roll-up and its one new day, against the same night from all days: the same bytes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from nightjar.features.contract.manifest import AggregateManifest, read_manifest
+from nightjar.features.counts.rollup import newest_rollup
+from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build
+from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
+
+DATES = days("2026-03-01", 7)
+KINDS = ("rollups", "states", "datasets")
+
+
+def plan(logs: Path, output: Path, holdout: str, train_days: int = 1) -> BuildPlan:
+    """The night that evaluates on `holdout` and trains on so many days before it."""
+    last = DATES.index(holdout) - 1
+    return plan_build(
+        SPEC,
+        str(logs),
+        str(output),
+        train_from=DATES[last + 1 - train_days],
+        train_to=DATES[last],
+        fit_from=DATES[max(0, last - 2)],
+        history_from=DATES[0],
+        holdout=holdout,
+        settings=BuildSettings(min_files=2, rows_per_file=50),
+    )
+
+
+def published(output: Path, of: BuildPlan) -> dict[str, bytes]:
+    """Every file that the plan's night has published or reads, by path."""
+    wanted = [*of.built.directories(), of.rollup_dirs[of.history[-1].date]]
+    assert {Path(directory).parent.name for directory in wanted} == set(KINDS)
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for directory in wanted
+        for path in sorted(Path(directory).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_logs(tmp_path_factory.mktemp("raw") / "logs", DATES, rows=40)
+
+
+@pytest.fixture(scope="module")
+def nightly(spark: SparkSession, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nights one by one: those of the fourth and of the sixth day."""
+    output = tmp_path_factory.mktemp("nightly")
+    for holdout in (DATES[3], DATES[5]):
+        build(spark, plan(logs, output, holdout))
+    return output
+
+
+@pytest.fixture
+def copy(nightly: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(nightly, tmp_path / "copy"))
+
+
+def from_scratch(spark: SparkSession, logs: Path, output: Path, holdout: str, train_days: int = 1) -> dict[str, bytes]:
+    night = plan(logs, output, holdout, train_days)
+    build(spark, night)
+    return published(output, night)
+
+
+def test_nights_one_by_one_give_the_bytes_of_a_night_from_all_days(
+    spark: SparkSession, logs: Path, nightly: Path, tmp_path: Path
+) -> None:
+    night = plan(logs, nightly, DATES[5])
+    assert newest_rollup(night.rollup_dirs, before=DATES[5]) is not None
+    assert published(nightly, night) == from_scratch(spark, logs, tmp_path / "scratch", DATES[5])
+
+
+def test_a_night_reads_no_counts_of_days_that_are_rolled_up(spark: SparkSession, logs: Path, copy: Path) -> None:
+    night = plan(logs, copy, DATES[6])
+    windows = days(DATES[2], 4)  # what leaves a window of three days, or enters one a day late
+    for date in DATES[:6]:
+        folder = Path(night.aggregate_dirs[date])
+        if date != DATES[5]:
+            shutil.rmtree(folder / "vocabulary", ignore_errors=True)
+        if date not in windows and date != DATES[5]:
+            shutil.rmtree(folder / "frequency")
+    build(spark, night)
+
+
+def test_late_data_for_an_earlier_day_is_merged_exactly(
+    spark: SparkSession, logs: Path, copy: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(logs, tmp_path / "logs")
+    late = make_day(DATES[3], 25, seed=9)
+    write_day(tmp_path / "late", DATES[3], late, files=1)
+    (tmp_path / "late" / f"date={DATES[3]}" / "part-0.parquet").rename(
+        tmp_path / "logs" / f"date={DATES[3]}" / "late.parquet"
+    )
+    night = plan(tmp_path / "logs", copy, DATES[5], train_days=3)
+    before = newest_rollup(night.rollup_dirs, before=DATES[5])
+    assert before is not None
+    assert before.manifest.through_date == DATES[2], "the last day before the late data"
+    counted = read_manifest(plan(logs, copy, DATES[5]).aggregate_dirs[DATES[3]], AggregateManifest)
+    build(spark, night)
+    again = read_manifest(night.aggregate_dirs[DATES[3]], AggregateManifest)
+    assert again.rows == counted.rows + 25
+    assert published(copy, night) == from_scratch(spark, tmp_path / "logs", tmp_path / "scratch", DATES[5], 3)

@@ -1,0 +1,176 @@
+"""A range of nights: in order, on past a rejection, stopped by a failure, and taken up where it stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pyspark.sql import SparkSession
+
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifest import (
+    MANIFEST,
+    ArtifactManifest,
+    is_published,
+    read_manifest,
+)
+from nightjar.features.input.folders import DateFolders
+from nightjar.jobs import run_nightly
+from nightjar.jobs.common.cli import EXIT_ERROR, EXIT_NOTHING_TO_DO, EXIT_REJECTED
+from nightjar.jobs.nightly.ahead import looking_ahead
+from nightjar.jobs.nightly.lease import lease, lock_of
+from nightjar.jobs.nightly.night import Night, NightConfig
+from nightjar.serving import registry
+from tests.kits.small_night import CONFIG, write_day
+
+TELL = "import os, sys; open(sys.argv[1], 'a').write(sys.stdin.read() + chr(10))"
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
+    """Four days of logs; the labels of the third cannot be used."""
+    place = tmp_path_factory.mktemp("backfill")
+    for day in (1, 2, 3, 4):
+        write_day(place / "logs", day, label=7 if day == 3 else 1)
+    (place / "tell.py").write_text(TELL)
+    return place
+
+
+def run(place: Path, *arguments: str, output: str = "out", **changes: dict[str, Any]) -> int:
+    """run_nightly with some settings of the config changed."""
+    hook = {"command": f"{sys.executable} {place}/tell.py {place}/told.jsonl"}
+    config = {name: section | changes.get(name, {}) for name, section in CONFIG.items()}
+    config["nightly"] |= {"hook": hook}
+    (place / "conf.yaml").write_text(yaml.safe_dump(config))
+    common = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(place / output)]
+    return run_nightly.main([*common, *arguments])
+
+
+def manifests(place: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in (place / "out").rglob(MANIFEST)}
+
+
+def champion(place: Path) -> registry.Pointer:
+    pointer = registry.champion(str(place / "out" / "models"))
+    assert pointer is not None
+    return pointer
+
+
+def test_a_range_stops_at_the_night_that_fails_and_goes_on_from_there(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights = ("--from", "2026-01-02", "--to", "2026-01-04")
+    assert run(place, *nights) == EXIT_ERROR
+    assert re.search(r"run_nightly: error: night 2026-01-03: .*clicked", capsys.readouterr().err, re.DOTALL)
+    assert champion(place).version.startswith("2026-01-02-")
+    assert not list((place / "out").glob("*/2026-01-04*"))
+    before = manifests(place)
+
+    write_day(place / "logs", 3)
+    assert run(place, *nights) == 0
+    assert champion(place).version.startswith("2026-01-04-")
+    assert champion(place).sequence == 3
+    assert before.items() <= manifests(place).items()
+    told = [json.loads(line) for line in (place / "told.jsonl").read_text().splitlines()]
+    assert [(event["event"], event["date"]) for event in told] == [
+        ("published", "2026-01-02"),
+        ("failed", "2026-01-03"),
+        ("published", "2026-01-03"),
+        ("published", "2026-01-04"),
+    ]
+    assert told[-1]["champion"] == told[-1]["version"] == champion(place).version
+    logs = [path.read_text().splitlines() for path in sorted((place / "out" / "runs").iterdir())]
+    [error] = [line for line in map(json.loads, logs[0]) if "traceback" in line]
+    assert error["level"] == "ERROR"
+    assert "night 2026-01-03" in error["message"]
+    assert run(place, *nights) == EXIT_NOTHING_TO_DO
+
+
+def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_before(
+    place: Path, spark: SparkSession
+) -> None:
+    config = NightConfig.read(str(place / "conf.yaml"))
+    write_day(place / "spoilt", 1)
+    write_day(place / "spoilt", 2, label=7)
+    good, bad = (
+        Night(config, DateFolders(str(place / logs)), str(place / f"ahead-{logs}"), date(2026, 1, 2))
+        for logs in ("logs", "spoilt")
+    )
+    for night in (good, bad):
+        with looking_ahead(night, lambda: spark):
+            pass
+    assert good.validation.accepted
+    assert all(map(is_published, good.features.aggregate_dirs.values()))
+    assert bad.validation.accepted is None
+    with pytest.raises(DataError, match="clicked"):
+        bad.validation.run(lambda: spark)
+
+
+def test_a_model_says_where_it_comes_from(place: Path) -> None:
+    lineage = read_manifest(registry.load_champion(str(place / "out" / "models")), ArtifactManifest).lineage
+    assert lineage["date"] == "2026-01-04"
+    assert list(lineage["logs"]) == [f"2026-01-0{day}" for day in (1, 2, 3, 4)]
+    assert lineage["seed"] == 0
+    assert len(lineage["code"]["sources"]) == 64
+    assert str(place) not in json.dumps(dict(lineage))
+
+
+def test_a_rejected_night_does_not_stop_the_range_and_its_status_is_kept(place: Path) -> None:
+    before = champion(place)
+    nothing_learned = {"model": "lr", "wide": {"lambda1": 1e9}}
+    nights = ("--from", "2026-01-03", "--to", "2026-01-04")
+    for _ in range(2):
+        assert run(place, *nights, training=nothing_learned) == EXIT_REJECTED
+    records = [path.name for path in (place / "out" / "nights").iterdir()]
+    assert sorted(name[:10] for name in records) == ["2026-01-02", *["2026-01-03"] * 2, *["2026-01-04"] * 2]
+    assert champion(place) == before
+    assert "nightjar_published 0.0" in (place / "out" / "metrics" / "latest.prom").read_text()
+
+
+def test_the_plan_says_what_would_run_and_why(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ("--date", "2026-01-04", "--plan")
+    before = manifests(place)
+    capsys.readouterr()
+    assert run(place, *plan, training={"epochs": 4}) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"encode +done +published", said)
+    assert re.search(r"train +to do +training.epochs changed from 3 to 4\n", said)
+    log = place / "logs" / "date=2026-01-02" / "part-0.parquet"
+    shutil.copy2(log, place / "as_it_was")
+    write_day(place / "logs", 2, rows=500)
+    assert run(place, *plan) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"aggregate +to do +log of 2026-01-02 changed from \w+ to \w+\n", said)
+    assert manifests(place) == before
+    shutil.copy2(place / "as_it_was", log)
+
+
+def test_steps_run_one_by_one_end_as_the_whole_night(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    night = ("--date", "2026-01-04")
+    assert run(place, *night, "--only", "train", output="steps") == EXIT_ERROR
+    assert "step train needs " in capsys.readouterr().err
+    first = (["validate", "aggregate"], ["encode", "summarize"])
+    for step in (*first, ["train"], ["pack"], ["evaluate"], ["gate"], ["publish"]):
+        assert run(place, *night, "--only", *step, output="steps") == 0
+        assert run(place, *night, "--only", *step, output="steps") == EXIT_NOTHING_TO_DO
+    assert run(place, *night, output="whole") == 0
+    steps, whole = (registry.champion(str(place / output / "models")) for output in ("steps", "whole"))
+    assert steps == whole is not None
+
+
+def test_a_second_run_is_turned_away_while_the_first_is_at_work(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lease(lock_of(str(place / "out" / "models")), "the first"):
+        assert run(place, "--date", "2026-01-04") == 5
+    assert "run the first (process " in capsys.readouterr().err
+    assert run(place, "--date", "2026-01-04", training={"model": "lr", "wide": {"lambda1": 1e9}}) == EXIT_REJECTED

@@ -1,0 +1,68 @@
+"""Training, packing, evaluation, gate and champion where everything lies in an S3-compatible object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from nightjar import serving
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import ArtifactManifest, read_manifest, verify
+from nightjar.jobs import evaluate_model, pack_model, promote_model
+from nightjar.jobs.nightly.promotion import Promotion
+from nightjar.serving import registry
+from nightjar.serving.gate.gate import GateConfig, GateRule, Support
+from nightjar.training.config import TrainingConfig
+from nightjar.training.job import TrainingJob
+from nightjar.training.trainer import run_job
+from tests.kits.serving_kit import make_world
+
+NOTHING: Any = None
+GATE = GateConfig(
+    rules=(GateRule(metric="log_loss", tolerance=0.1),),
+    overall=Support(rows=10, positives=1, groups=2),
+    calibration=(0.01, 100.0),
+    normalized_entropy=0.9999,
+)
+
+
+@pytest.fixture
+def world(tmp_path: Path, bucket: str) -> str:
+    """A state and encoded rows in the store. The rows are trained on as well: how good a model is does not matter."""
+    make_world(tmp_path / "world", rows=400)
+    fsspec.filesystem("s3").put(f"{tmp_path}/world/", f"{bucket}/", recursive=True)
+    return bucket
+
+
+def test_a_model_is_trained_packed_judged_and_served_from_an_object_store(
+    world: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, holdout = f"{world}/models", f"{world}/holdout"
+    config = TrainingConfig(model="lr", epochs=3, batch_size=32, lanes=2)
+    job = TrainingJob.of(config, holdout, f"{world}/candidates/a", holdout)
+    run_job(job)
+    assert job.is_done()
+    packing = ["--candidate", f"{world}/candidates/a", "--state", f"{world}/state", "--holdout", holdout]
+    assert pack_model.main([*packing, "--output", f"{models}/a"]) == 0
+    verify(f"{models}/a", read_manifest(f"{models}/a", ArtifactManifest))
+    evaluation = ["--artifact", f"{models}/a", "model", "--dataset", holdout, "--output", f"{world}/evaluations/a"]
+    assert evaluate_model.main(evaluation) == 0
+    assert "model: log loss 0." in capsys.readouterr().out
+    promotion = Promotion(
+        GATE, models, "a", "2024-05-03", NOTHING, holdout, f"{world}/evaluations/a", f"{world}/decisions/a"
+    )
+    promotion.judge(NOTHING)
+    assert promotion.move().verdict == "published"
+    champion = registry.load_champion(models)
+    assert champion == f"{models}/a"
+    with storage.open_binary(f"{champion}/golden/raw.parquet") as stream:
+        rows = pq.read_table(stream)
+    with storage.open_binary(f"{champion}/golden/scores.npy") as stream:
+        np.testing.assert_allclose(serving.load(champion).score(rows), np.load(stream), rtol=0, atol=1e-5)
+    assert promote_model.main(["--models", models, "list"]) == 0
+    assert "* a" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+"""Files by path or URL, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import UsageError
+
+
+@pytest.fixture(params=["path", "file url", "memory url"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    roots = {"path": str(tmp_path), "file url": f"file://{tmp_path}", "memory url": f"memory://{tmp_path}"}
+    return roots[request.param]
+
+
+def test_what_was_written_is_read(root: str) -> None:
+    url = storage.join(root, "a/", "/b.txt")
+    assert not storage.exists(url)
+    storage.write_bytes(url, b"one")
+    storage.write_bytes(url, b"three")
+    assert storage.exists(url)
+    assert storage.read_bytes(url) == b"three"
+    assert storage.size(url) == 5
+    assert storage.sha256(url) == hashlib.sha256(b"three").hexdigest()
+    assert storage.list_files(root) == ["a/b.txt"]
+
+
+def test_listing_leaves_out_what_spark_hides(root: str) -> None:
+    for name in ("b/2.parquet", "b/1.parquet", "b/_SUCCESS", "b/.2.parquet.crc", "_spark/3.parquet", "c.txt"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    assert storage.list_files(root) == ["b/1.parquet", "b/2.parquet", "c.txt"]
+    assert storage.list_files(storage.join(root, "b"), ".parquet") == ["1.parquet", "2.parquet"]
+    assert storage.list_files(storage.join(root, "nowhere")) == []
+
+
+def test_files_are_copied_and_removed(root: str) -> None:
+    first, second = (storage.join(root, name) for name in ("1", "deeper/still/2"))
+    storage.write_bytes(first, b"x" * (3 << 20))
+    storage.copy(first, second)
+    assert storage.sha256_all([first, second]) == [storage.sha256(first)] * 2
+    storage.remove(storage.join(root, "deeper"))
+    storage.remove(storage.join(root, "deeper"))
+    assert not storage.exists(second)
+
+
+def test_a_missing_file_is_an_error(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "nothing"))
+
+
+def test_a_failed_write_leaves_the_earlier_content_and_no_debris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "champion.json"
+    storage.write_bytes(str(target), b"old")
+
+    def full(_: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes(str(target), b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_writer_leaves_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", die)
+    monkeypatch.setattr("os.unlink", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_bytes(str(tmp_path / "a.parquet"), b"half")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert storage.list_files(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("url", ["s9://bucket/logs", "oci://bucket/logs"])
+def test_a_url_without_a_driver_is_one_clear_error(url: str) -> None:
+    """The first names no file system; the second one whose driver is not installed."""
+    with pytest.raises(UsageError, match=f"{url} is on no file system that can be reached from here: .*Give a local"):
+        storage.exists(url)

@@ -1,0 +1,221 @@
+"""The config of an input, and what is found wrong with its files before Spark starts."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from nightjar.features.contract.errors import DataError, SpecError, UsageError
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.input.config import InputConfig
+from nightjar.features.input.folders import LogPartition, check_logs
+from nightjar.features.input.timestamped import logs_at
+from nightjar.features.spark.tables import for_spark
+
+SPEC = FeatureSpec.model_validate(
+    {"name": "tiny", "label": "clicked", "timestamp": "at", "fields": [{"name": "item"}], "dense": [{"name": "price"}]}
+)
+COLUMNS = {"clicked": "int", "at": "timestamp", "item": "string", "price": "double"}
+DAY = "2026-01-01"
+ROW = "1,2026-01-01 10:00:00,a,0.5\n"
+
+
+def no_spark() -> Any:
+    pytest.fail("Spark was started")
+
+
+def config(form: str = "csv", **changes: Any) -> InputConfig:
+    text = {"columns": COLUMNS} if form in ("csv", "json") else {}
+    return InputConfig.model_validate({"format": form, **text, **changes})
+
+
+def check(root: Path, source: InputConfig, dates: Sequence[str] = (DAY,)) -> list[LogPartition]:
+    return check_logs(logs_at(source, str(root), no_spark), dates, SPEC)
+
+
+def error_of(root: Path, source: InputConfig, dates: Sequence[str] = (DAY,)) -> str:
+    with pytest.raises(DataError) as caught:
+        check(root, source, dates)
+    return str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the files of DAY go."""
+    folder = tmp_path / "my logs ü" / f"date={DAY}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"format": "parqet"}, "days: folders needs one of the formats .* got 'parqet'"),
+        ({"format": "table"}, "For a table of any format give days: timestamp"),
+        ({"format": "csv"}, "csv needs the type of every column"),
+        ({"columns": COLUMNS}, "parquet has types of its own"),
+        ({"format": "csv", "columns": {"item": "text"}}, "columns.item"),
+        ({"format": "csv", "columns": {"item": "array<string>"}}, "which a csv cannot hold"),
+        ({"format": "csv", "columns": COLUMNS, "options": {"sep": "::"}}, "options.sep must be one character"),
+        ({"format": "json", "columns": COLUMNS, "options": {"multiline": True}}, "a row must be a line"),
+        ({"path": "/logs"}, "path"),
+    ],
+)
+def test_a_config_that_cannot_be_carried_out_is_refused(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        InputConfig.model_validate(section)
+
+
+def test_a_log_must_be_somewhere_and_the_command_line_has_the_last_word(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Give --logs, or input\.location"):
+        logs_at(config(), None, no_spark)
+    for given in (None, str(tmp_path)):
+        with pytest.raises(DataError, match=f"{given or '/nowhere'} holds no date=YYYY-MM-DD folder"):
+            logs_at(config(location="/nowhere"), given, no_spark).first_date(SPEC)
+
+
+def test_spark_is_given_the_scheme_that_hadoop_knows(tmp_path: Path) -> None:
+    urls = {"s3://a/b c": "s3a://a/b c", "s3a://a": "s3a://a", "gcs://a": "gs://a", "hdfs:///a": "hdfs:///a"}
+    assert {url: for_spark(url) for url in urls} == urls
+    assert for_spark(f"{tmp_path}/ü x") == f"file://{tmp_path}/ü x"
+
+
+def test_columns_of_a_csv_are_found_by_name_and_the_rest_is_left_unread(folder: Path) -> None:
+    names = ["price", "at", "", "item", "comment", "comment", "clicked"]
+    (folder / "0.csv").write_text("\ufeff\n" + ";".join(f"'{name}'" for name in names) + "\n")
+    source = config(options={"delimiter": ";", "QUOTE": "'", "nullValue": "-"})
+    [day] = check(folder.parent, source)
+    assert day.names == tuple(names)
+    assert day.counted is None
+    assert day.types == ("int32", "timestamp[us, tz=UTC]", "string", "double")
+    assert source.typed(day.names) == [
+        ("price", "double"),
+        ("at", "timestamp"),
+        ("unread:2", "string"),
+        ("item", "string"),
+        ("unread:4", "string"),
+        ("unread:5", "string"),
+        ("clicked", "int"),
+    ]
+    assert source.reader_options == {
+        "mode": "FAILFAST",
+        "header": "true",
+        "columnpruning": "false",
+        "pathglobfilter": "*",
+        "delimiter": ";",
+        "quote": "'",
+        "nullvalue": "-",
+    }
+
+
+def test_a_csv_without_a_header_has_the_columns_of_the_config(folder: Path) -> None:
+    (folder / "0.csv.gz").write_bytes(gzip.compress(ROW.encode()))
+    [day] = check(folder.parent, config(options={"header": False}))
+    assert day.names == tuple(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "message"),
+    [
+        ("csv", {"0": "clicked,at,Item,price\n" + ROW}, "the columns ['item'] are missing; the log has "),
+        ("csv", {"0": "clicked,at,item,price,item\n"}, "the columns ['item'] are there more than once"),
+        ("csv", {"0": "clicked;at;item;price\n"}, "the log has ['clicked;at;item;price']"),
+        ("csv", {"0": "clicked,at,item,price\n", "1": "at,clicked,item,price\n"}, "the files' headers differ: "),
+        ("csv", {"0": "clicked,at,item,price\n", "late/1": ROW}, "files in sub-folders are not read: ['late/1']"),
+        ("csv", {"0": ""}, "the log is empty"),
+        ("csv", {}, "there are no CSV files"),
+        ("csv", {".0.crc": "x", "_SUCCESS": ""}, "there are no CSV files"),
+        (
+            "json",
+            {"0": '{"clicked": 1, "at": "2026-01-01"}\n', "1": '{"item": 1}\n'},
+            "the columns ['price'] are missing",
+        ),
+        ("json", {"0": '{"clicked": 1}\n\n{"at": \n'}, "0 is not a readable JSON file (Expecting value"),
+        ("json", {"0": "[1]\n"}, "0 is not a readable JSON file (row 1 is not an object)"),
+        ("json", {"0": "{}\n"}, "the log is empty"),
+        ("orc", {"0": "clicked"}, "0 is not a readable ORC file ("),
+        ("csv", {"0.gz": "clicked"}, "0.gz is not a readable CSV file (Not a gzipped file"),
+    ],
+)
+@pytest.mark.parametrize("days", ["folders", "timestamp"])
+def test_files_that_cannot_be_used_are_told_before_spark_starts(
+    folder: Path, form: str, files: dict[str, str], message: str, days: str
+) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    assert message in error_of(folder.parent if days == "folders" else folder, config(form, days=days))
+
+
+def test_every_day_and_every_file_is_looked_at(folder: Path) -> None:
+    (folder / "0").write_bytes(b"clicked,\xff\n")
+    second = folder.parent / "date=2026-01-02"
+    second.mkdir()
+    (second / "0").write_text("clicked,at\n")
+    assert error_of(folder.parent, config(), [DAY, "2026-01-02", "2026-01-03"]).splitlines() == [
+        f"the logs in {folder.parent} have 3 problem(s):",
+        f"  date {DAY}: {folder / '0'} is not a readable CSV file ('utf-8' codec can't decode byte 0xff in position 8: "
+        f"invalid start byte). Restore or remove it.",
+        "  date 2026-01-02: the columns ['item', 'price'] are missing; the log has ['clicked', 'at']. Correct the "
+        "feature spec or the log.",
+        "  date 2026-01-03: there are no CSV files. Write the log of that day, or choose other dates.",
+    ]
+
+
+def test_types_that_a_feature_cannot_have_or_that_are_not_given_are_refused(folder: Path) -> None:
+    (folder / "0").write_text("clicked,at,item,price\n")
+    source = config(columns=COLUMNS | {"at": "bigint"})
+    assert "column 'at' (timestamp) has the type int64; it must be a timestamp" in error_of(folder.parent, source)
+    few = config(columns={"clicked": "int"})
+    with pytest.raises(SpecError, match=r"input.columns lacks the types of \['at', 'item', 'price'\]"):
+        check(folder.parent, few)
+
+
+def test_an_orc_file_that_spark_cannot_open_is_told(folder: Path) -> None:
+    table = pa.table({"clicked": [1], "at": pa.array([0], pa.timestamp("us")), "item": ["a"], "price": [0.5]})
+    orc.write_table(table, folder / "0.orc")
+    [day] = check(folder.parent, config("orc"))
+    assert (day.rows, day.types) == (1, ("int64", "timestamp[us]", "string", "double"))
+    zoned = table.set_column(1, "at", pa.array([0], pa.timestamp("us", "UTC")))
+    orc.write_table(zoned, folder / "0.orc")
+    assert "'at' is a `timestamp with local time zone`, which Spark cannot read" in error_of(
+        folder.parent, config("orc")
+    )
+
+
+def test_a_day_is_known_by_its_files_and_by_how_they_are_read(folder: Path) -> None:
+    path = folder / "0.csv"
+    path.write_text("clicked,at,item,price\n" + ROW)
+    os.utime(path, (1, 1))
+
+    def identity(**changes: Any) -> str:
+        return check(folder.parent, config(**changes))[0].fingerprint
+
+    first = identity()
+    assert identity(options={"nullValue": "a"}) != first
+    assert identity(columns=COLUMNS | {"item": "bigint"}) != first
+    path.rename(folder / "renamed")
+    assert identity() == first
+    os.utime(folder / "renamed", (1, 2))
+    assert identity() != first
+    os.utime(folder / "renamed", (1, 1))
+    (folder / "late").write_text("clicked,at,item,price\n")
+    assert identity() != first
+
+
+def test_parquet_in_date_folders_needs_no_config(folder: Path) -> None:
+    table = pa.table({"clicked": [1], "at": pa.array([0], pa.timestamp("us")), "item": ["a"], "price": [0.5]})
+    pq.write_table(table, folder / "0.parquet")
+    (folder / "notes.txt").write_text("not a log")
+    [day] = check_logs(str(folder.parent), [DAY], SPEC)
+    assert (day.rows, day.names) == (1, ())
+    assert day == check(folder.parent, InputConfig())[0]

@@ -1,0 +1,109 @@
+"""Steps run once, in order, on published inputs; and the plan says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightjar.features.contract.errors import LockedError, UsageError
+from nightjar.features.contract.manifest import Manifest, NightManifest, begin, commit
+from nightjar.jobs.nightly.chain import Step, carry_out, ingredients, records, why
+from nightjar.jobs.nightly.telemetry import Run
+
+NOTHING: Any = None
+MADE_FROM = {"log of 2026-01-04": "x", "features.fields": "f", "training.epochs": "2", "gate.seed": "0"}
+
+
+def publish(directory: str) -> None:
+    begin(directory)
+    commit(directory, Manifest(kind="some", files=()))
+
+
+def make_chain(root: Path) -> list[Step]:
+    """look, then a, then b from a."""
+    a, b = str(root / "a"), str(root / "b")
+    return [
+        Step("look", (), (), ("log ",), lambda spark: None),
+        Step("a", (a,), (), ("log ", "features."), lambda spark: publish(a)),
+        Step("b", (b,), (a,), ("log ", "features.", "training."), lambda spark: publish(b)),
+    ]
+
+
+def run(chain: list[Step], *only: str) -> tuple[bool, list[str]]:
+    progress = Run()
+    worked = carry_out(chain, only or [step.name for step in chain], NOTHING, progress, lambda: None)
+    return worked, list(progress.seconds)
+
+
+def test_a_second_run_only_looks(tmp_path: Path) -> None:
+    chain = make_chain(tmp_path)
+    assert run(chain) == (True, ["look", "a", "b"])
+    assert run(chain) == (False, ["look"])
+    assert run(chain, "look") == (True, ["look"])
+
+
+def test_a_step_alone_needs_what_comes_before_it(tmp_path: Path) -> None:
+    chain = make_chain(tmp_path)
+    with pytest.raises(UsageError, match=rf"step b needs \['{tmp_path}/a'\], not published yet"):
+        run(chain, "b")
+    assert run(chain, "a") == (True, ["a"])
+    assert run(chain, "b") == (True, ["b"])
+
+
+def test_a_run_that_lost_its_lease_begins_no_further_step(tmp_path: Path) -> None:
+    chain = make_chain(tmp_path)
+
+    def lost() -> None:
+        raise LockedError("lost")
+
+    with pytest.raises(LockedError):
+        carry_out(chain, ["a"], NOTHING, Run(), lost)
+    assert not chain[1].is_done()
+
+
+def record(root: Path, night: str, **changed: str) -> None:
+    made_from = MADE_FROM | {name.replace("__", "."): value for name, value in changed.items()}
+    directory = str(root / "nights" / f"{night}-{len(list(root.glob('nights/*')))}")
+    begin(directory)
+    commit(
+        directory,
+        NightManifest(files=(), date=night, version="v", verdict="published", ingredients=made_from, directories={}),
+    )
+
+
+def reasons(root: Path, night: str = "2026-01-04") -> list[str]:
+    known = records(str(root))
+    return [why(step, night, MADE_FROM, known) for step in make_chain(root)]
+
+
+def test_the_plan_of_a_first_night_and_of_a_new_day(tmp_path: Path) -> None:
+    assert reasons(tmp_path) == ["always looked at", *["new day, the first on record"] * 2]
+    record(tmp_path, "2026-01-02")
+    record(tmp_path, "2026-01-03", training__epochs="1", log__of="gone")
+    assert reasons(tmp_path)[1:] == [
+        "new day after 2026-01-03",
+        "new day after 2026-01-03; training.epochs changed from 1 to 2",
+    ]
+
+
+def test_the_plan_names_what_differs_from_the_nearest_night_of_the_same_day(tmp_path: Path) -> None:
+    record(tmp_path, "2026-01-04", training__epochs="1", features__fields="g", gate__seed="7")
+    assert reasons(tmp_path)[1:] == [
+        "features.fields changed from g to f",
+        "features.fields changed from g to f; training.epochs changed from 1 to 2",
+    ]
+    record(tmp_path, "2026-01-04", training__epochs="3")
+    publish(str(tmp_path / "a"))
+    assert reasons(tmp_path)[1:] == ["published", "training.epochs changed from 3 to 2"]
+    record(tmp_path, "2026-01-04", gate__seed="7")
+    assert reasons(tmp_path)[2] == "an input of it is new, or it was removed"
+
+
+def test_long_values_are_named_by_their_digest() -> None:
+    short = ingredients("training.", {"epochs": 2, "model": "lr", "wide": {"alpha": 0.1}})
+    assert short == {"training.epochs": "2", "training.model": "lr", "training.wide": "{'alpha': 0.1}"}
+    one, other = (ingredients("", {"layers": [n] * 40})["layers"] for n in (1, 2))
+    assert len(one) == 12
+    assert one != other

@@ -1,0 +1,144 @@
+"""One holder at a time, whatever becomes of it, on a disk and in an object store."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import LockedError
+from nightjar.jobs.common.cli import EXIT_TERMINATED
+from nightjar.jobs.nightly.lease import Lease, acquire, lease
+
+STALE = 60.0
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "lock")
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}/lock"
+    return f"{request.getfixturevalue('bucket')}/lock"
+
+
+def entries(folder: str) -> list[Lease]:
+    names = storage.list_files(folder)
+    return [Lease.model_validate_json(storage.read_bytes(storage.join(folder, name))) for name in names]
+
+
+def leave_dead(folder: str, number: int = 7) -> None:
+    """The entry of an owner elsewhere that fell silent long ago."""
+    dead = Lease.mine("dead").model_copy(update={"host": "elsewhere", "heartbeat": time.time() - 10 * STALE})
+    storage.write_bytes(storage.join(folder, f"{number:06d}.json"), dead.model_dump_json().encode())
+
+
+def test_a_second_run_is_told_who_holds_it_and_gets_it_afterwards(folder: str) -> None:
+    with lease(folder, "first", stale_seconds=STALE), pytest.raises(LockedError) as caught:
+        acquire(folder, "second", STALE)
+    assert "run first (process " in str(caught.value)
+    assert caught.value.exit_status == 5
+    with lease(folder, "second", stale_seconds=STALE) as held:
+        assert [entry.run for entry in entries(folder)] == ["second"]
+        held.check()
+    assert [entry.released for entry in entries(folder)] == [True]
+
+
+def test_an_error_releases_it(folder: str) -> None:
+    with pytest.raises(KeyError), lease(folder, "first"):
+        raise KeyError
+    assert acquire(folder, "second", STALE).number == 2
+
+
+def test_of_many_takers_of_a_dead_lease_one_wins(folder: str) -> None:
+    for turn in range(3 if folder.startswith("s3") else 15):
+        place = f"{folder}/{turn}"
+        leave_dead(place)
+        together = threading.Barrier(6)
+
+        def take(n: int, place: str = place, together: threading.Barrier = together) -> bool:
+            together.wait(30)
+            try:
+                return acquire(place, f"taker {n}", STALE).lease.run == f"taker {n}"
+            except LockedError:
+                return False
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sum(pool.map(take, range(6))) == 1
+        assert len(entries(place)) == 1
+
+
+def test_a_taker_who_slept_through_two_others_does_not_win(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its look and its creation another took the lease, ended, and a third holds the next one."""
+    leave_dead(folder)
+    real: Callable[[str, bytes], None] = storage.create_bytes
+
+    def slow(url: str, content: bytes) -> None:
+        monkeypatch.setattr(storage, "create_bytes", real)
+        with lease(folder, "second", stale_seconds=STALE):
+            pass
+        acquire(folder, "third", STALE)
+        real(url, content)
+
+    monkeypatch.setattr(storage, "create_bytes", slow)
+    with pytest.raises(LockedError, match="run third"):
+        acquire(folder, "slow", STALE)
+    assert [entry.run for entry in entries(folder)] == ["third"]
+
+
+def test_an_owner_that_was_overtaken_is_told_to_stop(folder: str) -> None:
+    with lease(folder, "sleeper", stale_seconds=0.0) as held:
+        time.sleep(0.01)
+        other = acquire(folder, "other", stale_seconds=0.0)
+        with pytest.raises(LockedError, match="another took over"):
+            held.check()
+    assert max(entries(folder), key=lambda entry: entry.since).run == "other"
+    other.check()
+
+
+def test_a_heartbeat_keeps_it_alive(tmp_path: Path) -> None:
+    folder = str(tmp_path / "lock")
+    with lease(folder, "first", heartbeat_seconds=0.01):
+        [before] = entries(folder)
+        deadline = time.monotonic() + 30
+        while entries(folder)[0].heartbeat == before.heartbeat and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert entries(folder)[0].heartbeat > before.heartbeat
+        assert entries(folder)[0].since == before.since
+
+
+HOLDER = """
+import sys, time
+from nightjar.jobs.common.cli import leaving_in_order
+from nightjar.jobs.common.cli import EXIT_TERMINATED
+from nightjar.jobs.nightly.lease import lease
+with leaving_in_order(), lease(sys.argv[1], "holder"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_an_owner_that_is_ended_on_this_machine_is_followed_at_once(tmp_path: Path, end: signal.Signals) -> None:
+    folder = str(tmp_path / "lock")
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=f"run holder \\(process {process.pid} on "):
+            acquire(folder, "second", STALE)
+    finally:
+        process.send_signal(end)
+        process.communicate(timeout=60)
+    assert process.returncode == (EXIT_TERMINATED if end == signal.SIGTERM else -end)
+    assert [entry.released for entry in entries(folder)] == [end == signal.SIGTERM]
+    assert acquire(folder, "second", STALE).number == 2

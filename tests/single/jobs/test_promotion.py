@@ -1,0 +1,79 @@
+"""The pointer moves once for a decision, and only from the champion that the decision was made against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifest import (
+    ArtifactManifest,
+    DecisionManifest,
+    begin,
+    commit,
+    describe_files,
+)
+from nightjar.jobs.nightly.promotion import Promotion
+from nightjar.serving import registry
+from nightjar.serving.gate.decision import DECISION, Decision, GateConfig, GateRule
+
+CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
+NOTHING: Any = None
+
+
+def publish(models: Path, version: str) -> None:
+    begin(str(models / version))
+    storage.write_bytes(str(models / version / "weights"), version.encode())
+    manifest = ArtifactManifest(
+        files=describe_files(str(models / version)),
+        model="lr",
+        spec_fingerprint="0",
+        columns=(),
+        lineage={},
+        metrics={},
+    )
+    commit(str(models / version), manifest)
+
+
+def decided(place: Path, version: str, against: str | None) -> Promotion:
+    """A promotion whose decision is published already, as a killed night leaves it."""
+    output = str(place / "decisions" / version)
+    begin(output)
+    decision = Decision(verdict="published", rows=1, checks=())
+    storage.write_bytes(storage.join(output, DECISION), decision.model_dump_json().encode())
+    commit(
+        output,
+        DecisionManifest(files=describe_files(output), version=version, champion=against, verdict="published"),
+    )
+    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, "", "", output)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    for version in ("a", "b", "c"):
+        publish(tmp_path / "models", version)
+    registry.promote(str(tmp_path / "models"), "a", "first")
+    return tmp_path
+
+
+def test_a_night_killed_before_the_pointer_moved_moves_it_when_run_again(place: Path) -> None:
+    night = decided(place, "b", against="a")
+    night.move()
+    assert night.champion == "b"
+
+
+def test_a_later_champion_is_not_overtaken_by_an_older_decision(place: Path) -> None:
+    night = decided(place, "b", against="a")
+    registry.promote(str(place / "models"), "c", "a later night")
+    night.move()
+    assert night.champion == "c"
+
+
+def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path) -> None:
+    night = decided(place, "b", against="a")
+    night.move()
+    registry.rollback(str(place / "models"))
+    night.move()
+    assert night.champion == "a"

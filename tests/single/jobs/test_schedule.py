@@ -1,0 +1,95 @@
+"""What is under conf/schedule submits the job with arguments that it understands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nightjar.jobs import run_nightly
+from nightjar.jobs.nightly.chain import STEPS
+
+ROOT = Path(__file__).resolve().parents[3]
+SCHEDULE = ROOT / "conf" / "schedule"
+
+
+def submitted(script: str, place: Path, *arguments: str, **settings: str) -> list[str]:
+    """What a script hands to spark-submit."""
+    (place / "spark-submit").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (place / "spark-submit").chmod(0o755)
+    environment = {"PATH": f"{place}:{os.environ['PATH']}"} | settings
+    done = subprocess.run(
+        [str(SCHEDULE / script), *arguments], env=environment, cwd=place, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("script", ["standalone.sh", "yarn.sh", "kubernetes.sh"])
+def test_the_scripts_submit_the_archives_and_a_night_that_the_job_can_parse(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"NIGHTJAR_ONLY": "gate publish", "NIGHTJAR_GPUS": "2", "NIGHTJAR_OUTPUT": "s3://models"}
+    words = submitted(script, tmp_path, "2026-01-05", "2026-01-07", **settings)
+    [job] = [n for n, word in enumerate(words) if word.endswith("jobs/run_nightly.py")]
+    options, arguments = words[:job], words[job + 1 :]
+    assert options[options.index("--py-files") + 1] == "dist/nightjar.zip"
+    assert options[options.index("--archives") + 1] == "dist/nightjar-env.tar.gz#env"
+    assert {"spark.executor.resource.gpu.amount=2", "spark.task.resource.gpu.amount=1"} <= set(options)
+    assert all(word != "" for word in words)
+    # The driver finds the config where the script puts it: in the working directory of a cluster's driver, or as it is.
+    monkeypatch.chdir(ROOT if script == "standalone.sh" else ROOT / "conf")
+    request = run_nightly.parse(arguments, lambda: pytest.fail("nothing here needs Spark"))
+    assert [str(night.date) for night in request.nights] == ["2026-01-05", "2026-01-06", "2026-01-07"]
+    assert request.nights[0].output == "s3://models"
+    assert request.nights[0].launcher == "spark"
+    assert request.only == ("gate", "publish")
+
+
+def test_a_script_without_a_date_says_how_to_call_it(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        submitted("yarn.sh", tmp_path)
+    assert "usage: " in caught.value.stderr
+
+
+def test_the_crontab_calls_scripts_that_are_there_with_dates() -> None:
+    lines = [line for line in (SCHEDULE / "crontab").read_text().splitlines() if re.match(r"\d", line)]
+    assert len(lines) == 2
+    for line in lines:
+        minute, hour, *_, command = line.split(maxsplit=5)
+        assert 0 <= int(minute) < 60
+        assert 0 <= int(hour) < 24
+        script = re.match(r"\$NIGHTJAR_HOME/(\S+)", command)
+        assert script
+        assert os.access(ROOT / script[1], os.X_OK)
+        # cron turns a bare % into a line break.
+        dates = re.findall(r'"\$\((.*?)\)"', command)
+        assert not re.search(r"(?<!\\)%", command)
+        for date in dates:
+            said = subprocess.run(["sh", "-c", date.replace("\\%", "%")], capture_output=True, text=True, check=True)
+            assert re.fullmatch(r"\d{4}-\d\d-\d\d\n", said.stdout)
+
+
+def test_the_dag_names_the_steps_of_the_chain_in_their_order() -> None:
+    source = (SCHEDULE / "airflow_dag.py").read_text()
+    steps = re.search(r"^STEPS = (\(.*\))$", source, re.MULTILINE)
+    assert steps
+    assert tuple(yaml.safe_load(steps[1].replace("(", "[").replace(")", "]"))) == STEPS
+
+
+def test_airflow_parses_the_dag(tmp_path: Path) -> None:
+    pytest.importorskip("airflow")
+    environment = os.environ | {"AIRFLOW_HOME": str(tmp_path)}
+    program = (
+        "import runpy; dag = runpy.run_path('conf/schedule/airflow_dag.py')['dag'];"
+        "print([task.task_id for task in dag.topological_sort()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(list(STEPS))

@@ -1,0 +1,214 @@
+"""The pages of nights: made from what is published alone, whatever of it is there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nightjar.features.contract.manifest import (
+    DecisionManifest,
+    NightManifest,
+    ValidationCheck,
+    ValidationManifest,
+    begin,
+    commit,
+    describe_files,
+)
+from nightjar.jobs.render_reports import main
+from nightjar.serving import registry
+from nightjar.serving.evaluation.evaluation import evaluate, read_scores
+from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, GateConfig
+from nightjar.serving.gate.gate import decide
+from nightjar.serving.gate.slices import observe_slices
+from nightjar.serving.packing.dry_run import DryRun, Measured
+from nightjar.serving.packing.pack import pack
+from nightjar.serving.reports.night_report import publish
+from tests.kits.html_page import Page, require_accessible, require_self_contained
+from tests.kits.serving_kit import make_world
+from tests.kits.summary_kit import make_summary
+
+GOOD, REJECTED, STOPPED = "2026-01-03", "2026-01-04", "2026-01-05"
+LITTLE = {"rows": 10, "positives": 2, "groups": 2}
+GATE = GateConfig.model_validate(
+    {
+        "rules": [{"metric": "log_loss", "tolerance": 0.5}],
+        "slices": ["premium", "age"],
+        "overall": LITTLE,
+        "slice_support": LITTLE,
+        "calibration": [0.0, 100.0],
+    }
+)
+
+
+def validate(output: Path, date: str, *, passed: bool) -> str:
+    checks = (
+        ValidationCheck(check="rows", value=500.0, low=100.0, high=900.0, passed=True, reason="500, [100, 900]."),
+        ValidationCheck(check="drift", feature="item", value=0.3, high=0.2, passed=passed, reason="0.3, at most 0.2."),
+        ValidationCheck(check="drift", feature="<user>", value=0.01, passed=True, reason="0.01: not judged."),
+    )
+    directory = f"validations/date={date}-key"
+    begin(str(output / directory))
+    manifest = ValidationManifest(
+        files=(), date=date, rows=500, reference=("2026-01-01",), allowed=(), passed=passed, checks=checks
+    )
+    commit(str(output / directory), manifest)
+    return directory
+
+
+def summarize(output: Path, date: str) -> str:
+    directory = f"summaries/date={date}-key"
+    begin(str(output / directory))
+    commit(str(output / directory), make_summary(date=date))
+    return directory
+
+
+def make_night(output: Path, date: str, seed: int) -> None:
+    """A night of a hand-made world, judged against the seed's neighbour."""
+    world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
+    version = f"{date}-wide_deep-key"
+    artifact = str(output / "models" / version)
+    pack(world.candidate, world.state, world.holdout, artifact, lineage={})
+    candidate = output / "candidates" / version
+    shutil.copytree(world.candidate, candidate)
+    slots = [{"table": "wide", "slot": "f_user", "parent_rows": 90, "rows": 100, "carried": 80}]
+    (candidate / "warm_start.json").write_text(json.dumps({"parent": "2026-01-02-wide_deep", "slots": slots}))
+    lines = [{"kind": "progress", "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
+    lines.append({"kind": "validation", "step": 4, "log_loss": 0.55})
+    (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluation = output / "evaluations" / f"{date}-key"
+    evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
+    observed, slices = observe_slices(artifact, world.holdout, GATE.sliced_by)
+    scores = read_scores(str(evaluation), artifact)
+    measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
+    dry = DryRun(problems=(), measured=measured)
+    decision = decide(GATE, observed, scores, scores[::-1].copy(), slices, dry)
+    gate = output / "decisions" / f"{version}-key"
+    begin(str(gate))
+    for name, result in ((DECISION, decision), (CHAMPION, evaluated.models["wide_deep"]), (DRY_RUN, dry)):
+        (gate / name).write_text(result.model_dump_json())
+    commit(
+        str(gate),
+        DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
+    )
+    (output / "metrics").mkdir(exist_ok=True)
+    (output / "metrics" / f"{date}.prom").write_text('nightjar_step_seconds{step="train"} 12.5\n# EOF\n')
+    record = output / "nights" / f"{date}-key"
+    begin(str(record))
+    directories = {
+        "validate": (validate(output, date, passed=True),),
+        "summarize": (summarize(output, date),),
+        "train": (f"candidates/{version}",),
+        "evaluate": (f"evaluations/{date}-key",),
+        "gate": (f"decisions/{version}-key",),
+    }
+    commit(
+        str(record),
+        NightManifest(
+            files=(),
+            date=date,
+            version=version,
+            verdict="published" if date == GOOD else "rejected",
+            ingredients={},
+            directories=directories,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("root") / "out"
+    make_night(output, GOOD, seed=1)
+    registry.promote(str(output / "models"), f"{GOOD}-wide_deep-key", "test")
+    make_night(output, REJECTED, seed=2)
+    validate(output, STOPPED, passed=False)
+    summarize(output, STOPPED)
+    publish(str(output))
+    return output
+
+
+def page(output: Path, name: str) -> Page:
+    return Page((output / "reports" / f"{name}.html").read_text())
+
+
+@pytest.mark.parametrize("name", [GOOD, REJECTED, STOPPED, f"{GOOD}-features", f"{STOPPED}-features", "index"])
+def test_every_page_is_self_contained_and_accessible(output: Path, name: str) -> None:
+    require_self_contained((output / "reports" / f"{name}.html").read_text())
+    require_accessible(page(output, name))
+
+
+def test_a_nights_page_shows_what_was_found(output: Path) -> None:
+    text = page(output, GOOD).text
+    for shown in (
+        f"{GOOD}-wide_deep-key",
+        "it is the champion now",
+        "a fresh process reproduces 16 golden scores",
+        "5.0 ms for a request of 200 candidates",
+        "Nothing failed",
+        "champion before",
+        "premium=true",
+        "From 2026-01-02-wide_deep",
+        "12.5",
+        "<user>",
+    ):
+        assert shown in text
+    labels = [a.get("aria-label") or "" for tag, a in page(output, GOOD).tags if tag == "svg"]
+    for drawing in ("Log loss by training step", "Drift of every feature", "Difference in log loss", "Calibration"):
+        assert any(label.startswith(drawing) for label in labels)
+
+
+def test_a_stopped_night_names_what_broke_and_has_nothing_else(output: Path) -> None:
+    text = page(output, STOPPED).text
+    assert "The validation stopped the night" in text
+    assert "0.3, at most 0.2." in text
+    assert "Decision" not in text
+
+
+@pytest.mark.parametrize("name", [GOOD, REJECTED, STOPPED])
+def test_a_nights_page_and_that_of_its_features_link_to_each_other(output: Path, name: str) -> None:
+    there, back = ({a["href"] for tag, a in page(output, one).tags if tag == "a"} for one in (name, f"{name}-features"))
+    assert f"{name}-features.html" in there
+    assert {f"{name}.html", "index.html"} <= back
+    assert f"Features of {name}" in page(output, f"{name}-features").text
+    assert ("0.3, at most 0.2." in page(output, f"{name}-features").text) == (name == STOPPED)
+
+
+def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
+    index = page(output, "index")
+    links = [a["href"] for tag, a in index.tags if tag == "a"]
+    assert links == [f"{date}.html" for date in (STOPPED, REJECTED, GOOD)]
+    assert "3 nights, 1 published" in index.text
+    assert index.text.count("champion\n") == 1
+    labels = [a["aria-label"] for tag, a in index.tags if tag == "svg"]
+    assert labels == [
+        f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
+    ]
+
+
+def test_drawn_again_the_pages_are_the_same(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name: path.read_bytes() for path in (output / "reports").iterdir()}
+    assert main(["--output", str(output)]) == 0
+    assert {path.name: path.read_bytes() for path in (output / "reports").iterdir()} == before
+    assert capsys.readouterr().out.startswith("3 nights: ")
+    assert main(["--output", str(output / "mistyped")]) == 2
+    assert "mistyped. Give what run_nightly was given as --output." in capsys.readouterr().err
+    assert not (output / "mistyped").exists()
+
+
+def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path, tmp_path: Path) -> None:
+    pruned = tmp_path / "out"
+    shutil.copytree(output, pruned)
+    for kind in ("evaluations", "candidates"):
+        for path in (pruned / kind).glob(f"{REJECTED}-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = (pruned / "reports" / f"{REJECTED}.html").read_bytes()
+    publish(str(pruned))
+    assert (pruned / "reports" / f"{REJECTED}.html").read_bytes() == before
+    decision = json.loads((pruned / "decisions" / f"{REJECTED}-wide_deep-key-key" / DECISION).read_text())
+    [loss] = [f["candidate"] for f in decision["parts"][0]["figures"] if f["metric"] == "log_loss"]
+    assert f"{loss:.5f}" in page(pruned, "index").text
+    (pruned / "reports" / f"{REJECTED}.html").unlink()
+    publish(str(pruned), only=[REJECTED])
+    require_accessible(page(pruned, REJECTED))

@@ -1,0 +1,1 @@
+"""All that a run needs to go on, for any number of workers."""

@@ -1,0 +1,1 @@
+"""A published data set as batches: its files, the plan of who reads what, the loader."""

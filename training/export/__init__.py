@@ -1,0 +1,1 @@
+"""A trained model as files: the candidate, its tables, its head as ONNX."""

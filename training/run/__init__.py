@@ -1,0 +1,1 @@
+"""The workers of a run: how they are started, talk to each other, report, and are started again."""

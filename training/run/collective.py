@@ -1,0 +1,236 @@
+"""How the workers of one run talk to each other. The one file that imports horovod, and only when it is used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from nightjar.training.step.messages import join, pack, unpack
+
+Parts = list[Tensor]
+"""The rows that came from each worker, by rank."""
+Received = tuple[Tensor, list[int]]
+"""The same one below the other, and how many came from each worker."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Pending(Generic[T_co]):
+    """An operation that has begun; `wait` once for its result."""
+
+    wait: Callable[[], T_co]
+
+
+class LostPeer(Exception):
+    """Another worker of the run has ended, so that a common operation cannot. That worker knows why."""
+
+
+class Collective(Protocol):
+    """The operations that every worker calls in the same order."""
+
+    rank: int
+    size: int
+
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
+        """Of each tensor, send the next splits[r] rows to each worker r. All tensors travel at once; they must not
+        change until they have arrived. What a worker sends to itself is not copied.
+        """
+
+    def all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+        """begin_all_to_all, wait, and join what came."""
+
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
+        """Begin to replace `tensor` by its sum over the workers."""
+
+    def all_reduce_sum_(self, tensor: Tensor) -> Tensor:
+        """begin_all_reduce_sum_, and wait."""
+
+    def barrier(self) -> None:
+        """Wait until every worker is here."""
+
+
+class AtOnce:
+    """Operations that begin and wait in one call, for a Collective that can begin them."""
+
+    def all_to_all(self: Collective, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> list[Received]:
+        """See Collective."""
+        return list(map(join, self.begin_all_to_all(tensors, splits).wait()))
+
+    def all_reduce_sum_(self: Collective, tensor: Tensor) -> Tensor:
+        """See Collective."""
+        return self.begin_all_reduce_sum_(tensor).wait()
+
+
+class Solo(AtOnce):
+    """One worker: nothing to say to anyone."""
+
+    rank = 0
+    size = 1
+
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
+        """See Collective."""
+        return Pending(lambda: [[tensor] for tensor in tensors])
+
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
+        """See Collective."""
+        return Pending(lambda: tensor)
+
+    def barrier(self) -> None:
+        """See Collective."""
+
+
+class HorovodCollective(AtOnce):
+    """Collective over Horovod, in a process that Horovod's launcher started.
+
+    Leaving without `close` is for those that fail: the others' next operation then ends in LostPeer.
+    """
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        hvd.init()
+        self._hvd = hvd
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+
+    def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
+        """See Collective. In one operation of Horovod's, however many tensors there are."""
+        if not tensors:
+            return Pending(lambda: [])
+        parts = [tensor.split(list(rows)) for tensor, rows in zip(tensors, splits, strict=True)]
+        mine = [of_ranks[self.rank] for of_ranks in parts]  # they stay here
+        messages = [
+            [] if rank == self.rank else pack([of_ranks[rank] for of_ranks in parts]) for rank in range(self.size)
+        ]
+        lengths = torch.tensor([sum(map(len, pieces)) for pieces in messages], dtype=torch.int32)
+        nothing = torch.empty(0, dtype=torch.uint8, device=tensors[0].device)
+        sent = self._sendable(torch.cat([nothing, *(piece for pieces in messages for piece in pieces)]))
+        with self._lost_peer():
+            handle = self._hvd.alltoall_async(sent, splits=lengths)
+
+        def wait() -> list[Parts]:
+            received, sizes = self._finish(handle)
+            from_ranks = received.to(tensors[0].device).split(sizes.tolist())
+            came = [mine if rank == self.rank else unpack(message, tensors) for rank, message in enumerate(from_ranks)]
+            return list(map(list, zip(*came, strict=True)))
+
+        return Pending(wait)
+
+    def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
+        """See Collective."""
+        sent = self._sendable(tensor)
+        with self._lost_peer():
+            handle = self._hvd.allreduce_async_(sent, op=self._hvd.Sum)
+
+        def wait() -> Tensor:
+            total: Tensor = self._finish(handle)
+            return tensor if sent is tensor else tensor.copy_(total)
+
+        return Pending(wait)
+
+    def _sendable(self, tensor: Tensor) -> Tensor:
+        """Without NCCL, what a GPU holds travels through the host's memory."""
+        return tensor if self._hvd.nccl_built() else tensor.cpu()
+
+    def barrier(self) -> None:
+        """See Collective."""
+        with self._lost_peer():
+            self._hvd.barrier()
+
+    def close(self) -> None:
+        """Leave the run in order, which waits for the others to do so."""
+        self._hvd.shutdown()
+
+    def _finish(self, handle: int) -> Any:
+        """The result of an operation."""
+        with self._lost_peer():
+            return self._hvd.synchronize(handle)
+
+    @contextmanager
+    def _lost_peer(self) -> Iterator[None]:
+        from horovod.common.exceptions import HorovodInternalError
+
+        try:
+            yield
+        except HorovodInternalError as error:
+            raise LostPeer(str(error)) from error
+
+
+def environment(stall_seconds: int) -> Mapping[str, str]:
+    """Horovod's settings for a worker: an end to waiting for a silent one.
+
+    Horovod's background threads meet as soon as an operation begins (.ci/horovod_wheel.py) and once a cycle while
+    nothing happens, which is for lost peers and the end of the run: it need not be often. Its cache of responses is
+    off: keeping it coordinated cost two rounds of messages at every meeting, which doubled the time of an operation.
+    """
+    return {
+        "HOROVOD_CACHE_CAPACITY": "0",
+        "HOROVOD_CYCLE_TIME": "10",
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
+        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),
+    }
+
+
+class SparkTasks:
+    """`function` in as many Spark tasks of the active session at once, by horovod.spark, in a thread."""
+
+    def __init__(self, function: Callable[[], Any], workers: int, env: Mapping[str, str], start_seconds: int) -> None:
+        import horovod.spark
+        from horovod.runner import gloo_run
+        from horovod.spark.driver import job_id
+        from horovod.spark.runner import pyspark
+
+        self._context = pyspark.SparkContext._active_spark_context
+        self.error: Exception | None = None
+        # It would take over the driver's signals, which only the main thread may; nothing else sets this event.
+        gloo_run.register_shutdown_event = threading.Event
+        # Horovod numbers its jobs and has no other way to say which is which.
+        self._group = f"horovod.spark.run.{job_id.next_job_id() + 1}"
+
+        def work() -> None:
+            try:
+                horovod.spark.run(
+                    function, num_proc=workers, use_gloo=True, verbose=0, env=dict(env), start_timeout=start_seconds
+                )
+            except Exception as error:
+                self.error = error
+
+        self._thread = threading.Thread(target=work, name="horovod.spark", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def driver_host() -> tuple[str, str]:
+        """Under which name tasks reach this process, and the address to listen at for them."""
+        from horovod.spark.runner import pyspark
+
+        conf = pyspark.SparkContext._active_spark_context.getConf()
+        host = conf.get("spark.driver.host")
+        return host, conf.get("spark.driver.bindAddress", "0.0.0.0")
+
+    @property
+    def ended(self) -> bool:
+        """True once no task runs any more."""
+        return not self._thread.is_alive()
+
+    @property
+    def running(self) -> int:
+        """Tasks that Spark has found a slot for."""
+        status = self._context.statusTracker()
+        jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(self._group)]
+        stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        return sum(stage.numActiveTasks for stage in stages if stage)
+
+    def cancel(self) -> None:
+        """End the tasks and what they started."""
+        self._context.cancelJobGroup(self._group)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end, so long at most."""
+        self._thread.join(seconds)

@@ -1,0 +1,265 @@
+"""Run a function once on the workers of a run: here, on this machine through horovodrun, or in Spark tasks.
+
+However it ends, it ends in bounded time, and nothing of it is left running.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, TypeVar
+
+import psutil
+
+from nightjar.features.contract.errors import NightjarError
+from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment
+from nightjar.training.run.reports import Reports
+from nightjar.training.run.worker import TASK, prepare_process, run_here
+
+Launcher = Literal["local", "spark"]
+T = TypeVar("T")
+_OUTPUT = re.compile(r"^\[\d+\]<std(?:out|err)>:")
+_POLL_SECONDS = 0.1
+WORKER = "nightjar.training.run.worker"
+# Once a worker has ended, the others have so long to end too; only so long, if one has failed for certain.
+_GRACE_SECONDS = 15.0
+_SHORT_GRACE_SECONDS = 2.0
+
+
+class WorkerError(NightjarError):
+    """A run that failed in a worker, or ran out of time."""
+
+
+class LostWorkers(WorkerError):
+    """A run that lost workers. left: how many there were still."""
+
+    def __init__(self, message: str, left: int) -> None:
+        super().__init__(message)
+        self.left = left
+
+
+class TooFewWorkers(LostWorkers):
+    """A run that was not given all of its workers in time."""
+
+
+class _Crew(Protocol):
+    """The processes of a run."""
+
+    @property
+    def ended(self) -> bool:
+        """True once none is left."""
+
+    @property
+    def started(self) -> int:
+        """How many workers have been given a place to run."""
+
+    def last_words(self) -> str:
+        """What there is to read about a failure."""
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        """Return when none is left. orderly: they are about to end by themselves."""
+
+
+def run(
+    function: Callable[[Collective], T],
+    workers: int,
+    *,
+    launcher: Launcher = "local",
+    threads: int | None = None,
+    stall_seconds: int = 300,
+    start_seconds: int = 600,
+    timeout_seconds: float = 24 * 3600,
+) -> list[T]:
+    """Call `function` in every worker at once; what each returned, by rank.
+
+    function: picklable, by reference. One local worker runs in this process, without Horovod. A NightjarError
+    of a worker is raised here as it is, a loss of workers as LostWorkers, anything else that ends the run as
+    WorkerError. threads: of torch, a worker.
+    """
+    threads = threads or max(1, (os.cpu_count() or 1) // workers)
+    if workers == 1 and launcher == "local":
+        prepare_process(threads)
+        return [function(Solo())]
+    host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
+    # Archives of --py-files lie in the executors' working directory, and on another machine only there.
+    archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")] if launcher == "spark" else []
+    env = {**environment(stall_seconds), **os.environ, **_import_path(*archives)}
+    with Reports(host, bind) as reports:
+        task = partial(run_here, function, threads, reports.address)
+        crew: _Crew
+        crew = _SparkCrew(task, workers, env, start_seconds) if launcher == "spark" else _LocalCrew(task, workers, env)
+        reported = False
+        try:
+            failure = _watch(reports, crew, workers, stall_seconds, start_seconds, timeout_seconds)
+            reported = failure is None
+        finally:
+            crew.end(reports, orderly=reported)
+        return _values(reports, workers, failure)
+
+
+def _watch(
+    reports: Reports, crew: _Crew, workers: int, stall_seconds: float, start_seconds: float, timeout_seconds: float
+) -> WorkerError | None:
+    """Wait until every worker has reported (None), or until no more reports are to be expected, and say why."""
+    began = time.monotonic()
+    deadline = began + timeout_seconds
+    while True:
+        ended = crew.ended
+        heard = dict(reports.heard)
+        outcomes = [worker.outcome for worker in heard.values() if worker.outcome]
+        if len(outcomes) == workers:
+            return None
+        now = time.monotonic()
+        lost = [rank for rank, worker in heard.items() if worker.broken] + reports.silent(stall_seconds)
+        if ended or lost or any(outcome.error and not outcome.lost_peer for outcome in outcomes):
+            deadline = min(deadline, now + _SHORT_GRACE_SECONDS)
+        elif outcomes:
+            deadline = min(deadline, now + _GRACE_SECONDS)
+        late = len(heard) < workers and now - began > start_seconds
+        if late or now > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    if not heard and not late and ended:
+        started = crew.started
+        text = f"none of {workers} workers has started. {crew.last_words()}"
+        return TooFewWorkers(text, started) if started < workers else WorkerError(text)
+    if late:
+        text = f"only {crew.started} of {workers} workers have started within {start_seconds:g} seconds"
+        return TooFewWorkers(f"{text} (training.start_seconds)", crew.started)
+    if not (lost or outcomes or ended):
+        return WorkerError(
+            f"{workers} workers did not finish in {timeout_seconds:g} seconds and were stopped. "
+            f"Raise training.timeout_seconds, or find out what holds them up."
+        )
+    silent = [rank for rank in range(workers) if rank not in heard or heard[rank].outcome is None]
+    return LostWorkers(
+        f"of {workers} workers, {silent} ended without a report; one was killed, perhaps for lack of memory, "
+        f"or hung. {crew.last_words()}",
+        workers - len(silent),
+    )
+
+
+def _values(reports: Reports, workers: int, failure: WorkerError | None) -> list[Any]:
+    """What the workers returned; or the error that came first in the chain of causes, as the one error of the
+    run.
+    """
+    outcomes = [worker.outcome for _, worker in sorted(reports.heard.items()) if worker.outcome]
+    errors = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in errors:
+        if isinstance(outcome.error, NightjarError):
+            raise outcome.error
+    for outcome in errors:
+        if not outcome.lost_peer:
+            raise WorkerError(f"worker {outcome.rank} failed:\n{outcome.traceback}") from outcome.error
+    if failure:
+        raise failure
+    if errors:
+        raise LostWorkers(f"{workers} workers lost each other:\n{errors[0].traceback}", workers)
+    return [outcome.value for outcome in outcomes]
+
+
+class _LocalCrew:
+    """horovodrun and its workers on this machine."""
+
+    def __init__(self, task: Callable[[], None], workers: int, env: Mapping[str, str]) -> None:
+        self.started = workers
+        self._scratch = tempfile.TemporaryDirectory(prefix="nightjar-run-")
+        (Path(self._scratch.name) / TASK).write_bytes(pickle.dumps(task))
+        command = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
+        command += ["--network-interfaces", "lo", sys.executable, "-m", WORKER, self._scratch.name]
+        self._process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        assert self._process.stdout is not None
+        self._said: deque[str] = deque(maxlen=15)
+        self._reader = threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True)
+        self._reader.start()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def last_words(self) -> str:
+        return "Last words:\n" + "".join(self._said)
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        """The workers at once and by force: nothing less ends one that is stopped. horovodrun is asked first."""
+        family = psutil.Process(self._process.pid).children(recursive=True) if not self.ended else []
+        if orderly:
+            psutil.wait_procs(family, timeout=_GRACE_SECONDS)
+        for worker in reports.heard.values():
+            if self._scratch.name in _command_line(worker.pid):
+                psutil.Process(worker.pid).kill()
+        if not self.ended and not orderly:
+            self._process.terminate()
+        try:
+            self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for member in psutil.wait_procs(family, timeout=_SHORT_GRACE_SECONDS)[1]:
+            member.kill()
+        self._reader.join(_GRACE_SECONDS)
+        self._scratch.cleanup()
+
+
+class _SparkCrew:
+    """Workers in Spark tasks."""
+
+    def __init__(self, task: Callable[[], None], workers: int, env: Mapping[str, str], start_seconds: int) -> None:
+        self._tasks = SparkTasks(task, workers, env, start_seconds)
+        self.started = 0
+
+    @property
+    def ended(self) -> bool:
+        if self._tasks.ended:
+            return True
+        self.started = max(self.started, self._tasks.running)
+        return False
+
+    def last_words(self) -> str:
+        return f"Spark: {self._tasks.error}. See its log." if self._tasks.error else "See Spark's log."
+
+    def end(self, reports: Reports, orderly: bool) -> None:
+        if orderly:
+            self._tasks.wait(_GRACE_SECONDS)
+        if not self._tasks.ended:
+            self._tasks.cancel()
+            self._tasks.wait(2 * _GRACE_SECONDS)
+
+
+def _forward(stream: IO[str], said: deque[str]) -> None:
+    """Pass the workers' log lines on as they come; keep the last lines of everything."""
+    for line in stream:
+        text, of_worker = _OUTPUT.subn("", line)
+        said.append(text)
+        if of_worker and "[rank " in text:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _import_path(*more: str) -> Mapping[str, str]:
+    return {"PYTHONPATH": os.pathsep.join([*(path or os.getcwd() for path in sys.path), *more])}

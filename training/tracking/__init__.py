@@ -1,0 +1,1 @@
+"""What a run says of itself, and where its figures go."""
