@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from sklearn.metrics import log_loss, roc_auc_score
-from test_report import Page
 
 from nightjar import serving
 from nightjar.features.contract.manifest import ComparisonManifest, read_manifest, verify
@@ -23,6 +22,7 @@ from nightjar.jobs.compare_models import fitting_models, main
 from nightjar.serving.evaluation.seeds import SPEED, markdown
 from nightjar.training.config import TrainingConfig
 from tests.kits.serving_kit import make_holdout, make_rows, make_state
+from tests.single.serving.test_report import Page
 
 TRAINING = {
     "epochs": 2,

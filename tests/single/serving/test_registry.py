@@ -362,8 +362,8 @@ def test_a_reader_s_own_failure_is_passed_on(root: str) -> None:
 
 READER = """
 import sys
-from serving import registry
-from tests.single.test_registry import read_whole
+from nightjar.serving import registry
+from tests.single.serving.test_registry import read_whole
 root, seen = sys.argv[1], []
 print("ready", flush=True)
 while not seen or seen[-1] != "last":
