@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifest import StateManifest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
-from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import hash_rows, so_far_columns
 from nightjar.features.encoder.state import load_state
@@ -185,7 +185,7 @@ def differences(built: BuiltFeatures, raw: pa.Table) -> dict[str, int]:
     }
 
 
-def unequal_rows(left: Column, right: Column) -> int:
+def unequal_rows(left: ColumnValues, right: ColumnValues) -> int:
     """Rows whose bytes differ, so that -0.0 is not 0.0."""
     if isinstance(left, Ragged) and isinstance(right, Ragged):
         if not np.array_equal(left.offsets, right.offsets):

@@ -41,7 +41,7 @@ from nightjar.features.contract.manifest import (
 )
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec, load_yaml
 from nightjar.jobs.common.cli import entry_point
-from nightjar.training.config import TrainingConfig, ValidationConfig
+from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
 
@@ -142,7 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for model, config in configs.items():
         found = []
         for seed in range(args.seeds):
-            validation = (config.validation or ValidationConfig()).model_copy(update={"dataset": directories["valid"]})
+            validation = (config.validation or HeldOutValidationConfig()).model_copy(
+                update={"dataset": directories["valid"]}
+            )
             training = config.model_copy(update={"seed": seed, "validation": validation})
             name = f"{model}-{key_of(data=key, training=training.settings)}"
             candidate = storage.join(os.path.abspath(args.work), "candidates", name)

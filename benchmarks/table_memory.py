@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from nightjar.features.contract.layout import Column, table_layout
+from nightjar.features.contract.layout import ColumnSpec, table_layout
 from nightjar.training.config import TrainingConfig, WideConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.export.table_files import write_wide
@@ -48,7 +48,7 @@ def measure(log2_rows: int, steps: int, precision: Any, output: str, collective:
         samples.append(Sample(when, memory.rss / 2**20, memory.data / 2**20, time.perf_counter() - began))
 
     sample("start")
-    column = Column(name="x_cross", feature="cross", role="cross", size=2**log2_rows, wide=True)
+    column = ColumnSpec(name="x_cross", feature="cross", role="cross", size=2**log2_rows, wide=True)
     config = TrainingConfig(model="lr", wide=WideConfig(precision=precision))
     layout = table_layout([column])
     learner = Learner(config, layout, collective)

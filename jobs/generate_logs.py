@@ -43,7 +43,7 @@ CONFIG_FLAGS = ("seed", "start_date", "rows_per_day", "users", "users_per_day", 
 
 
 @dataclass(frozen=True)
-class Request:
+class GeneratorArguments:
     """A checked command line."""
 
     config: SimulationConfig
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_args(argv: Sequence[str] | None) -> Request:
+def parse_args(argv: Sequence[str] | None) -> GeneratorArguments:
     """The checked command line. Raises SpecError or UsageError that names every bad value."""
     defaults = SimulationConfig()
     parser = argparse.ArgumentParser(prog="generate_logs", description=__doc__.splitlines()[0] if __doc__ else None)
@@ -105,10 +105,10 @@ def parse_args(argv: Sequence[str] | None) -> Request:
         config.date_of(args.days - 1)
     except OverflowError as error:
         raise UsageError(f"--days {args.days} from {config.start_date} leads beyond the year 9999.") from error
-    return Request(config, args.days, args.files_per_day, args.output.rstrip("/") or "/", args.overwrite)
+    return GeneratorArguments(config, args.days, args.files_per_day, args.output.rstrip("/") or "/", args.overwrite)
 
 
-def generate_logs(spark: SparkSession, request: Request) -> tuple[int, BayesFloor]:
+def generate_logs(spark: SparkSession, request: GeneratorArguments) -> tuple[int, BayesFloor]:
     """Write the days that are missing; return their number and the floor of all requested days.
 
     Raises UsageError when the output holds something else, DataError when it cannot be written or read.
@@ -125,7 +125,7 @@ def generate_logs(spark: SparkSession, request: Request) -> tuple[int, BayesFloo
         return len(missing), bayes_floor(spark.read.parquet(request.output).where(requested))
 
 
-def summary(request: Request, written: int, floor: BayesFloor) -> str:
+def summary(request: GeneratorArguments, written: int, floor: BayesFloor) -> str:
     """What the job reports: the log's size, and the floor that no model can beat."""
     lines = (
         f"log         {request.output}",
@@ -137,7 +137,7 @@ def summary(request: Request, written: int, floor: BayesFloor) -> str:
     return "\n".join(lines)
 
 
-def _claim_output(files: _Files, request: Request) -> None:
+def _claim_output(files: _Files, request: GeneratorArguments) -> None:
     """Make sure that the output holds this recipe's log or nothing."""
     text = files.read(RECIPE)
     if text is None:
@@ -193,7 +193,7 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
-def _write_day(spark: SparkSession, files: _Files, request: Request, day: int) -> None:
+def _write_day(spark: SparkSession, files: _Files, request: GeneratorArguments, day: int) -> None:
     directory = _directory(request, day)
     staged = f"_staging/{directory}"
     rows = spark.range(0, request.config.rows_per_day, 1, request.files_per_day)
@@ -202,7 +202,7 @@ def _write_day(spark: SparkSession, files: _Files, request: Request, day: int) -
     log.info("wrote %s/%s", request.output, directory)
 
 
-def _directory(request: Request, day: int) -> str:
+def _directory(request: GeneratorArguments, day: int) -> str:
     return f"date={request.config.date_of(day).isoformat()}"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from nightjar.features.checks.summarize import Summary
-from nightjar.features.checks.validation import Validation
+from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError, ValidationFailed
 from nightjar.features.contract.manifest import ValidationManifest, is_published, read_manifest
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = NightConfig.read(args.config).validation
     with session_on_demand("report_features") as spark:
         plan = plan_of(args, spark)
-        summary, validation = Summary(plan, config.reference_days), Validation(config, plan)
+        summary, validation = Summary(plan, config.reference_days), LogValidation(config, plan)
         with suppress(ValidationFailed):  # the page says so
             validation.run(spark)
         summary.run(spark)

@@ -42,7 +42,7 @@ from nightjar.jobs.nightly.chain import STEPS, carry_out, records, why
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night, NightConfig
 from nightjar.jobs.nightly.steps import notify, steps_of
-from nightjar.jobs.nightly.telemetry import Run, structured_log
+from nightjar.jobs.nightly.telemetry import JobRun, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.reports import night_report
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class NightlyArguments:
     """What the command line asks for. only: names of steps."""
 
     nights: tuple[Night, ...]
@@ -59,7 +59,7 @@ class Request:
     plan: bool
 
 
-def parse(argv: Sequence[str] | None, spark: GetSpark) -> Request:
+def parse(argv: Sequence[str] | None, spark: GetSpark) -> NightlyArguments:
     """The command line and the config file; the logs are not looked at yet. spark: see input.timestamped.logs_at."""
     parser = argparse.ArgumentParser(
         prog="run_nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -95,7 +95,7 @@ def parse(argv: Sequence[str] | None, spark: GetSpark) -> Request:
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
     logs, output = logs_at(config.input, args.logs, spark), storage.absolute(args.output)
     allow = tuple(args.allow)
-    return Request(
+    return NightlyArguments(
         tuple(Night(config, logs, output, newest, args.launcher, allow) for newest in dates),
         tuple(args.only),
         args.plan,
@@ -109,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(parse(argv, spark), spark)
 
 
-def _run(request: Request, spark: GetSpark) -> int:
-    run = Run()
+def _run(request: NightlyArguments, spark: GetSpark) -> int:
+    run = JobRun()
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
     for night in request.nights:
@@ -152,7 +152,7 @@ def _run(request: Request, spark: GetSpark) -> int:
 
 
 @contextmanager
-def _told(night: Night, run: Run) -> Iterator[None]:
+def _told(night: Night, run: JobRun) -> Iterator[None]:
     """Whatever ends the block's night is told to the hook; an error for people names the night."""
     run.begin(night.date.isoformat())
     try:
@@ -164,7 +164,7 @@ def _told(night: Night, run: Run) -> Iterator[None]:
         raise
 
 
-def _print_plan(console: Console, request: Request, run: Run) -> None:
+def _print_plan(console: Console, request: NightlyArguments, run: JobRun) -> None:
     known = records(request.nights[0].output)
     undecided: Night | None = None
     for night in request.nights:

@@ -15,7 +15,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest, verify
-from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_state
@@ -67,7 +67,7 @@ class ServingModel:
         """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
         return np.argsort(-self.score(rows), kind="stable")
 
-    def score_encoded(self, columns: Mapping[str, Column]) -> np.ndarray:
+    def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
         missing = [name for name in self.input_columns if name not in columns]
         if missing:
@@ -82,7 +82,7 @@ class ServingModel:
             probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
         return probabilities
 
-    def _logit(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+    def _logit(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         feed: dict[str, np.ndarray] = {}
         for name in (node.name for node in self.head.get_inputs()):
             if name == "first_order":
@@ -95,7 +95,7 @@ class ServingModel:
                 feed[name] = np.stack(dense, axis=1).astype(np.float32, copy=False)
         return self.head.run(["logit"], feed)[0]
 
-    def _embed(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+    def _embed(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         widths = [len(table.slots) * table.weights.shape[1] for table in self.embeddings]
         pooled = np.empty((rows, sum(widths)), dtype=np.float32)
         start = 0
@@ -154,11 +154,11 @@ def _listed(directory: str, manifest: ArtifactManifest, path: str) -> str:
     return path
 
 
-def _rows(column: Column) -> int:
+def _rows(column: ColumnValues) -> int:
     return column.rows if isinstance(column, Ragged) else len(column)
 
 
-def _slice(column: Column, start: int, stop: int) -> Column:
+def _slice(column: ColumnValues, start: int, stop: int) -> ColumnValues:
     if not isinstance(column, Ragged):
         return column[start:stop]
     offsets = column.offsets[start : stop + 1]

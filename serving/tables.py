@@ -14,7 +14,7 @@ import numpy as np
 from nightjar.features.contract.categorical import Pooling
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
-from nightjar.features.encoder.encoder import Column
+from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.features.encoder.hashing import find
 from nightjar.features.encoder.ragged import Ragged
 
@@ -46,7 +46,7 @@ class WideTable:
         weights[found] = self._weights[position[found]]
         return weights
 
-    def logit(self, columns: Mapping[str, Column], rows: int) -> np.ndarray:
+    def logit(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         """bias + sum of w_j x_j: float32[B], summed in float64. x_j: 1 for an id, a dense column's value."""
         logit = np.full(rows, self.lookup(np.array([BIAS]))[0], dtype=np.float64)
         for slot in self._slots:
@@ -68,7 +68,7 @@ class EmbeddingTable:
     slots: tuple[Slot, ...]
     weights: np.ndarray
 
-    def write_pooled(self, columns: Mapping[str, Column], out: np.ndarray) -> None:
+    def write_pooled(self, columns: Mapping[str, ColumnValues], out: np.ndarray) -> None:
         """Fill out, float32[B, D * slots], with one vector a row and field, in the order of the slots."""
         width = self.weights.shape[1]
         for n, slot in enumerate(self.slots):

@@ -154,7 +154,7 @@ class Plateau(Strict):
     min_scale: float = Field(default=1e-3, gt=0.0, le=1.0)
 
 
-class ValidationConfig(Strict):
+class HeldOutValidationConfig(Strict):
     """Held-out evaluation during training.
 
     share: of the training rows, held back in whole files, the same ones for every seed. dataset: another published
@@ -174,13 +174,13 @@ class ValidationConfig(Strict):
     publish: Literal["last", "best"] = "last"
 
     @model_validator(mode="after")
-    def _check(self) -> ValidationConfig:
+    def _check(self) -> HeldOutValidationConfig:
         if self.share is not None and self.dataset is not None:
             raise ValueError("give share or dataset, not both")
         return self
 
 
-class MlflowConfig(Strict):
+class MlflowTrackingConfig(Strict):
     """An MLflow server or store that runs are recorded in; needs the extra `mlflow`."""
 
     tracking_uri: str
@@ -246,9 +246,9 @@ class TrainingConfig(Strict):
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
     mf: MatrixFactorizationConfig | None = None
-    validation: ValidationConfig | None = None
+    validation: HeldOutValidationConfig | None = None
     tensorboard: bool = False
-    mlflow: MlflowConfig | None = None
+    mlflow: MlflowTrackingConfig | None = None
 
     @property
     def resolved(self) -> TrainingConfig:

@@ -16,7 +16,7 @@ from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
 from nightjar.training.data.dataset import REBUILD, Dataset
 from nightjar.training.data.loader import epoch_batches
 from nightjar.training.data.plan import Plan
-from nightjar.training.evaluation.validation import Validation
+from nightjar.training.evaluation.validation import HeldOutValidation
 from nightjar.training.export import candidate
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.attempts import carry_out
@@ -70,7 +70,7 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps", plan.rows, len(plan.files), plan.steps_before(job.config.epochs))
-    validation = Validation(job, plan, learner, collective, ranked)
+    validation = HeldOutValidation(job, plan, learner, collective, ranked)
     checkpoints = Checkpoints(job, plan, learner, validation.state, collective)
     at = checkpoints.resume()
     validation.go_on(at.done(plan), at.extra)
@@ -111,7 +111,7 @@ def train_epoch(
     plan: Plan,
     learner: Learner,
     at: Position,
-    validation: Validation,
+    validation: HeldOutValidation,
     checkpoints: Checkpoints,
     tracker: Tracker,
     collective: Collective,

@@ -24,7 +24,7 @@ CHECKS: tuple[str, ...] = get_args(CheckName)
 _STANDARD_ERRORS = 4.0
 
 
-class ValidationConfig(Strict):
+class LogValidationConfig(Strict):
     """The `validation` section of a config file.
 
     reference_days: how many days before the validated one it is held against.
@@ -46,7 +46,7 @@ class ValidationConfig(Strict):
     drift_factor: float = Field(2.0, ge=1.0, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _check(self) -> ValidationConfig:
+    def _check(self) -> LogValidationConfig:
         low, high = self.label_rate_between
         if not 0.0 <= low < high <= 1.0:
             raise ValueError(f"label_rate_between must be two shares in ascending order; got {[low, high]}")
@@ -68,7 +68,7 @@ class Day:
 
 
 def simple_checks(
-    config: ValidationConfig, spec: FeatureSpec, newest: Day, reference: Sequence[Day]
+    config: LogValidationConfig, spec: FeatureSpec, newest: Day, reference: Sequence[Day]
 ) -> Iterator[ValidationCheck]:
     """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values."""
     yield from _schema_checks(spec, newest, reference)
@@ -96,7 +96,7 @@ def _schema_checks(spec: FeatureSpec, newest: Day, reference: Sequence[Day]) -> 
         yield ValidationCheck(check="schema", feature=column, value=now, passed=now == before, reason=reason)
 
 
-def _label_rate(config: ValidationConfig, newest: Day, reference: Sequence[Day]) -> ValidationCheck:
+def _label_rate(config: LogValidationConfig, newest: Day, reference: Sequence[Day]) -> ValidationCheck:
     rates = [day.label_rate for day in reference]
     margins = [_noise(rate, newest.log.rows) for rate in (min(rates), max(rates))]
     low, high = config.label_rate_between
@@ -142,7 +142,7 @@ def _missing(feature: CategoricalField | DenseFeature, day: Day) -> float:
 
 
 def drift_checks(
-    config: ValidationConfig,
+    config: LogValidationConfig,
     drifts: Sequence[tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]],
     newest: Day,
     reference: Sequence[Day],

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.checks.checks import (
     CHECKS,
     Day,
-    ValidationConfig,
+    LogValidationConfig,
     drift_checks,
     features_of,
     figure,
@@ -46,10 +46,10 @@ VALIDATIONS = "validations"
 
 
 @dataclass(frozen=True)
-class Validation:
+class LogValidation:
     """The newest day of a plan, to be held against the days before it. allow: `CHECK` or `CHECK:FEATURE`."""
 
-    config: ValidationConfig
+    config: LogValidationConfig
     plan: BuildPlan
     allow: tuple[str, ...] = ()
 

@@ -19,7 +19,7 @@ Role = Literal["label", "weight", "group", "truth", "field", "cross", "dense"]
 BIAS = 0
 
 
-class Column(Strict):
+class ColumnSpec(Strict):
     """A column of the encoded data set.
 
     label, weight: float32; truth: float64; group: int64 hash; field, cross: int32 ids in [0, size), a list of them when
@@ -43,17 +43,17 @@ class Column(Strict):
 
 def dataset_columns(
     spec: FeatureSpec, vocabulary_sizes: Mapping[str, int], cross_sizes: Mapping[str, int] = MappingProxyType({})
-) -> tuple[Column, ...]:
+) -> tuple[ColumnSpec, ...]:
     """Every column of a data set that is encoded under `spec` with vocabularies of these sizes: those of all fields,
     and of the crosses that have an exact one.
     """
-    columns = [Column(name="label", feature=spec.label, role="label")]
+    columns = [ColumnSpec(name="label", feature=spec.label, role="label")]
     for role in ("weight", "group", "truth"):
         source = getattr(spec, role)
         if source or (role == "weight" and spec.is_weighted):
-            columns.append(Column(name=role, feature=source or role, role=role))
+            columns.append(ColumnSpec(name=role, feature=source or role, role=role))
     columns += [
-        Column(
+        ColumnSpec(
             name=f"f_{field.name}",
             feature=field.name,
             role="field",
@@ -66,7 +66,7 @@ def dataset_columns(
         for field in spec.fields
     ]
     columns += [
-        Column(
+        ColumnSpec(
             name=f"x_{cross.name}",
             feature=cross.name,
             role="cross",
@@ -76,7 +76,7 @@ def dataset_columns(
         )
         for cross in spec.crosses
     ]
-    columns += [Column(name=f"d_{name}", feature=name, role="dense", wide=True) for name in spec.dense_names()]
+    columns += [ColumnSpec(name=f"d_{name}", feature=name, role="dense", wide=True) for name in spec.dense_names()]
     return tuple(columns)
 
 
@@ -84,7 +84,7 @@ def dataset_columns(
 class Slot:
     """The rows [offset, offset + size) of a table belong to `column`; local id i is row offset + i."""
 
-    column: Column
+    column: ColumnSpec
     offset: int
 
     @property
@@ -114,7 +114,7 @@ class TableLayout:
         return _end(self.embeddings[width], 0)
 
 
-def table_layout(columns: Iterable[Column]) -> TableLayout:
+def table_layout(columns: Iterable[ColumnSpec]) -> TableLayout:
     """Lay the columns of a data set out in tables."""
     columns = tuple(columns)
     wide = [c for c in columns if c.wide and c.role in ("field", "cross")] + [c for c in columns if c.role == "dense"]
@@ -123,7 +123,7 @@ def table_layout(columns: Iterable[Column]) -> TableLayout:
     return TableLayout(_slots(wide, 1), embeddings)
 
 
-def _slots(columns: Iterable[Column], start: int) -> tuple[Slot, ...]:
+def _slots(columns: Iterable[ColumnSpec], start: int) -> tuple[Slot, ...]:
     slots = []
     for column in columns:
         slots.append(Slot(column, start))

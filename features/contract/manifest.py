@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.layout import Column
+from nightjar.features.contract.layout import ColumnSpec
 from nightjar.features.contract.spec import FeatureSpec, Strict, digest, explain
 
 MANIFEST = "manifest.json"
@@ -186,7 +186,7 @@ class DatasetManifest(Manifest):
     last_date: str
     rows: int
     positives: int
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
     coverage: Mapping[str, float] = {}
 
     @property
@@ -195,7 +195,7 @@ class DatasetManifest(Manifest):
         return tuple(entry for entry in self.files if entry.path.startswith("data/"))
 
 
-class Parent(Strict):
+class ParentCandidate(Strict):
     """The candidate that a warm start began with.
 
     candidate, digest: name of its directory and digest of its manifest; through_date: the last day that it has seen;
@@ -219,9 +219,9 @@ class CandidateManifest(Manifest):
     model: str
     spec_fingerprint: str
     state: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
     settings: Mapping[str, Any]
-    parent: Parent | None = None
+    parent: ParentCandidate | None = None
     statistics: Mapping[str, float]
 
 
@@ -231,7 +231,7 @@ class ArtifactManifest(Manifest):
     kind: Literal["artifact"] = "artifact"
     model: str
     spec_fingerprint: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
     lineage: Mapping[str, Any]
     metrics: Mapping[str, float]
 
@@ -246,7 +246,7 @@ class EvaluationManifest(Manifest):
 
 
 class ComparisonManifest(Manifest):
-    """Models compared over several seeds: `comparison.json` (serving.evaluation.seeds.Comparison), `table.md`,
+    """Models compared over several seeds: `comparison.json` (serving.evaluation.seeds.SeedComparison), `table.md`,
     `report.html`.
     """
 

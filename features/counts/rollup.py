@@ -48,7 +48,7 @@ from nightjar.features.encoder.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
 from nightjar.features.input.folders import day_number
 from nightjar.features.spark.tables import (
     PART,
-    Place,
+    Destination,
     day_of_file,
     dealt,
     for_spark,
@@ -185,7 +185,7 @@ def _write_admissions(
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
     # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
     folders = [f"{kind}/{name}" for name in names]
-    places = [Place(directory, folder, table_rows(history.days, folder)) for folder in folders]
+    places = [Destination(directory, folder, table_rows(history.days, folder)) for folder in folders]
     merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
     return write_tables(merged, places, "hash")
 
@@ -194,7 +194,7 @@ def _write_frequency(spark: SparkSession, frequency: Frequency, directory: str, 
     last = max(day_number(day.date) for day in history.days.values())
     changed = _changes(spark, frequency, history, last + 1)
     table = counts_as_of(changed, history.counts_of(spark, frequency), frequency).withColumn("table", F.lit(0))
-    places = [Place(directory, _folder(frequency), table_rows(history.days, _folder(frequency)))]
+    places = [Destination(directory, _folder(frequency), table_rows(history.days, _folder(frequency)))]
     return write_tables(dealt(table, places, "key"), places, "key")[0]
 
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from nightjar.features.contract.layout import Column
+from nightjar.features.contract.layout import ColumnSpec
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.encoder import FIRST_ID, OOV_ID
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 
 
-def covered_rows(encoded: pa.Table, columns: Sequence[Column], spec: FeatureSpec) -> list[int]:
+def covered_rows(encoded: pa.Table, columns: Sequence[ColumnSpec], spec: FeatureSpec) -> list[int]:
     """By column of ids, the number of rows with an id in `known_ids`."""
     return [_covered(encoded.column(column.name), known_ids(column, spec)) for column in id_columns(columns)]
 
 
-def id_columns(columns: Sequence[Column]) -> list[Column]:
+def id_columns(columns: Sequence[ColumnSpec]) -> list[ColumnSpec]:
     """Those of fields and crosses."""
     return [column for column in columns if column.role in ("field", "cross")]
 
 
-def known_ids(column: Column, spec: FeatureSpec) -> range:
+def known_ids(column: ColumnSpec, spec: FeatureSpec) -> range:
     """The ids that stand for a value or a conjunction of its own; of a hashed field or cross, for a bucket."""
     if column.role == "field":
         field = spec.field(column.feature)

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.layout import Column, dataset_columns
+from nightjar.features.contract.layout import ColumnSpec, dataset_columns
 from nightjar.features.contract.manifest import (
     GOLDEN_ENCODED,
     GOLDEN_RAW,
@@ -36,8 +36,7 @@ from nightjar.features.counts.point_in_time import (
 from nightjar.features.counts.rollup import History, daily_counts
 from nightjar.features.dataset.coverage import covered_rows, id_columns
 from nightjar.features.dataset.sampling import sample_negatives
-from nightjar.features.encoder.encoder import Column as Encoded
-from nightjar.features.encoder.encoder import Encoder, HashedBatch
+from nightjar.features.encoder.encoder import ColumnValues, Encoder, HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import so_far_columns
@@ -134,7 +133,7 @@ def shuffle(rows: DataFrame, files: int) -> DataFrame:
     return rows.repartition(files, ROW_HASH).sortWithinPartitions(ROW_HASH, *ties)
 
 
-def encode(rows: DataFrame, state_directory: str, columns: Sequence[Column]) -> DataFrame:
+def encode(rows: DataFrame, state_directory: str, columns: Sequence[ColumnSpec]) -> DataFrame:
     """Encode hashed rows with their counts under a published state.
 
     Out: `columns` (features.contract.layout), never null, the rows in their order within each partition.
@@ -143,7 +142,7 @@ def encode(rows: DataFrame, state_directory: str, columns: Sequence[Column]) -> 
     return map_arrow(rows, _encode_with(state_directory, schema), from_arrow_schema(schema))
 
 
-def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+def arrow_schema(columns: Sequence[ColumnSpec]) -> pa.Schema:
     """Names and types of an encoded table."""
     fields = []
     for column in columns:
@@ -165,7 +164,7 @@ def golden_rows(
     spec: FeatureSpec,
     counts: Mapping[str, DataFrame],
     state_directory: str,
-    columns: Sequence[Column],
+    columns: Sequence[ColumnSpec],
 ) -> tuple[pa.Table, pa.Table]:
     """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
 
@@ -228,7 +227,7 @@ def _history(frequency: Frequency, batch: pa.RecordBatch) -> KeyHistory:
     )
 
 
-def _to_arrow(column: Encoded, kind: pa.DataType) -> pa.Array:
+def _to_arrow(column: ColumnValues, kind: pa.DataType) -> pa.Array:
     if isinstance(column, Ragged):
         return pa.ListArray.from_arrays(column.offsets.astype(np.int32), column.values).cast(kind)
     return pa.array(column, type=kind)

@@ -23,7 +23,7 @@ MISSING_ID = 0
 OOV_ID = 1
 FIRST_ID = 2
 
-Column = np.ndarray | Ragged
+ColumnValues = np.ndarray | Ragged
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class HashedBatch:
     """
 
     rows: int
-    hashes: Mapping[str, Column]
+    hashes: Mapping[str, ColumnValues]
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
     histories: Mapping[str, KeyHistory] = field(default_factory=dict)
 
@@ -101,13 +101,13 @@ class Encoder:
         self.spec = spec
         self.state = state
 
-    def encode(self, batch: HashedBatch) -> dict[str, Column]:
+    def encode(self, batch: HashedBatch) -> dict[str, ColumnValues]:
         """Encode a batch.
 
         Returns, in the order of the data set's columns: `f_<field>` int32[rows] ids (Ragged, ascending and without
         repeats, if multi-valued); `x_<cross>` int32[rows] ids (Ragged likewise); `d_<dense>` float32[rows].
         """
-        columns: dict[str, Column] = {}
+        columns: dict[str, ColumnValues] = {}
         unique = {name: h.unique() if isinstance(h, Ragged) else h for name, h in batch.hashes.items()}
         for field_ in self.spec.fields:
             columns[f"f_{field_.name}"] = _map(unique[field_.name], self.state.vocabularies[field_.name].lookup)
@@ -124,8 +124,8 @@ class Encoder:
 
 
 def encode_cross(
-    cross: Cross, hashes: Mapping[str, Column], fitted: Vocabulary | AdmissionFilter | None = None
-) -> Column:
+    cross: Cross, hashes: Mapping[str, ColumnValues], fitted: Vocabulary | AdmissionFilter | None = None
+) -> ColumnValues:
     """Ids of a cross-product: int32[rows], or Ragged int32 when a side is multi-valued.
 
     fitted: of a cross with an exact vocabulary, or with an admission, whose last id is that of all others; without it
@@ -141,7 +141,7 @@ def encode_cross(
     return _map(conjoin([hashes[name] for name in cross.fields]), lookup)
 
 
-def _map(column: Column, lookup: Callable[[np.ndarray], np.ndarray]) -> Column:
+def _map(column: ColumnValues, lookup: Callable[[np.ndarray], np.ndarray]) -> ColumnValues:
     if isinstance(column, Ragged):
         return Ragged(lookup(column.values), column.offsets).unique()
     return lookup(column)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import Frequency
 from nightjar.features.encoder.dense import hash_intervals
-from nightjar.features.encoder.encoder import Column, HashedBatch
+from nightjar.features.encoder.encoder import ColumnValues, HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.hashing import MISSING, conjoin, hash_strings
 from nightjar.features.encoder.ragged import Ragged
@@ -39,7 +39,7 @@ def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
     needed = [field.source for field in spec.fields] + [feature.source for feature in spec.dense]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
     columns, count = _columns(rows, needed, optional)
-    hashes: dict[str, Column] = {}
+    hashes: dict[str, ColumnValues] = {}
     for field in spec.fields:
         array, name = columns[field.source], field.source
         if field.boundaries:

@@ -17,7 +17,7 @@ from nightjar.features.counts.rollup import ADMISSIONS_SCHEMA, Rollup
 from nightjar.features.encoder.admission import RANK_BITS, estimate_distinct, expected_collision_rate
 from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.fit.vocabularies import with_ids
-from nightjar.features.spark.tables import Place, dealt, read_tables, table_rows, write_tables
+from nightjar.features.spark.tables import Destination, dealt, read_tables, table_rows, write_tables
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Ids:
         names = [policy.name for policy in policies]
         merged = {self.rollup.directory: self.rollup.manifest}
         distinct = {name: table_rows(merged, f"{kind}/{name}") for name in names}
-        places = [Place(self.directory, f"{kind}/{name}", distinct[name]) for name in names]
+        places = [Destination(self.directory, f"{kind}/{name}", distinct[name]) for name in names]
         tables = with_ids(dealt(self._rolled_up(kind, names), places, "hash"), policies, self.rollup.as_of - 1)
         written = dict(zip(names, write_tables(tables, places, "hash"), strict=True))
         forgetting = {policy.name: policy.max_size for policy in policies if policy.retire_after_days}

@@ -77,7 +77,7 @@ def write_table(
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a table goes: a folder of a directory that is being published. rows: that the table has at most."""
 
     directory: str
@@ -85,7 +85,7 @@ class Place:
     rows: int
 
 
-def dealt(tables: DataFrame, places: Sequence[Place], key: str) -> DataFrame:
+def dealt(tables: DataFrame, places: Sequence[Destination], key: str) -> DataFrame:
     """The rows of several tables, dealt to tasks: all rows of a table's part meet in one.
 
     In:  table int (a position in `places`) and more, among it `key`, bigint: a hash, if the table is large.
@@ -100,7 +100,7 @@ def dealt(tables: DataFrame, places: Sequence[Place], key: str) -> DataFrame:
     return tables.withColumn(PART, part).repartition(tasks, "table", PART)
 
 
-def write_tables(tables: DataFrame, places: Sequence[Place], key: str) -> list[list[FileEntry]]:
+def write_tables(tables: DataFrame, places: Sequence[Destination], key: str) -> list[list[FileEntry]]:
     """Write several tables in one pass, sorted by `key`, which is unique in each: the same rows give the same files.
 
     tables: what `dealt` gives. Returns the entries of each place's files; an empty table is one file without rows.
@@ -133,7 +133,9 @@ def write_days(
     at most, by day. A day's files do not depend on the days and tables beside it. Returns the entries of the files by
     directory.
     """
-    places = [Place(url, folder, rows[day]) for folder, rows in folders.items() for day, url in directories.items()]
+    places = [
+        Destination(url, folder, rows[day]) for folder, rows in folders.items() for day, url in directories.items()
+    ]
     place = F.col("table") * len(directories) + position(F.col("day"), list(directories))
     dealt_counts = dealt(counts.withColumn("table", place).drop("day"), places, key)
     # The files say that impressions are never null, which Spark does not know of a sum.

@@ -26,10 +26,10 @@ from nightjar.features.contract.manifest import (
     read_manifest,
 )
 from nightjar.serving.evaluation.evaluation import REPORT, evaluate
-from nightjar.serving.evaluation.seeds import Comparison, Run, markdown
+from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
-from nightjar.training.config import TrainingConfig, ValidationConfig
+from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.launch import Launcher
 from nightjar.training.tracking.trackers import ProgressRecord, ValidationRecord, read_records
@@ -56,7 +56,7 @@ class Contest:
         config = self.config.model_copy(update={"model": model, "seed": seed})
         if config.validation is None:
             every = -(-self._steps // _CURVE_POINTS)
-            config = config.model_copy(update={"validation": ValidationConfig(every_steps=every)})
+            config = config.model_copy(update={"validation": HeldOutValidationConfig(every_steps=every)})
         return TrainingJob.of(config, self.dataset, self._directory("candidates", model, seed, config), self.holdout)
 
     def artifact(self, model: str, seed: int) -> str:
@@ -73,7 +73,7 @@ class Contest:
         for model in self.models:
             self.job(model, self.seeds[0]).open()
 
-    def run(self, launcher: Launcher) -> Comparison:
+    def run(self, launcher: Launcher) -> SeedComparison:
         """Carry out what is not published yet."""
         if is_published(self.result):
             return read_comparison(self.result)
@@ -85,7 +85,7 @@ class Contest:
                 pack(job.output, self.state, self.holdout, self.artifact(model, seed), lineage={})
             models[model] = self._runs(model)
         holdout = read_manifest(self.holdout, DatasetManifest)
-        comparison = Comparison(
+        comparison = SeedComparison(
             first_date=holdout.first_date,
             last_date=holdout.last_date,
             rows=holdout.rows,
@@ -96,7 +96,7 @@ class Contest:
         self._publish(comparison)
         return comparison
 
-    def _runs(self, model: str) -> tuple[Run, ...]:
+    def _runs(self, model: str) -> tuple[SeedRun, ...]:
         artifacts = {f"seed {seed}": self.artifact(model, seed) for seed in self.seeds}
         directory = storage.join(self.output, "evaluations", f"{model}-{self._key(model)}")
         evaluation = evaluate(artifacts, [self.holdout], directory, threads=os.cpu_count() or 1)
@@ -107,7 +107,7 @@ class Contest:
             records = read_records(metrics) if metrics else []
             progress = [r for r in records if isinstance(r, ProgressRecord)]
             runs.append(
-                Run(
+                SeedRun(
                     seed=seed,
                     megabytes=sum(entry.bytes for entry in manifest.files) / 1e6,
                     rows_per_second=_speed(progress),
@@ -117,7 +117,7 @@ class Contest:
             )
         return tuple(runs)
 
-    def _publish(self, comparison: Comparison) -> None:
+    def _publish(self, comparison: SeedComparison) -> None:
         begin(self.result)
         contents = {
             COMPARISON: comparison.model_dump_json(indent=1) + "\n",
@@ -157,10 +157,10 @@ class Contest:
         return key_of(artifacts=[directory.rpartition("/")[2] for directory in artifacts])
 
 
-def read_comparison(directory: str) -> Comparison:
+def read_comparison(directory: str) -> SeedComparison:
     """A published comparison. Raises DataError if there is none."""
     read_manifest(directory, ComparisonManifest)
-    return Comparison.model_validate_json(storage.read_bytes(storage.join(directory, COMPARISON)))
+    return SeedComparison.model_validate_json(storage.read_bytes(storage.join(directory, COMPARISON)))
 
 
 def _speed(progress: Sequence[ProgressRecord]) -> float | None:

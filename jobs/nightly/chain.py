@@ -12,7 +12,7 @@ from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifest import MANIFEST, NightManifest, is_published, read_manifest
 from nightjar.features.contract.spec import digest
 from nightjar.features.input.timestamped import GetSpark
-from nightjar.jobs.nightly.telemetry import Run
+from nightjar.jobs.nightly.telemetry import JobRun
 
 NIGHTS = "nights"
 STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
@@ -39,7 +39,9 @@ class Step:
         return bool(self.directories) and all(is_published(directory) for directory in self.directories)
 
 
-def carry_out(steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: Run, check: Callable[[], None]) -> bool:
+def carry_out(
+    steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: JobRun, check: Callable[[], None]
+) -> bool:
     """Run the steps of these names that are not done. True if something was left to publish, or if none of them ever
     publishes; an earlier step may do what was left of a later one, as the validation counts the day.
 

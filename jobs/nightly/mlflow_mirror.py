@@ -16,7 +16,7 @@ VERSION, DIGEST = "nightjar.version", "nightjar.digest"
 log = logging.getLogger(__name__)
 
 
-class MlflowConfig(Strict):
+class MlflowRegistryConfig(Strict):
     """tracking_uri: also of the registry; model: the registered model's name; alias: moves to the champion."""
 
     tracking_uri: str = Field(min_length=1)
@@ -32,7 +32,7 @@ def require_mlflow() -> None:
         raise UsageError("nightly.mlflow needs MLflow: pip install 'nightjar[mlflow]', or remove it.") from error
 
 
-def follow(config: MlflowConfig, models: str) -> str | None:
+def follow(config: MlflowRegistryConfig, models: str) -> str | None:
     """Register the champion of the registry `models` unless it is, and move the alias to it; its number in MLflow.
 
     Promotions and rollbacks are the same here: whatever the pointer says, the alias says after this call.
@@ -59,7 +59,7 @@ def follow(config: MlflowConfig, models: str) -> str | None:
     return str(version.version)
 
 
-def try_to_follow(config: MlflowConfig, models: str) -> None:
+def try_to_follow(config: MlflowRegistryConfig, models: str) -> None:
     """`follow`, but a server that cannot be reached is a warning: the next night's call makes it good."""
     try:
         log.info("MLflow: %s@%s is version %s", config.model, config.alias, follow(config, models))

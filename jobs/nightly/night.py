@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import Field
 
-from nightjar.features.checks.checks import ValidationConfig
+from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.checks.summarize import Summary
-from nightjar.features.checks.validation import Validation
+from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
@@ -28,7 +28,7 @@ from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
 from nightjar.jobs.nightly.chain import NIGHTS, ingredients
 from nightjar.jobs.nightly.hook import HookConfig
-from nightjar.jobs.nightly.mlflow_mirror import MlflowConfig, require_mlflow
+from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
 from nightjar.jobs.nightly.parents import (
     BASELINES,
     CANDIDATES,
@@ -69,7 +69,7 @@ class NightlyConfig(Strict):
     warm_start: WarmStartConfig = WarmStartConfig()
     keep: KeepConfig = KeepConfig()
     hook: HookConfig | None = None
-    mlflow: MlflowConfig | None = None
+    mlflow: MlflowRegistryConfig | None = None
     lease_minutes: float = Field(default=10.0, ge=1.0)
 
 
@@ -80,7 +80,7 @@ class NightConfig(Strict):
     features: FeatureSpec
     training: TrainingConfig = TrainingConfig()
     nightly: NightlyConfig = NightlyConfig()
-    validation: ValidationConfig = ValidationConfig()
+    validation: LogValidationConfig = LogValidationConfig()
     gate: GateConfig = GateConfig()
 
     @classmethod
@@ -147,9 +147,9 @@ class Night:
         )
 
     @property
-    def validation(self) -> Validation:
+    def validation(self) -> LogValidation:
         """The first step: is the day's log like those before it?"""
-        return Validation(self.config.validation, self.features, self.allow)
+        return LogValidation(self.config.validation, self.features, self.allow)
 
     @property
     def summary(self) -> Summary:

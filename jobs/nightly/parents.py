@@ -60,7 +60,7 @@ class WarmStartConfig(Strict):
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentVersion:
     """A version that was champion, and the last day that it has learned from."""
 
     version: str
@@ -71,7 +71,7 @@ class Parent:
 class Start:
     """What a night begins with, and why, for its records."""
 
-    parent: Parent | None
+    parent: ParentVersion | None
     reason: str
 
 
@@ -93,12 +93,12 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
     return warm
 
 
-def parent_of(models: str, night: date) -> Parent | None:
+def parent_of(models: str, night: date) -> ParentVersion | None:
     """The newest in the champion's line that has learned from days before the night's last training day only."""
     for pointer in registry.line(models):
         through = _learned_through(models, pointer.version)
         if through < night - timedelta(1):
-            return Parent(pointer.version, through)
+            return ParentVersion(pointer.version, through)
     return None
 
 
@@ -119,7 +119,7 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
     return WarmStart(candidate, storage.join(artifact, ENCODER), state, decay)
 
 
-def sibling(output: str, model: str, parent: Parent) -> str | None:
+def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
     """The baseline of this architecture that was trained beside the parent; None if there is none."""
     folder = storage.join(output, BASELINES)
     for name in storage.list_folders(folder):

@@ -22,7 +22,7 @@ from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.parents import BESIDE, MODELS
-from nightjar.jobs.nightly.telemetry import Run, open_metrics
+from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
 from nightjar.serving.evaluation.evaluation import evaluate, read_evaluation
 from nightjar.serving.gate.gate import Decision
 from nightjar.serving.packing.pack import pack
@@ -34,7 +34,7 @@ _MODELS = (*_DATASETS, "start.", "training.", "nightly.baselines")
 _ALL = (*_MODELS, "gate.")
 
 
-def steps_of(night: Night, run: Run, following: Night | None = None) -> list[Step]:
+def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
     """The chain. run: whose figures are published with the night; following: the range's next night, if any."""
     made = night.directories()
     artifact = (night.artifact(night.config.training.model),)
@@ -104,7 +104,7 @@ def _evaluate(night: Night) -> None:
     evaluate(artifacts, [str(night.features.built.holdout_dir)], night.evaluation)
 
 
-def _publish(night: Night, run: Run) -> None:
+def _publish(night: Night, run: JobRun) -> None:
     """Move the pointer, tell everybody, tidy up; the night's record comes last, so that a kill repeats the rest."""
     config = night.config.nightly
     decision = night.promotion.move()
@@ -119,7 +119,7 @@ def _publish(night: Night, run: Run) -> None:
     _record(night, decision)
 
 
-def notify(night: Night, run: Run, event: str, message: str) -> None:
+def notify(night: Night, run: JobRun, event: str, message: str) -> None:
     """Tell the hook, if there is one: published, rejected or failed."""
     if night.config.nightly.hook is None:
         return

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Run:
+class JobRun:
     """A run of a job: its id, where in the chain it is, and the seconds that the present night's steps took."""
 
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
@@ -51,7 +51,7 @@ class Run:
 class JsonLines(logging.Formatter):
     """A record as one JSON object."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: JobRun) -> None:
         super().__init__()
         self.run = run
 
@@ -81,7 +81,7 @@ class _LogFile(logging.StreamHandler[TextIO]):
 
 
 @contextmanager
-def structured_log(output: str, run: Run) -> Iterator[None]:
+def structured_log(output: str, run: JobRun) -> Iterator[None]:
     """Write everything that is logged, and the error that ends the block, into the run's file."""
     stream = storage.open_text_writer(storage.join(output, "runs", f"{run.id}.jsonl"))
     handler = _LogFile(stream)

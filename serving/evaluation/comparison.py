@@ -19,7 +19,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifest import DatasetManifest, manifest_digest, read_manifest
 from nightjar.features.contract.spec import Strict
-from nightjar.features.encoder.encoder import Column
+from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
 from nightjar.serving.model import ServingModel, load
@@ -134,7 +134,7 @@ def observe(
     return _observations(known), {name: np.concatenate(known[name]) for name in columns}
 
 
-def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, Column]]:
+def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, ColumnValues]]:
     """What is known of the rows and the `wanted` columns, file by file, each compared with the manifest."""
     if not manifest.rows:
         raise DataError(f"{directory} holds no rows; there is nothing to evaluate.")

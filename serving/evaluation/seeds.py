@@ -16,7 +16,7 @@ SPEED = Measure(
 )
 
 
-class Run(Strict):
+class SeedRun(Strict):
     """One model from one seed. rows_per_second, curve: as the run recorded them, the latter as (step, log loss) of
     held-out rows; None and empty where it recorded nothing.
     """
@@ -34,7 +34,7 @@ class Run(Strict):
         return value
 
 
-class Comparison(Strict):
+class SeedComparison(Strict):
     """Models by name, each with its runs by ascending seed, on the same rows. trained_rows: rows of an epoch."""
 
     first_date: str
@@ -42,7 +42,7 @@ class Comparison(Strict):
     rows: int
     trained_rows: int
     epochs: int
-    models: Mapping[str, tuple[Run, ...]]
+    models: Mapping[str, tuple[SeedRun, ...]]
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -76,13 +76,13 @@ def cell(values: Sequence[float], measure: Measure) -> tuple[str, str]:
     return measure.text(fmean(values)), f"± {measure.text(stdev(values))}" if len(values) > 1 else ""
 
 
-def best_models(comparison: Comparison, measure: Measure) -> set[str]:
+def best_models(comparison: SeedComparison, measure: Measure) -> set[str]:
     """The models whose mean reads best."""
     means = {name: fmean(found) for name in comparison.models if (found := comparison.values(name, measure))}
     return {name for name, mean in means.items() if measure.is_best(mean, list(means.values()))}
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: SeedComparison) -> str:
     """The table, one row a model, the best means bold."""
     measures = comparison.measures
     lines = [

@@ -145,7 +145,7 @@ def parts_of(whole: Part, column: str, slices: Slices, support: Support) -> Iter
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """A metric of both models in a part, and candidate - champion in every resample, NaN where it is undefined.
 
     champion is NaN and difference_R empty where there is no champion.
@@ -183,7 +183,7 @@ def compare(
     champion_B: np.ndarray | None,
     resamples: int,
     seed: int,
-) -> list[Comparison]:
+) -> list[PairedComparison]:
     """Every metric that is defined in every part: part by part, in the order of METRICS."""
     wanted = [(part, metric) for part in parts for metric in METRICS if metric != "gauc" or part.grouped_S.any()]
     candidates = [_ESTIMATES[metric](part, candidate_B[part.rows_P]) for part, metric in wanted]
@@ -204,7 +204,7 @@ def compare(
     for n, (part, metric) in enumerate(wanted):
         once_S = np.ones(len(part.units_S))
         champion_value = champions[n](once_S) if champions else math.nan
-        compared.append(Comparison(metric, part, candidates[n](once_S), champion_value, difference_RC[:, n]))
+        compared.append(PairedComparison(metric, part, candidates[n](once_S), champion_value, difference_RC[:, n]))
     return compared
 
 

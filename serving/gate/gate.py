@@ -18,7 +18,7 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.bootstrap import (
     MORE_IS_BETTER,
-    Comparison,
+    PairedComparison,
     Part,
     Slices,
     Support,
@@ -64,7 +64,7 @@ def decide(
         raise DataError(f"the champion's scores are no probabilities: {problem}. Roll the champion back.")
     whole = whole_of(observed)
     checks = [_supported(whole, config.overall), _sound(candidate_B)]
-    compared: list[Comparison] = []
+    compared: list[PairedComparison] = []
     if all(check.passed for check in checks):
         parts = {name: list(parts_of(whole, name, slices[name], config.slice_support)) for name in config.sliced_by}
         every = [whole, *(part for of_slice in parts.values() for part in of_slice)]
@@ -127,7 +127,7 @@ def _calibrated(whole: Part, score_B: np.ndarray, config: GateConfig) -> Check:
     return Check(metric="calibration_ratio", candidate=ratio, passed=passed, reason=reason)
 
 
-def _informative(compared: Sequence[Comparison], config: GateConfig) -> Check:
+def _informative(compared: Sequence[PairedComparison], config: GateConfig) -> Check:
     value = next(c.candidate for c in compared if c.part.name is None and c.metric == "normalized_entropy")
     passed = value <= config.normalized_entropy
     place = "within" if passed else "beyond"
@@ -159,7 +159,7 @@ def _dry_run_checks(found: DryRun, limits: DryRunLimits) -> Iterator[Check]:
 
 
 def _judge_rules(
-    config: GateConfig, whole: Part, parts: Mapping[str, Sequence[Part]], compared: Sequence[Comparison]
+    config: GateConfig, whole: Part, parts: Mapping[str, Sequence[Part]], compared: Sequence[PairedComparison]
 ) -> list[Check]:
     """Every rule in every part. Slices with too little support even together are named, but not judged."""
     of = {(c.part.name, c.metric): c for c in compared}
@@ -177,7 +177,7 @@ def _judge_rules(
     return judged + unjudged
 
 
-def _judge(rule: GateRule, comparison: Comparison) -> Check:
+def _judge(rule: GateRule, comparison: PairedComparison) -> Check:
     """Hold the differences against the rule."""
     part, champion, candidate = comparison.part, comparison.champion, comparison.candidate
     bounds = comparison.bounds(rule.confidence)
@@ -211,8 +211,8 @@ def _judge(rule: GateRule, comparison: Comparison) -> Check:
     )
 
 
-def _figures(compared: Sequence[Comparison]) -> tuple[PartFigures, ...]:
-    by_part: dict[str | None, list[Comparison]] = {}
+def _figures(compared: Sequence[PairedComparison]) -> tuple[PartFigures, ...]:
+    by_part: dict[str | None, list[PairedComparison]] = {}
     for comparison in compared:
         by_part.setdefault(comparison.part.name, []).append(comparison)
     return tuple(

@@ -36,7 +36,7 @@ from nightjar.features.contract.manifest import (
     read_manifest,
     verify,
 )
-from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state
@@ -133,7 +133,7 @@ def _disagreements(
         yield f"the candidate lacks {CANDIDATE_SCORES}, the scores of the hold-out's golden rows"
 
 
-def _encoding(column: layout.Column) -> layout.Column:
+def _encoding(column: layout.ColumnSpec) -> layout.ColumnSpec:
     """What is in the column, whichever tables a model looks its ids up in."""
     return column.model_copy(update={"wide": False, "embedding": 0})
 
@@ -160,7 +160,7 @@ def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -
         )
 
 
-def _equal(ours: Column, theirs: Column) -> bool:
+def _equal(ours: ColumnValues, theirs: ColumnValues) -> bool:
     if isinstance(ours, Ragged) or isinstance(theirs, Ragged):
         return (
             isinstance(ours, Ragged)

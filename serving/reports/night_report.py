@@ -15,13 +15,13 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifest import ValidationCheck
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
-from nightjar.serving.reports.nights import Night, gather
+from nightjar.serving.reports.nights import PublishedNight, gather
 from nightjar.serving.reports.report import comparison, environment
 
 REPORTS = "reports"
 INDEX = "index.html"
 
-TRENDS: tuple[tuple[str, str, str, Callable[[Night], float | None]], ...] = (
+TRENDS: tuple[tuple[str, str, str, Callable[[PublishedNight], float | None]], ...] = (
     ("loss", "Log loss", "of the night's model on the night's own day, in nats", lambda n: n.metric("log_loss")),
     ("regret", "Regret", "log loss above that of the true probabilities", lambda n: n.metric("regret")),
     ("auc", "AUC", "chance that a positive is scored above a negative", lambda n: n.metric("auc")),
@@ -63,7 +63,9 @@ def features_of(output: str, date: str) -> str:
     return feature_report.page_of(storage.join(output, REPORTS), date)
 
 
-def render_night(night: Night, before: Night | None = None, after: Night | None = None) -> str:
+def render_night(
+    night: PublishedNight, before: PublishedNight | None = None, after: PublishedNight | None = None
+) -> str:
     """One night's page. before, after: the neighbours that it links to."""
     checks = night.validation.checks if night.validation else ()
     drifts = [check for check in checks if check.check == "drift"]
@@ -85,7 +87,7 @@ def render_night(night: Night, before: Night | None = None, after: Night | None 
     )
 
 
-def render_index(nights: Sequence[Night]) -> str:
+def render_index(nights: Sequence[PublishedNight]) -> str:
     """The page over all nights."""
     drawn = [
         (Markup(trends.trend(name, title, nights, value)), f"{title}: {meaning}.")

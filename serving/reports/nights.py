@@ -52,7 +52,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Night:
+class PublishedNight:
     """One night. record: None if the validation ended it. summary, holdout: where the figures of its day's
     features are, and its day encoded; against: the champion that the model was judged by.
     """
@@ -110,7 +110,7 @@ class Night:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[Night]:
+def gather(output: str) -> list[PublishedNight]:
     """Every night of an output, by date; of several records of one date, the one published last."""
     pointer = registry.champion(storage.join(output, "models"))
     champion = pointer.version if pointer else None
@@ -118,18 +118,18 @@ def gather(output: str) -> list[Night]:
     validations = dict(_latest(storage.join(output, "validations"), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [Night(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
+    nights += [PublishedNight(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> Night:
+def _night(output: str, record: NightManifest, champion: str | None) -> PublishedNight:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get("gate", [])), "")
     candidate = next(iter(made.get("train", [])), "")
     evaluation = _published(made.get("evaluate", []))
     validation = _published(made.get("validate", []))
     warm = _json(storage.join(candidate, "warm_start.json"))
-    return Night(
+    return PublishedNight(
         date=record.date,
         record=record,
         is_champion=record.version == champion,

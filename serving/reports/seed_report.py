@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
-from nightjar.serving.evaluation.seeds import Comparison, best_models, cell
+from nightjar.serving.evaluation.seeds import SeedComparison, best_models, cell
 from nightjar.serving.reports import plots
 from nightjar.serving.reports.report import FIGURES, MEASURES, fill, side_by_side
 
@@ -12,7 +12,7 @@ _LOG_LOSS = MEASURES[0]
 _AVERAGED = " Means over the seeds, bin by bin."
 
 
-def render(comparison: Comparison) -> str:
+def render(comparison: SeedComparison) -> str:
     """The page, a pure function of the comparison."""
     evaluation, measures = comparison.mean(), comparison.measures
     best = {measure: best_models(comparison, measure) for measure in measures}

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nightjar.features.contract.manifest import ValidationCheck
 from nightjar.serving.gate.decision import PartFigures
-from nightjar.serving.reports.nights import CurvePoint, Night
+from nightjar.serving.reports.nights import CurvePoint, PublishedNight
 from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing
 
 _ROW_INCHES = 0.24
@@ -62,7 +62,9 @@ def slices(parts: Sequence[PartFigures]) -> str:
     return plot.svg
 
 
-def trend(name: str, label: str, nights: Sequence[Night], value: Callable[[Night], float | None]) -> str:
+def trend(
+    name: str, label: str, nights: Sequence[PublishedNight], value: Callable[[PublishedNight], float | None]
+) -> str:
     """A figure by night: a dot where the model was published, a cross where it was not."""
     points = [(date.fromisoformat(night.date), found, night) for night in nights if (found := value(night)) is not None]
     with drawing(f"trend-{name}", f"{label} by night", size=(4.7, 2.6)) as plot:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.layout import Column, dataset_columns
+from nightjar.features.contract.layout import ColumnSpec, dataset_columns
 from nightjar.features.contract.manifest import (
     DatasetManifest,
     StateManifest,
@@ -112,7 +112,7 @@ def make_state(directory: str, seed: int) -> str:
     return manifest_digest(directory)
 
 
-def make_table(columns: Sequence[Column], rows: int, first: int, rng: np.random.Generator) -> pa.Table:
+def make_table(columns: Sequence[ColumnSpec], rows: int, first: int, rng: np.random.Generator) -> pa.Table:
     """Random encoded rows. Lists have 0 to 4 values, so that some are empty."""
     arrays: dict[str, pa.Array] = {}
     leading: np.ndarray | None = None

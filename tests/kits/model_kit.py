@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from nightjar.features.contract.layout import Column, table_layout
+from nightjar.features.contract.layout import ColumnSpec, table_layout
 from nightjar.training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import ROW_KEY, row_keys
@@ -22,18 +22,18 @@ Learned = Mapping[str, np.ndarray]
 """The losses of the steps, and what tables (`<table>/<array>`) and the head (`head/<state>/<name>`) have become."""
 
 
-def columns_of(widths: list[int]) -> list[Column]:
+def columns_of(widths: list[int]) -> list[ColumnSpec]:
     """Fields 0, 1, ... of which field 2 is not in the wide part, a cross and dense columns."""
-    columns = [Column(name="label", feature="clicked", role="label")]
+    columns = [ColumnSpec(name="label", feature="clicked", role="label")]
     columns += [
-        Column(name=f"f_{i}", feature=f"{i}", role="field", size=9, embedding=width, wide=i != 2)
+        ColumnSpec(name=f"f_{i}", feature=f"{i}", role="field", size=9, embedding=width, wide=i != 2)
         for i, width in enumerate(widths)
     ]
-    columns.append(Column(name="x_c", feature="c", role="cross", size=16, wide=True))
-    return columns + [Column(name=f"d_{i}", feature=f"{i}", role="dense", wide=True) for i in range(DENSE)]
+    columns.append(ColumnSpec(name="x_c", feature="c", role="cross", size=16, wide=True))
+    return columns + [ColumnSpec(name=f"d_{i}", feature=f"{i}", role="dense", wide=True) for i in range(DENSE)]
 
 
-def batches(columns: Sequence[Column], steps: int, rows: int) -> Iterator[dict[str, np.ndarray]]:
+def batches(columns: Sequence[ColumnSpec], steps: int, rows: int) -> Iterator[dict[str, np.ndarray]]:
     """Random rows, whose labels depend on the first field."""
     rng = np.random.default_rng(5)
     for step in range(steps):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 from onnx import TensorProto, helper, numpy_helper
 
-from nightjar.features.contract.layout import Column as LayoutColumn
+from nightjar.features.contract.layout import ColumnValues as LayoutColumn
 from nightjar.features.contract.layout import dataset_columns, table_layout
 from nightjar.features.contract.manifest import (
     CandidateManifest,
@@ -32,7 +32,7 @@ from nightjar.features.contract.manifest import (
     read_manifest,
 )
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.encoder.encoder import Column, Encoder
+from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.hashing import hash_strings
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
@@ -223,12 +223,12 @@ def make_candidate(directory: Path, state_dir: str, oracle: Oracle, golden_score
     return str(directory)
 
 
-def encode(state_dir: str, rows: Any) -> dict[str, Column]:
+def encode(state_dir: str, rows: Any) -> dict[str, ColumnValues]:
     state = load_state(state_dir, read_manifest(state_dir, StateManifest))
     return Encoder(state.spec, state.encoder).encode(hash_rows(state, rows))
 
 
-def to_arrow(column: Column) -> pa.Array:
+def to_arrow(column: ColumnValues) -> pa.Array:
     if isinstance(column, Ragged):
         return pa.ListArray.from_arrays(column.offsets.astype(np.int32), column.values)
     return pa.array(column)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.layout import Column
+from nightjar.features.contract.layout import ColumnSpec
 from nightjar.features.encoder.ragged import Ragged, offsets_of
 from nightjar.training.kernels import kernels
 
@@ -23,7 +23,7 @@ def row_keys(file: int, rows: int) -> np.ndarray:
     return np.int64(file) << np.int64(32) | np.arange(rows, dtype=np.int64)
 
 
-def empty_columns(columns: Sequence[Column]) -> Columns:
+def empty_columns(columns: Sequence[ColumnSpec]) -> Columns:
     """No rows of these columns."""
     nothing: dict[str, np.ndarray | Ragged] = {}
     for column in columns:

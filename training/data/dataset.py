@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.layout import Column, TableLayout, table_layout
+from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
 from nightjar.features.contract.manifest import DatasetManifest, FileEntry
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
@@ -25,7 +25,7 @@ class Dataset:
 
     directory: str
     files: tuple[FileEntry, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
 
     @classmethod
     def of(cls, directory: str, manifest: DatasetManifest, *, grouped: bool = False) -> Dataset:
@@ -88,7 +88,7 @@ def hold_back(files: Sequence[FileEntry], share: float) -> tuple[tuple[FileEntry
     return kept, tuple(files[index] for index in sorted(chosen))
 
 
-def read_table(url: str, columns: Sequence[Column]) -> Columns:
+def read_table(url: str, columns: Sequence[ColumnSpec]) -> Columns:
     """These columns of one Parquet file outside of the plan, such as the golden rows. Raises DataError if it
     is damaged.
     """
@@ -100,14 +100,14 @@ def read_table(url: str, columns: Sequence[Column]) -> Columns:
     return to_columns(table, columns, url)
 
 
-def to_columns(table: pa.Table, columns: Sequence[Column], url: str) -> Columns:
+def to_columns(table: pa.Table, columns: Sequence[ColumnSpec], url: str) -> Columns:
     """These columns of a table that was read from `url`. Raises DataError if one is not what its role
     demands.
     """
     return {column.name: _to_numpy(table, column, url) for column in columns}
 
 
-def _to_numpy(table: pa.Table, column: Column, url: str) -> np.ndarray | Ragged:
+def _to_numpy(table: pa.Table, column: ColumnSpec, url: str) -> np.ndarray | Ragged:
     """A column of one row group, without a copy where its pages lie in one chunk."""
     kind = pa.type_for_alias(column.dtype)
     values = table.column(column.name)

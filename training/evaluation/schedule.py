@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightjar.training.config import ValidationConfig
+from nightjar.training.config import HeldOutValidationConfig
 
 _MORE_IS_BETTER = frozenset({"auc", "gauc"})
 
@@ -23,7 +23,7 @@ class Verdict:
 class Schedule:
     """Early stopping and learning rates on a plateau, by one metric: a state machine over its values."""
 
-    def __init__(self, config: ValidationConfig) -> None:
+    def __init__(self, config: HeldOutValidationConfig) -> None:
         self._config = config
         self._sign = -1.0 if config.metric in _MORE_IS_BETTER else 1.0
         self.best: float | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from nightjar.features.contract.errors import DataError
 from nightjar.training.checkpoint.snapshot import Snapshot
-from nightjar.training.config import ValidationConfig
+from nightjar.training.config import HeldOutValidationConfig
 from nightjar.training.data.plan import Plan
 from nightjar.training.evaluation.evaluation import evaluate
 from nightjar.training.evaluation.schedule import Schedule
@@ -23,7 +23,7 @@ from nightjar.training.tracking.trackers import Tracker, ValidationRecord
 _FIGURES = ("log_loss", "normalized_entropy", "auc", "gauc", "calibration")
 
 
-class Validation:
+class HeldOutValidation:
     """Evaluates the model when it is due, keeps the best state, lowers learning rates, says when to stop.
 
     Every worker holds one, and all of them decide the same, since the metrics are the same on all. Without a
@@ -38,7 +38,7 @@ class Validation:
         collective: Collective,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
-        self._config = job.config.validation or ValidationConfig()
+        self._config = job.config.validation or HeldOutValidationConfig()
         self._job, self._dataset = job, job.open_validation()
         self._plan = plan
         self._learner, self._collective = learner, collective

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.layout import Column, TableLayout
+from nightjar.features.contract.layout import ColumnSpec, TableLayout
 from nightjar.training.config import DeepConfig, TrainingConfig
 from nightjar.training.models.deep import Deep
 from nightjar.training.models.deepfm import DeepFm
@@ -55,7 +55,7 @@ def architecture(name: str) -> Architecture:
     return MODELS[name]
 
 
-def model_columns(config: TrainingConfig, columns: Iterable[Column]) -> tuple[Column, ...]:
+def model_columns(config: TrainingConfig, columns: Iterable[ColumnSpec]) -> tuple[ColumnSpec, ...]:
     """The columns of a data set that the model uses, with `wide` and `embedding` as it uses them.
 
     Label, weight and the like pass through. Their table_layout is that of the model's tables, in training, in
@@ -88,7 +88,7 @@ def build_head(name: str, layout: TableLayout, config: DeepConfig, seed: int) ->
     return architecture(name).build(layout, config, torch.Generator().manual_seed(seed))
 
 
-def _two_fields(config: TrainingConfig, columns: Sequence[Column]) -> tuple[Column, ...]:
+def _two_fields(config: TrainingConfig, columns: Sequence[ColumnSpec]) -> tuple[ColumnSpec, ...]:
     """Neither dense columns nor crosses, and only the two fields, each of them with a bias."""
     fields = {column.feature: column for column in columns if column.role == "field"}
     if config.mf is None or not set(config.mf.fields) <= set(fields):

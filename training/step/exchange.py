@@ -22,7 +22,7 @@ from nightjar.training.tables import Table
 
 
 @dataclass(frozen=True)
-class Request:
+class ShardRequest:
     """The distinct rows of each table that a batch needs, on their way to the rows' owners.
 
     order: of each table, its rows grouped by owner, int64[U]; None where this worker owns all. sent: how many of each
@@ -50,7 +50,7 @@ class Rows:
     places_S: np.ndarray
 
 
-def request(entries: Sequence[Entries], collective: Collective, device: torch.device = HOST) -> Request:
+def request(entries: Sequence[Entries], collective: Collective, device: torch.device = HOST) -> ShardRequest:
     """Begin to ask the owners for the rows that a batch needs of each table; the ids travel from device to device."""
     order: list[np.ndarray | None] = [None] * len(entries)
     places, sent = [e.ids_U for e in entries], [[len(e.ids_U)] for e in entries]
@@ -59,10 +59,10 @@ def request(entries: Sequence[Entries], collective: Collective, device: torch.de
             order[t], places[t], counts = kernels.group_by_owner(e.ids_U, e.ids_U // collective.size, collective.size)
             sent[t] = counts.tolist()
     asked = collective.begin_all_to_all([to_device(places_U, device) for places_U in places], sent)
-    return Request(entries, order, sent, asked)
+    return ShardRequest(entries, order, sent, asked)
 
 
-def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
+def look_up(tables: Sequence[Table], requested: ShardRequest, collective: Collective) -> list[Rows]:
     """The rows of each table that were requested, as the last update left them."""
     asked = list(map(join, requested.asked.wait()))
     places = [places_S.numpy() for places_S, _ in asked]

@@ -25,20 +25,20 @@ from nightjar.training.tables import Table
 
 
 @dataclass(frozen=True)
-class Request:
+class RowRequest:
     """What a batch needs of each table, and what of it is on its way to the owners of sharded rows."""
 
     entries: Sequence[Entries]
-    sharded: exchange.Request
+    sharded: exchange.ShardRequest
 
 
-def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> Request:
+def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> RowRequest:
     """Begin to ask for the rows that a batch needs of each table."""
     asked = [e for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
-    return Request(entries, exchange.request(asked, collective))
+    return RowRequest(entries, exchange.request(asked, collective))
 
 
-def look_up(tables: Sequence[Table], requested: Request, collective: Collective) -> list[Rows]:
+def look_up(tables: Sequence[Table], requested: RowRequest, collective: Collective) -> list[Rows]:
     """The rows of each table that were requested, as the last update left them."""
     sharded = [table for table in tables if not is_replicated(table, collective)]
     answers = iter(exchange.look_up(sharded, requested.sharded, collective))

@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.spec import Strict
-from nightjar.training.config import MlflowConfig, TrainingConfig
+from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Mlflow:
     A server that fails later on costs its metrics, not the training.
     """
 
-    def __init__(self, config: MlflowConfig, name: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, config: MlflowTrackingConfig, name: str, settings: Mapping[str, Any]) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nightjar.features.contract.layout import Column, Slot, TableLayout
+from nightjar.features.contract.layout import ColumnSpec, Slot, TableLayout
 from nightjar.training.config import DeepConfig
 from nightjar.training.models import build_head
 from nightjar.training.warm_start.tables import SUMS_OF_SQUARES, VALUES, decayed
@@ -140,5 +140,5 @@ def _inputs(layout: TableLayout) -> tuple[tuple[str, int], ...]:
 
 
 def _with_one_more_input(layout: TableLayout) -> TableLayout:
-    column = Column(name="d_one_more", feature="one_more", role="dense", wide=True)
+    column = ColumnSpec(name="d_one_more", feature="one_more", role="dense", wide=True)
     return TableLayout((*layout.wide, Slot(column, layout.wide_rows)), layout.embeddings)

@@ -12,7 +12,7 @@ from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifest import (
     CandidateManifest,
     DatasetManifest,
-    Parent,
+    ParentCandidate,
     StateManifest,
     manifest_digest,
     read_manifest,
@@ -41,9 +41,9 @@ class WarmStart:
         return {"parent": manifest_digest(self.candidate), "warm_start": digest({"decay": self.decay})}
 
     @property
-    def parent(self) -> Parent:
+    def parent(self) -> ParentCandidate:
         """What the child's manifest says of it."""
-        return Parent(
+        return ParentCandidate(
             candidate=self.candidate.rpartition("/")[2],
             digest=manifest_digest(self.candidate),
             through_date=read_manifest(self.parent_state, StateManifest).through_date,

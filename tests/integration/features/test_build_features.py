@@ -26,7 +26,7 @@ from nightjar.features.dataset.build import (
     encode_days,
     plan_build,
 )
-from nightjar.features.encoder.encoder import FIRST_ID, Column, Encoder
+from nightjar.features.encoder.encoder import FIRST_ID, ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import FittedState, load_state
@@ -103,7 +103,7 @@ def frequency_columns(*, today: bool) -> list[str]:
     ]
 
 
-def as_lists(column: Column) -> list[Any]:
+def as_lists(column: ColumnValues) -> list[Any]:
     if isinstance(column, Ragged):
         return [part.tolist() for part in np.split(column.values, column.offsets[1:-1])]
     return list(column.tolist())

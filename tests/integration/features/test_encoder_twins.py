@@ -26,7 +26,7 @@ from nightjar.features.contract.manifest import StateManifest, begin, commit, de
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.write import encode
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
-from nightjar.features.encoder.encoder import Column, Encoder, EncoderState, Vocabulary
+from nightjar.features.encoder.encoder import ColumnValues, Encoder, EncoderState, Vocabulary
 from nightjar.features.encoder.hashing import conjoin
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
@@ -155,10 +155,10 @@ def state_that_knows_half(table: pa.Table) -> EncoderState:
     """Every second distinct value or conjunction is admitted, with ids in an order that is not that of the hashes."""
     batch = hash_rows(FittedState(SPEC, EncoderState({}, {}), {}), table)
 
-    def half(column: Column) -> np.ndarray:
+    def half(column: ColumnValues) -> np.ndarray:
         return np.unique(column.values if isinstance(column, Ragged) else column)[::2]
 
-    def ids(column: Column, hash_ids: int, retired: int) -> Vocabulary:
+    def ids(column: ColumnValues, hash_ids: int, retired: int) -> Vocabulary:
         known = half(column)
         given = np.arange(len(known), dtype=np.int32)[::-1] + np.int32(1 + hash_ids + retired)
         return Vocabulary(known, given, hash_ids, retired)
@@ -187,7 +187,7 @@ def sizes_of(fitted: Mapping[str, object]) -> dict[str, int]:
     return {name: vocabulary.size for name, vocabulary in fitted.items() if isinstance(vocabulary, Vocabulary)}
 
 
-def arrow_of(column: Column) -> pa.Array:
+def arrow_of(column: ColumnValues) -> pa.Array:
     if isinstance(column, Ragged):
         return pa.ListArray.from_arrays(pa.array(column.offsets, pa.int32()), column.values)
     return pa.array(column)

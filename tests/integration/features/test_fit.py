@@ -27,7 +27,7 @@ from nightjar.features.fit.fitting import quantile_boundaries
 from nightjar.features.fit.moments import fit_moments
 from nightjar.features.fit.vocabularies import with_ids
 from nightjar.features.input.folders import check_logs
-from nightjar.features.spark.tables import ROWS_PER_FILE, Place, dealt
+from nightjar.features.spark.tables import ROWS_PER_FILE, Destination, dealt
 from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
 
 Daily = dict[int, Counter[str]]
@@ -55,7 +55,9 @@ def fit(spark: SparkSession, daily: Daily, policy: CategoricalField) -> dict[str
         }
     )
     # Sized as if it were large, so that it has several parts.
-    counts = dealt(spark.createDataFrame(table), [Place("", "", 1), Place("", "", 5 * ROWS_PER_FILE)], "hash")
+    counts = dealt(
+        spark.createDataFrame(table), [Destination("", "", 1), Destination("", "", 5 * ROWS_PER_FILE)], "hash"
+    )
     known = admissions(counts, [1, policy.min_count])
     found = with_ids(known, [CategoricalField(name="other"), policy], max(daily)).toArrow().to_pylist()
     assert all(hash_strings([row["value"]])[0] == row["hash"] for row in found)

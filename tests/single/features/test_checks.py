@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nightjar.features.checks.checks import CHECKS, Day, ValidationConfig, drift_checks, simple_checks
+from nightjar.features.checks.checks import CHECKS, Day, LogValidationConfig, drift_checks, simple_checks
 from nightjar.features.checks.drift import Drift
 from nightjar.features.contract.manifest import (
     AggregateManifest,
@@ -26,7 +26,7 @@ SPEC = FeatureSpec.model_validate(
         "dense": [{"name": "price"}],
     }
 )
-CONFIG = ValidationConfig()
+CONFIG = LogValidationConfig()
 
 
 def column(**changes: Any) -> ColumnProfile:
@@ -51,7 +51,7 @@ BEFORE = [day(1), day(2, rows=1500, positives=120), day(3, rows=900, positives=9
 
 
 def failed(newest: Day, **settings: Any) -> list[tuple[str, str | None]]:
-    config = ValidationConfig(**settings)
+    config = LogValidationConfig(**settings)
     return [(c.check, c.feature) for c in simple_checks(config, SPEC, newest, BEFORE) if not c.passed]
 
 
@@ -134,4 +134,4 @@ def test_unseen_values_are_judged_for_fields_only() -> None:
 
 def test_bounds_of_the_label_rate_must_ascend() -> None:
     with pytest.raises(ValueError, match="two shares in ascending order"):
-        ValidationConfig(label_rate_between=(0.5, 0.1))
+        LogValidationConfig(label_rate_between=(0.5, 0.1))

@@ -10,7 +10,7 @@ import pytest
 from nightjar.features.contract.errors import LockedError, UsageError
 from nightjar.features.contract.manifest import Manifest, NightManifest, begin, commit
 from nightjar.jobs.nightly.chain import Step, carry_out, ingredients, records, why
-from nightjar.jobs.nightly.telemetry import Run
+from nightjar.jobs.nightly.telemetry import JobRun
 
 NOTHING: Any = None
 MADE_FROM = {"log of 2026-01-04": "x", "features.fields": "f", "training.epochs": "2", "gate.seed": "0"}
@@ -32,7 +32,7 @@ def make_chain(root: Path) -> list[Step]:
 
 
 def run(chain: list[Step], *only: str) -> tuple[bool, list[str]]:
-    progress = Run()
+    progress = JobRun()
     worked = carry_out(chain, only or [step.name for step in chain], NOTHING, progress, lambda: None)
     return worked, list(progress.seconds)
 
@@ -59,7 +59,7 @@ def test_a_run_that_lost_its_lease_begins_no_further_step(tmp_path: Path) -> Non
         raise LockedError("lost")
 
     with pytest.raises(LockedError):
-        carry_out(chain, ["a"], NOTHING, Run(), lost)
+        carry_out(chain, ["a"], NOTHING, JobRun(), lost)
     assert not chain[1].is_done()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.jobs import promote_model
-from nightjar.jobs.nightly.mlflow_mirror import DIGEST, VERSION, MlflowConfig, follow, try_to_follow
+from nightjar.jobs.nightly.mlflow_mirror import DIGEST, VERSION, MlflowRegistryConfig, follow, try_to_follow
 from nightjar.serving import registry
 from tests.single.serving.test_registry import publish_all
 
@@ -16,19 +16,19 @@ mlflow = pytest.importorskip("mlflow")
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowConfig:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowRegistryConfig:
     """MLflow's store of files, which it keeps for small installations and tests."""
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    return MlflowConfig(tracking_uri=(tmp_path / "mlruns").as_uri(), model="app_store")
+    return MlflowRegistryConfig(tracking_uri=(tmp_path / "mlruns").as_uri(), model="app_store")
 
 
-def alias(config: MlflowConfig) -> tuple[str, str, str]:
+def alias(config: MlflowRegistryConfig) -> tuple[str, str, str]:
     client = mlflow.MlflowClient(config.tracking_uri, config.tracking_uri)
     version = client.get_model_version_by_alias(config.model, "champion")
     return str(version.version), version.tags[VERSION], version.source
 
 
-def test_the_alias_follows_promotions_and_rollbacks(config: MlflowConfig, tmp_path: Path) -> None:
+def test_the_alias_follows_promotions_and_rollbacks(config: MlflowRegistryConfig, tmp_path: Path) -> None:
     models = str(tmp_path / "models")
     publish_all(models, "ab")
     assert follow(config, models) is None
@@ -44,7 +44,7 @@ def test_the_alias_follows_promotions_and_rollbacks(config: MlflowConfig, tmp_pa
     assert client.get_model_version(config.model, "2").tags[DIGEST] == pointer.digest
 
 
-def test_a_rollback_by_hand_moves_the_alias_too(config: MlflowConfig, tmp_path: Path) -> None:
+def test_a_rollback_by_hand_moves_the_alias_too(config: MlflowRegistryConfig, tmp_path: Path) -> None:
     models = str(tmp_path / "models")
     publish_all(models, "ab")
     section = {"tracking_uri": config.tracking_uri, "model": config.model}
@@ -57,7 +57,7 @@ def test_a_rollback_by_hand_moves_the_alias_too(config: MlflowConfig, tmp_path: 
 
 
 def test_a_server_that_cannot_be_reached_is_a_warning(
-    config: MlflowConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    config: MlflowRegistryConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     models = str(tmp_path / "models")

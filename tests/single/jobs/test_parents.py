@@ -18,7 +18,7 @@ from nightjar.features.contract.manifest import (
     manifest_digest,
 )
 from nightjar.jobs.nightly.parents import (
-    Parent,
+    ParentVersion,
     Start,
     WarmStartConfig,
     choose_start,
@@ -75,7 +75,9 @@ LINE = dict(zip((*NIGHTS, "2026-01-09"), (None, *NIGHTS), strict=True))
 
 def test_a_night_begins_with_the_night_before_even_after_later_promotions(output: Path) -> None:
     assert parents(output) == LINE
-    assert parent_of(str(output / "models"), day("2026-01-07")) == Parent("2026-01-06-lr-0000", day("2026-01-05"))
+    assert parent_of(str(output / "models"), day("2026-01-07")) == ParentVersion(
+        "2026-01-06-lr-0000", day("2026-01-05")
+    )
 
 
 def test_what_was_rolled_back_is_nobodys_parent(output: Path) -> None:
@@ -89,7 +91,7 @@ def test_what_was_rolled_back_is_nobodys_parent(output: Path) -> None:
 def test_a_rejected_night_is_skipped(output: Path) -> None:
     publish(output, "2026-01-09")
     found = parent_of(str(output / "models"), day("2026-01-10"))
-    assert found == Parent("2026-01-08-lr-0000", day("2026-01-07"))
+    assert found == ParentVersion("2026-01-08-lr-0000", day("2026-01-07"))
 
 
 def test_a_pruned_model_is_still_the_parent_that_the_night_had(output: Path) -> None:
@@ -129,7 +131,7 @@ def test_a_candidate_that_the_parent_was_not_packed_from_is_refused(output: Path
 
 
 def test_a_baseline_follows_the_one_beside_the_parent(output: Path) -> None:
-    parent = Parent("2026-01-06-lr-0000", day("2026-01-05"))
+    parent = ParentVersion("2026-01-06-lr-0000", day("2026-01-05"))
     assert sibling(str(output), "deep", parent) is None
     publish(output, "2026-01-06", "baselines", "deep", beside="another version")
     assert sibling(str(output), "deep", parent) is None

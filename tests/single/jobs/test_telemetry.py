@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nightjar.jobs.nightly.telemetry import Run, open_metrics, structured_log
+from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Metrics
 
@@ -91,7 +91,7 @@ def test_prometheus_reads_the_figures() -> None:
 
 
 def test_every_line_of_the_log_names_its_run_night_and_step(tmp_path: Path) -> None:
-    run = Run()
+    run = JobRun()
     log = logging.getLogger("jobs.anything")
     log.setLevel(logging.INFO)
 
@@ -124,7 +124,7 @@ def test_a_log_that_cannot_be_written_neither_ends_the_run_nor_hides_its_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The device /dev/full is a disk without room."""
-    run, log = Run(), logging.getLogger("jobs.anything")
+    run, log = JobRun(), logging.getLogger("jobs.anything")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / f"{run.id}.jsonl").symlink_to("/dev/full")
 

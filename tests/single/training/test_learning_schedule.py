@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from nightjar.training.config import (
     EarlyStopping,
     EmbeddingConfig,
+    HeldOutValidationConfig,
     Plateau,
-    ValidationConfig,
     WideConfig,
 )
 from nightjar.training.evaluation.schedule import Schedule, Verdict
 from nightjar.training.tables import Shard, embedding_table, wide_table
 
 
-def verdicts(config: ValidationConfig, values: list[float]) -> list[Verdict]:
+def verdicts(config: HeldOutValidationConfig, values: list[float]) -> list[Verdict]:
     schedule = Schedule(config)
     return [schedule.observe(value) for value in values]
 
 
 def test_training_stops_at_the_patienceth_validation_in_a_row_without_improvement() -> None:
-    config = ValidationConfig(early_stopping=EarlyStopping(patience=2))
+    config = HeldOutValidationConfig(early_stopping=EarlyStopping(patience=2))
     found = verdicts(config, [0.5, 0.6, 0.4, 0.4, 0.41])
     assert [v.improved for v in found] == [True, False, True, False, False]
     assert [v.stop for v in found] == [False, False, False, False, True]
@@ -35,25 +35,25 @@ def test_training_stops_at_the_patienceth_validation_in_a_row_without_improvemen
 
 def test_of_auc_more_is_better_and_of_log_loss_less() -> None:
     values = [0.6, 0.7, 0.65]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="auc"), values)] == [True, True, False]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="gauc"), values)] == [True, True, False]
-    assert [v.improved for v in verdicts(ValidationConfig(metric="log_loss"), values)] == [True, False, False]
+    assert [v.improved for v in verdicts(HeldOutValidationConfig(metric="auc"), values)] == [True, True, False]
+    assert [v.improved for v in verdicts(HeldOutValidationConfig(metric="gauc"), values)] == [True, True, False]
+    assert [v.improved for v in verdicts(HeldOutValidationConfig(metric="log_loss"), values)] == [True, False, False]
 
 
 def test_an_improvement_exceeds_min_delta_over_the_best_and_not_over_the_last() -> None:
-    found = verdicts(ValidationConfig(min_delta=0.125), [1.0, 0.9375, 0.875, 0.75, 0.9])
+    found = verdicts(HeldOutValidationConfig(min_delta=0.125), [1.0, 0.9375, 0.875, 0.75, 0.9])
     assert [v.improved for v in found] == [True, False, False, True, False]
 
 
 def test_learning_rates_fall_at_each_plateau_down_to_the_least_scale() -> None:
-    config = ValidationConfig(plateau=Plateau(factor=0.1, patience=2, min_scale=0.01))
+    config = HeldOutValidationConfig(plateau=Plateau(factor=0.1, patience=2, min_scale=0.01))
     found = verdicts(config, [0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.4, 0.6, 0.6])
     assert [v.factor for v in found] == [1.0, 1.0, 0.1, 1.0, 0.1, 1.0, 1.0, 1.0, 1.0, 1.0]
     assert not any(v.stop for v in found)
 
 
 def test_a_plateau_delays_no_stop_and_a_stop_no_plateau() -> None:
-    config = ValidationConfig(plateau=Plateau(factor=0.5, patience=1), early_stopping=EarlyStopping(patience=3))
+    config = HeldOutValidationConfig(plateau=Plateau(factor=0.5, patience=1), early_stopping=EarlyStopping(patience=3))
     found = verdicts(config, [0.5, 0.6, 0.6, 0.6])
     assert [(v.factor, v.stop) for v in found] == [(1.0, False), (0.5, False), (0.5, False), (0.5, True)]
 
@@ -61,7 +61,7 @@ def test_a_plateau_delays_no_stop_and_a_stop_no_plateau() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=12), st.integers(0, 12))
 def test_a_schedule_restored_from_json_goes_on_as_if_nothing_had_happened(values: list[float], at: int) -> None:
-    config = ValidationConfig(
+    config = HeldOutValidationConfig(
         plateau=Plateau(factor=0.5, patience=2), early_stopping=EarlyStopping(patience=4), min_delta=0.05
     )
     first, second = Schedule(config), Schedule(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.training.config import MlflowConfig, TrainingConfig
+from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 from nightjar.training.tracking import trackers
 from nightjar.training.tracking.trackers import (
     ProgressRecord,
@@ -99,7 +99,7 @@ def test_mlflow_holds_parameters_metrics_and_the_end(tmp_path: Path, monkeypatch
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     store = (tmp_path / "runs").as_uri()
-    config = TrainingConfig(model="lr", mlflow=MlflowConfig(tracking_uri=store, experiment="nights"))
+    config = TrainingConfig(model="lr", mlflow=MlflowTrackingConfig(tracking_uri=store, experiment="nights"))
     record(tmp_path, [progress(1), progress(2), validation(2)], config=config)
     with pytest.raises(RuntimeError), tracking(config, str(tmp_path / "broken"), None, 0):
         raise RuntimeError("training failed")
@@ -117,12 +117,15 @@ def test_mlflow_holds_parameters_metrics_and_the_end(tmp_path: Path, monkeypatch
 
 
 def test_mlflow_that_is_not_there_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = TrainingConfig(mlflow=MlflowConfig(tracking_uri="http://localhost:1"))
+    config = TrainingConfig(mlflow=MlflowTrackingConfig(tracking_uri="http://localhost:1"))
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"MLflow is not installed. Install the extra"):
         trackers.check(config)
 
 
 def test_observers_and_time_limits_are_no_settings_of_the_model() -> None:
-    plain, watched = TrainingConfig(), TrainingConfig(tensorboard=True, mlflow=MlflowConfig(tracking_uri="file:runs"))
+    plain, watched = (
+        TrainingConfig(),
+        TrainingConfig(tensorboard=True, mlflow=MlflowTrackingConfig(tracking_uri="file:runs")),
+    )
     assert watched.settings == plain.settings

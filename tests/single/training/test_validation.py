@@ -14,7 +14,7 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifest import CandidateManifest, read_manifest
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.config import TrainingConfig
-from nightjar.training.evaluation.validation import Validation
+from nightjar.training.evaluation.validation import HeldOutValidation
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
@@ -184,8 +184,8 @@ def test_what_a_validation_remembers_goes_through_json(place: Path) -> None:
     work = job(place, "remembered", {"every_steps": 1, "early_stopping": {"patience": 2}, "min_delta": 1.0})
     learner = Learner(work.config, work.open().layout, Solo())
 
-    def begin() -> Validation:
-        return Validation(work, work.plan(work.open()), learner, Solo(), RankLog(Solo()))
+    def begin() -> HeldOutValidation:
+        return HeldOutValidation(work, work.plan(work.open()), learner, Solo(), RankLog(Solo()))
 
     first, second = begin(), begin()
     first.after(1, Trackers())

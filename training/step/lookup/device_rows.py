@@ -33,7 +33,7 @@ from nightjar.training.tables import DeviceTable
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a table that a batch needs. order_U, sent: see exchange.Request; None, of a replicated table.
+    """The rows of a table that a batch needs. order_U, sent: see exchange.ShardRequest; None, of a replicated table.
     places_S: see exchange.Rows.
     """
 

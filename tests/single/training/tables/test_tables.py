@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.layout import Column, table_layout
+from nightjar.features.contract.layout import ColumnSpec, table_layout
 from nightjar.training.config import EmbeddingConfig, TableConfig, WideConfig
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
@@ -168,7 +168,7 @@ def test_touched_rows_are_those_that_had_a_gradient(name: str) -> None:
 
 
 def layout(rows: int):  # type: ignore[no-untyped-def]
-    return table_layout([Column(name="f", feature="f", role="field", size=rows, embedding=WIDTH, wide=True)])
+    return table_layout([ColumnSpec(name="f", feature="f", role="field", size=rows, embedding=WIDTH, wide=True)])
 
 
 @pytest.mark.parametrize(
