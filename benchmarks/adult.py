@@ -19,7 +19,8 @@ import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import DatasetManifest, key_of, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import build, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import DatasetManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
 
 _DATE = "2026-01-01"

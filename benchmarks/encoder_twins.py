@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
 from nightjar.features.encoder.encoder import ColumnValues, Encoder

@@ -27,7 +27,8 @@ import psutil
 from pyspark.sql import SparkSession
 
 from benchmarks.criteo_log import Draw, clicks
-from nightjar.features.contract.spec import FeatureSpec, Frequency, load_yaml
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.counts.rollup import History, publish_rollup
 from nightjar.features.dataset.build import BuildPlan, aggregate, build, encode_days, plan_build
 from nightjar.features.spark.tables import for_spark

@@ -28,18 +28,13 @@ import pyarrow.parquet as pq
 from sklearn.metrics import log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    DatasetManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    key_of,
-)
-from nightjar.features.contract.spec import CategoricalField, FeatureSpec, load_yaml
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, key_of
+from nightjar.features.contract.spec import CategoricalField, FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import entry_point
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import key_of
+from nightjar.features.contract.publishing import key_of
 from nightjar.features.dataset.build import build, encode_days, plan_build
 from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings

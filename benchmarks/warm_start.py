@@ -21,7 +21,8 @@ from statistics import fmean
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import CandidateManifest, key_of, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point

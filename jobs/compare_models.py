@@ -16,13 +16,9 @@ from collections.abc import Sequence
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import load_yaml
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import entry_point, session_for
 from nightjar.jobs.common.contest import Contest
 from nightjar.serving.evaluation.evaluation import REPORT

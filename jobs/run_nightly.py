@@ -26,7 +26,8 @@ from rich.table import Table
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import NightjarError, UsageError
-from nightjar.features.contract.manifest import NightManifest, is_published, read_manifest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.input.folders import dates_between
 from nightjar.features.input.timestamped import GetSpark, logs_at
 from nightjar.jobs.common.cli import (

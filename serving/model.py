@@ -14,7 +14,8 @@ import onnxruntime
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest, verify
+from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows

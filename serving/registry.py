@@ -1,6 +1,6 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
-    <root>/<version>/                artifacts, immutable (features.contract.manifest)
+    <root>/<version>/                artifacts, immutable (features.contract.publishing)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
 
@@ -19,16 +19,16 @@ from pydantic import Field, ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import (
     MANIFEST,
-    ArtifactManifest,
     is_published,
     manifest_digest,
     read_manifest,
     unpublish,
     verify,
 )
-from nightjar.features.contract.spec import Strict, explain
+from nightjar.features.contract.strict import Strict, explain
 
 POINTER = "champion.json"
 HISTORY = "history"

@@ -14,17 +14,8 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ColumnProfile,
-    FileEntry,
-    ProfileManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    key_of,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import ColumnProfile, FileEntry, ProfileManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.input.folders import DAY, LogPartition, day_number, read_logs

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import AggregateManifest
+from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.summary import FrequencySummary, RateRange, SeenRange
 from nightjar.features.counts.aggregate import FREQUENCY_SCHEMA

@@ -15,17 +15,8 @@ from nightjar.features.checks.profile import HISTOGRAM, HISTOGRAM_SCHEMA, bin_ed
 from nightjar.features.checks.rates import key_rates
 from nightjar.features.checks.tally import EVERYTHING, Tally, tallies
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    ProfileManifest,
-    StateManifest,
-    begin,
-    commit,
-    is_published,
-    key_of,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, StateManifest
+from nightjar.features.contract.publishing import begin, commit, is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
 from nightjar.features.contract.summary import (
     Bucket,

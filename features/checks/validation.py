@@ -23,17 +23,8 @@ from nightjar.features.checks.drift import DailyCounts, Drift, drifts
 from nightjar.features.checks.profile import HISTOGRAM, HISTOGRAM_SCHEMA, profiles
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError, ValidationFailed
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    ProfileManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-    is_published,
-    key_of,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.publishing import begin, commit, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 from nightjar.features.counts.aggregate import VOCABULARY_SCHEMA
 from nightjar.features.dataset.build import BuildPlan, aggregate, counted

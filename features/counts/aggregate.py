@@ -17,7 +17,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import AggregateManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.conjunctions import (
     counted_conjunctions,

@@ -24,16 +24,8 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    FileEntry,
-    RollupManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest, FileEntry, RollupManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.counts.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
 from nightjar.features.counts.conjunctions import is_sketched

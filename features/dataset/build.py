@@ -19,14 +19,8 @@ from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    DatasetManifest,
-    is_published,
-    key_of,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
+from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import check_values, publish_aggregates
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup

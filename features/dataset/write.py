@@ -13,19 +13,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED, GOLDEN_RAW
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    GOLDEN_RAW,
-    DatasetManifest,
-    StateManifest,
-    begin,
-    commit,
-    describe_files,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import FeatureSpec, Frequency, digest
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, manifest_digest, read_manifest
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.strict import digest
 from nightjar.features.counts.point_in_time import (
     age_column,
     count_column,

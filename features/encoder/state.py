@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
-from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
 from nightjar.features.encoder.dense import Moments

@@ -10,7 +10,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import StateManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.counts.rollup import History
 from nightjar.features.encoder.dense import fit_boundaries

@@ -10,7 +10,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from nightjar.features.contract.manifest import CrossFigures, FieldFigures, FileEntry
+from nightjar.features.contract.manifests import CrossFigures, FieldFigures, FileEntry
 from nightjar.features.contract.spec import CategoricalField, Cross, FeatureSpec
 from nightjar.features.counts.conjunctions import is_sketched
 from nightjar.features.counts.rollup import ADMISSIONS_SCHEMA, Rollup

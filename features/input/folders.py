@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.spec import FeatureSpec, digest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read

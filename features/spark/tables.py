@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import FileEntry, Manifest
+from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 
 DAY = "row:day"

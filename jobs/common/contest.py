@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    ComparisonManifest,
-    DatasetManifest,
+from nightjar.features.contract.manifests import ArtifactManifest, ComparisonManifest, DatasetManifest
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, LockedError
-from nightjar.features.contract.spec import Strict, explain
+from nightjar.features.contract.strict import Strict, explain
 
 LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0

@@ -20,8 +20,9 @@ from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
-from nightjar.features.contract.manifest import key_of
-from nightjar.features.contract.spec import FeatureSpec, Strict, load_yaml
+from nightjar.features.contract.publishing import key_of
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict, load_yaml
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.config import PARQUET, InputConfig

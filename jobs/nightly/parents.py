@@ -17,13 +17,9 @@ from pydantic import Field
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
 from nightjar.serving.model import ENCODER

@@ -16,11 +16,8 @@ from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DatasetManifest,
-    DecisionManifest,
-    StateManifest,
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, DecisionManifest, StateManifest
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,
@@ -28,7 +25,8 @@ from nightjar.features.contract.manifest import (
     manifest_digest,
     read_manifest,
 )
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 from nightjar.features.dataset.build import BuildPlan, encode_days
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict

@@ -14,8 +14,8 @@ from datetime import date, timedelta
 from pydantic import Field
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import unpublish
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.publishing import unpublish
+from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 
 OF_MODELS = ("candidates", "baselines", "evaluations")

@@ -12,8 +12,9 @@ from typing import Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import ValidationFailed
-from nightjar.features.contract.manifest import NightManifest, begin, commit
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly import hook, lineage, retention

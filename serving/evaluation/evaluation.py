@@ -12,11 +12,8 @@ import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DatasetManifest,
-    EvaluationManifest,
-    Manifest,
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, EvaluationManifest, Manifest
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 from nightjar.serving.gate.bootstrap import Metric, Support
 
 Verdict = Literal["published", "rejected"]

@@ -17,17 +17,18 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import layout, storage
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED, GOLDEN_RAW
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    GOLDEN_RAW,
-    MANIFEST,
+from nightjar.features.contract.manifests import (
     ArtifactManifest,
     CandidateManifest,
     DatasetManifest,
     Manifest,
     StateManifest,
+)
+from nightjar.features.contract.publishing import (
+    MANIFEST,
     begin,
     commit,
     describe_files,

@@ -10,15 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import (
     CrossFigures,
     DatasetManifest,
     FieldFigures,
     ValidationCheck,
     ValidationManifest,
-    is_published,
-    read_manifest,
 )
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.contract.spec import CategoricalField, Cross, DenseFeature, Frequency
 from nightjar.features.contract.summary import (
     Bucket,

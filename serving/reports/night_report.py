@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from markupsafe import Markup
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import ValidationCheck
+from nightjar.features.contract.manifests import ValidationCheck
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
 from nightjar.serving.reports.nights import PublishedNight, gather

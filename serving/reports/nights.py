@@ -11,15 +11,9 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    MANIFEST,
-    Manifest,
-    NightManifest,
-    ValidationManifest,
-    is_published,
-    read_manifest,
-)
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.manifests import Manifest, NightManifest, ValidationManifest
+from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation

@@ -34,15 +34,9 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    CandidateManifest,
-    DatasetManifest,
-    begin,
-    commit,
-    describe_files,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import empty_columns
 from nightjar.training.data.dataset import Dataset, read_table

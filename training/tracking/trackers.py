@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
-from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.encoder.encoder import Vocabulary
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig

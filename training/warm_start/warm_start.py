@@ -9,16 +9,9 @@ from pydantic import ValidationError
 
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import (
-    CandidateManifest,
-    DatasetManifest,
-    ParentCandidate,
-    StateManifest,
-    manifest_digest,
-    read_manifest,
-    verify,
-)
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, ParentCandidate, StateManifest
+from nightjar.features.contract.publishing import manifest_digest, read_manifest, verify
+from nightjar.features.contract.strict import digest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.warm_start.transfer import Side, Transfer
 

@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DecisionManifest,
-    begin,
-    commit,
-    describe_files,
-)
+from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
 from nightjar.serving.gate.decision import DECISION, Decision, GateConfig, GateRule

@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nightjar.features.contract.manifest import (
-    DecisionManifest,
-    NightManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-    describe_files,
-)
+from nightjar.features.contract.manifests import DecisionManifest, NightManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
 from nightjar.serving.evaluation.evaluation import evaluate, read_scores
