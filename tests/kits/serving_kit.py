@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 from onnx import TensorProto, helper, numpy_helper
 
-from nightjar.features.contract.layout import ColumnValues as LayoutColumn
-from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.layout import ColumnSpec, dataset_columns, table_layout
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import commit, describe_files, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
@@ -110,7 +109,7 @@ class World:
     model: Oracle
 
     @property
-    def columns(self) -> tuple[LayoutColumn, ...]:
+    def columns(self) -> tuple[ColumnSpec, ...]:
         return read_manifest(self.candidate, CandidateManifest).columns
 
 
@@ -270,7 +269,7 @@ class Oracle:
     """Parameters of a model, drawn at random and rounded to float32, and the scores that they mean."""
 
     model: str
-    columns: tuple[LayoutColumn, ...]
+    columns: tuple[ColumnSpec, ...]
     wide: dict[int, float]
     embeddings: dict[int, np.ndarray]
     hidden: np.ndarray
