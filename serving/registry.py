@@ -20,6 +20,7 @@ from pydantic import Field, ValidationError
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.outputs import HISTORY, POINTER, PRUNING, numbered_file
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -29,10 +30,6 @@ from nightjar.features.contract.publishing import (
     verify,
 )
 from nightjar.features.contract.strict import Strict, explain
-
-POINTER = "champion.json"
-HISTORY = "history"
-PRUNING = f"{HISTORY}/pruning.json"
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
@@ -180,7 +177,7 @@ def _move(root: str, move: Pointer) -> Pointer:
 
 
 def _entry(root: str, sequence: int) -> str:
-    return storage.join(root, HISTORY, f"{sequence:06d}.json")
+    return storage.join(root, HISTORY, numbered_file(sequence))
 
 
 def _before(root: str, current: Pointer) -> Pointer | None:

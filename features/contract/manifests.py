@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
@@ -182,7 +183,7 @@ class DatasetManifest(Manifest):
     @property
     def data_files(self) -> tuple[FileEntry, ...]:
         """The encoded rows' files; the golden rows' two files are not among them."""
-        return tuple(entry for entry in self.files if entry.path.startswith("data/"))
+        return tuple(entry for entry in self.files if entry.path.startswith(f"{DATA}/"))
 
 
 class ParentCandidate(Strict):

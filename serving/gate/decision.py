@@ -15,11 +15,6 @@ from nightjar.serving.gate.bootstrap import Metric, Support
 Verdict = Literal["published", "rejected"]
 BEYOND_BOUND = 5
 
-# A decision's files. The last is hidden, so that no manifest lists it: what was measured differs from run to run.
-DECISION = "decision.json"
-CHAMPION = "champion.json"
-DRY_RUN = "_dry_run.json"
-
 
 class GateRule(Strict):
     """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, ParentCandidate, StateManifest
@@ -37,7 +38,7 @@ class WarmStart:
     def parent(self) -> ParentCandidate:
         """What the child's manifest says of it."""
         return ParentCandidate(
-            candidate=self.candidate.rpartition("/")[2],
+            candidate=storage.name_of(self.candidate),
             digest=manifest_digest(self.candidate),
             through_date=read_manifest(self.parent_state, StateManifest).through_date,
             decay=self.decay,
