@@ -171,7 +171,7 @@ def _print_plan(console: Console, request: NightlyArguments, run: JobRun) -> Non
     undecided: Night | None = None
     for night in request.nights:
         over, made_from = is_published(night.record), night.made_from
-        console.print(f"{night.date}  {'start':9}         {night.start.reason}")
+        console.print(f"{night.date}  {'start':9}         {night.start.record}")
         if undecided and not night.config.nightly.warm_start.cold_reason(night.date):
             console.print(f"{'':30}unless {undecided.date} or a later night publishes: its model is the parent then")
         undecided = undecided if over else undecided or night
@@ -193,7 +193,7 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
         console.print(table(evaluations, {night: record.verdict for night, record in over.items()}))
     reports = storage.join(nights[-1].output, REPORTS)
     for night in over:
-        console.print(f"{night.date}  {night.start.reason}")
+        console.print(f"{night.date}  {night.start.record}")
         console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
         console.print(f"{night.date}  page    {storage.join(reports, night_page(night.date.isoformat()))}")
     console.print(f"every night: {storage.join(reports, INDEX)}")
@@ -209,7 +209,7 @@ def table(evaluations: Mapping[Night, Evaluation], verdicts: Mapping[Night, str]
         for name, model in evaluation.models.items():
             m = model.metrics
             figures = (m.log_loss, m.regret, m.normalized_entropy, m.auc, m.gauc, m.calibration)
-            start = night.start.reason.partition(":")[0] if name == night.config.training.model else ""
+            start = night.start.record.how if name == night.config.training.model else ""
             verdict = verdicts[night] if start else "baseline"
             cells = ("-" if x is None else f"{x:.4f}" for x in figures)
             result.add_row(str(night.date), name, start, verdict, *cells)

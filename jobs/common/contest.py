@@ -25,6 +25,7 @@ from nightjar.features.contract.publishing import (
     manifest_digest,
     read_manifest,
 )
+from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
 from nightjar.serving.evaluation.evaluation import evaluate
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
@@ -32,7 +33,6 @@ from nightjar.serving.reports import seed_report
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.launch import Launcher
-from nightjar.training.tracking.trackers import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.trainer import run_job
 
 _CURVE_POINTS = 10
@@ -81,7 +81,7 @@ class Contest:
             for seed in self.seeds:
                 job = self.job(model, seed)
                 run_job(job, launcher)
-                pack(job.output, self.state, self.holdout, self.artifact(model, seed), lineage={})
+                pack(job.output, self.state, self.holdout, self.artifact(model, seed))
             models[model] = self._runs(model)
         holdout = read_manifest(self.holdout, DatasetManifest)
         comparison = SeedComparison(

@@ -21,6 +21,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import REPORT
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.manifests import START_REASON
 from nightjar.features.contract.outputs import (
     AGGREGATE,
     BASELINES,
@@ -46,11 +47,11 @@ from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
-from nightjar.jobs.nightly.chain import ingredients
+from nightjar.jobs.nightly import ingredients
 from nightjar.jobs.nightly.hook import HookConfig
+from nightjar.jobs.nightly.ingredients import named
 from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
 from nightjar.jobs.nightly.parents import (
-    REASON,
     Start,
     WarmStartConfig,
     choose_start,
@@ -261,13 +262,13 @@ class Night:
         """Everything that the night depends on, by name: logs by day and settings by section."""
         config = self.config
         return {
-            **ingredients("log of ", {day.date: day.fingerprint for day in self.features.days}),
-            **ingredients("features.", config.features.model_dump(mode="json")),
-            **ingredients("nightly.", config.nightly.model_dump(mode="json", include=set(_SHAPING))),
-            REASON: self.start.reason,
-            **ingredients("start.", {"decay": config.nightly.warm_start.decay}),
-            **ingredients("training.", config.training.settings),
-            **ingredients("gate.", config.gate.model_dump(mode="json")),
+            **named(ingredients.LOGS, {day.date: day.fingerprint for day in self.features.days}),
+            **named(ingredients.FEATURES, config.features.model_dump(mode="json")),
+            **named(ingredients.NIGHTLY, config.nightly.model_dump(mode="json", include=set(_SHAPING))),
+            START_REASON: str(self.start.record),
+            **named(ingredients.START, {"decay": config.nightly.warm_start.decay}),
+            **named(ingredients.TRAINING, config.training.settings),
+            **named(ingredients.GATE, config.gate.model_dump(mode="json")),
         }
 
     def directories(self) -> dict[str, tuple[str, ...]]:

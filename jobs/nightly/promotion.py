@@ -115,7 +115,7 @@ class Promotion:
         if champion is None:
             return decide(self.config, observed, candidate_scores, slices=slices, dry_run=dry), None
         directory = storage.join(self.models, champion)
-        learned = str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"])
+        learned = str(read_manifest(directory, ArtifactManifest).lineage.state_through_date)
         if learned >= self.date:
             reason = f"the champion {champion} has learned from {self.date}: its days go through {learned}; not judged"
             check = Check(metric="date", passed=False, reason=reason)

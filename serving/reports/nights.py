@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
-from nightjar.features.contract.manifests import Manifest, NightManifest, ValidationManifest
+from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
@@ -26,10 +22,17 @@ from nightjar.features.contract.outputs import (
     VALIDATE,
     VALIDATIONS,
     DatasetName,
-    metrics_file,
     names_of_day,
+    seconds_file,
 )
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.records import (
+    SlotCoverage,
+    StepSeconds,
+    ValidationRecord,
+    WarmStartReport,
+    read_records,
+)
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
@@ -37,20 +40,8 @@ from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
 
-_STEP_SECONDS = re.compile(r'^nightjar_step_seconds\{step="([^"]+)"\} (\S+)$', re.MULTILINE)
-
 S = TypeVar("S", bound=Strict)
 M = TypeVar("M", bound=Manifest)
-
-
-class CarriedSlot(BaseModel):
-    """What a warm start carried over of a column's rows in one table, of training's warm_start.json."""
-
-    table: str
-    slot: str
-    parent_rows: int
-    rows: int
-    carried: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class PublishedNight:
     dry_run: DryRun | None = None
     curves: tuple[CurvePoint, ...] = ()
     parent: str | None = None
-    carried: tuple[CarriedSlot, ...] = ()
+    carried: tuple[SlotCoverage, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -89,9 +80,9 @@ class PublishedNight:
         return self.record.verdict if self.record else "stopped"
 
     @property
-    def start(self) -> str | None:
-        """What its model began with, and why: `warm: <parent>` or `cold: <reason>`."""
-        return self.record.ingredients.get("start.reason") if self.record else None
+    def start(self) -> NightStart | None:
+        """What its model began with."""
+        return self.record.start if self.record else None
 
     @property
     def published(self) -> bool:
@@ -139,7 +130,8 @@ def _night(output: str, record: NightManifest, champion: str | None) -> Publishe
     candidate = next(iter(made.get(TRAIN, [])), "")
     evaluation = _published(made.get(EVALUATE, []))
     validation = _published(made.get(VALIDATE, []))
-    warm = _json(storage.join(candidate, WARM_START))
+    warm = _model(storage.join(candidate, WARM_START), WarmStartReport)
+    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds)
     return PublishedNight(
         date=record.date,
         record=record,
@@ -152,9 +144,9 @@ def _night(output: str, record: NightManifest, champion: str | None) -> Publishe
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
         dry_run=_model(storage.join(gate, DRY_RUN), DryRun),
         curves=tuple(_curves(training_log(candidate))),
-        parent=warm.get("parent"),
-        carried=tuple(CarriedSlot.model_validate(slot) for slot in warm.get("slots", [])),
-        seconds=_seconds(storage.join(output, METRICS, metrics_file(record.date))),
+        parent=warm.parent if warm else None,
+        carried=warm.slots if warm else (),
+        seconds=took.seconds if took else {},
     )
 
 
@@ -183,29 +175,14 @@ def _published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 
-def _read(url: str) -> str | None:
+def _model(url: str, model: type[S]) -> S | None:
     try:
-        return storage.read_bytes(url).decode()
+        return model.model_validate_json(storage.read_bytes(url))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _model(url: str, model: type[S]) -> S | None:
-    text = _read(url)
-    return model.model_validate_json(text) if text else None
-
-
-def _json(url: str) -> dict:
-    text = _read(url)
-    return json.loads(text) if text else {}
-
-
 def _curves(url: str) -> Iterator[CurvePoint]:
-    for line in (_read(url) or "").splitlines():
-        record = json.loads(line)
-        name = "log_loss" if record["kind"] == "validation" else "recent_log_loss"
-        yield CurvePoint(record["kind"], record["step"], record[name])
-
-
-def _seconds(url: str) -> dict[str, float]:
-    return {step: float(value) for step, value in _STEP_SECONDS.findall(_read(url) or "")}
+    for record in read_records(url):
+        loss = record.log_loss if isinstance(record, ValidationRecord) else record.recent_log_loss
+        yield CurvePoint(record.kind, record.step, loss)

@@ -17,6 +17,12 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
 from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.records import (
+    RuleCoverage,
+    SlotCoverage,
+    TensorCoverage,
+    WarmStartReport,
+)
 from nightjar.features.encoder.encoder import Vocabulary
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
@@ -25,12 +31,6 @@ from nightjar.training.run.collective import Collective
 from nightjar.training.tables import Table
 from nightjar.training.warm_start.columns import matching_columns
 from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
-from nightjar.training.warm_start.report import (
-    RuleCoverage,
-    SlotCoverage,
-    TensorCoverage,
-    WarmStartReport,
-)
 from nightjar.training.warm_start.rows import Passage, RowMap, ids_by_value
 from nightjar.training.warm_start.tables import TableTransfer
 
