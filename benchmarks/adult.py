@@ -26,6 +26,7 @@ from nightjar.features.dataset.build import build, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports import adult
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.model import load
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs = os.path.join(work, "logs")
     if not storage.exists(logs):
         import_adult.main(["--source", args.source, "--output", logs])
-    scored_day = import_adult.TEST_DAY - timedelta(args.split == "validation")
-    first, last, scored = (str(day) for day in (import_adult.FIRST_DAY, scored_day - timedelta(1), scored_day))
+    scored_day = adult.TEST_DAY - timedelta(args.split == "validation")
+    first, last, scored = (str(day) for day in (adult.FIRST_DAY, scored_day - timedelta(1), scored_day))
     plan = plan_build(config.features, logs, work, train_from=first, train_to=last, history_from=first, holdout=scored)
     with spark_session("adult") as spark:
         built = build(spark, plan)

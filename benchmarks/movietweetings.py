@@ -26,6 +26,7 @@ from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports import movietweetings
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import compare
 from nightjar.serving.evaluation.metrics import Metrics
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs = os.path.join(os.path.abspath(args.work), "logs")
     if not storage.exists(logs):
         import_movietweetings.main(["--source", args.source, "--output", logs])
-    splits = json.loads(storage.read_bytes(storage.join(logs, import_movietweetings.SPLITS_FILE)))
+    splits = json.loads(storage.read_bytes(storage.join(logs, movietweetings.SPLITS_FILE)))
     plan_of = partial(plan_build, config.features, logs, os.path.abspath(args.work), history_from=splits["train"][0])
     first, last = splits["train"]
     plan = plan_of(train_from=first, train_to=last, holdout=day_after(last))

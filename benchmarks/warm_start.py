@@ -28,7 +28,7 @@ from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
-from nightjar.jobs.imports.simulation import SimulationConfig
+from nightjar.jobs.imports.simulation_config import SimulationConfig
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import compare
 from nightjar.serving.packing.pack import pack
