@@ -19,12 +19,14 @@ from functools import partial
 import numpy as np
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import key_of
+from nightjar.features.contract.outputs import CANDIDATES, MODELS
+from nightjar.features.contract.publishing import key_of
 from nightjar.features.dataset.build import build, encode_days, plan_build
 from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports import movietweetings
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import compare
 from nightjar.serving.evaluation.metrics import Metrics
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs = os.path.join(os.path.abspath(args.work), "logs")
     if not storage.exists(logs):
         import_movietweetings.main(["--source", args.source, "--output", logs])
-    splits = json.loads(storage.read_bytes(storage.join(logs, import_movietweetings.SPLITS_FILE)))
+    splits = json.loads(storage.read_bytes(storage.join(logs, movietweetings.SPLITS_FILE)))
     plan_of = partial(plan_build, config.features, logs, os.path.abspath(args.work), history_from=splits["train"][0])
     first, last = splits["train"]
     plan = plan_of(train_from=first, train_to=last, holdout=day_after(last))
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(args.seeds):
             training = config.training.model_copy(update={"model": model, "seed": seed})
             key = key_of(train=built.train_dir, training=training.settings)
-            candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
+            candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
             pack(candidate, built.state_dir, str(built.holdout_dir), artifact, {})
             evaluation, _ = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)

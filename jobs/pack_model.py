@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifests import Lineage
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.nightly.lineage import code
 from nightjar.serving.packing import dry_run
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
     parser.add_argument("--output", required=True, help="directory to publish")
     args = parser.parse_args(argv)
-    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={"code": code()})
+    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage=Lineage(code=code()))
     found = dry_run.run(args.output)
     if found.problems:
         raise DataError(f"{args.output} is published, but is not fit to be promoted: {' '.join(found.problems)}")

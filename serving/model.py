@@ -12,9 +12,11 @@ import numpy as np
 import onnxruntime
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest, verify
+from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
@@ -22,9 +24,6 @@ from nightjar.features.encoder.state import FittedState, load_state
 from nightjar.serving.arrays import read_array
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
-SCORING = "scoring"
-ENCODER = "encoder"
-GOLDEN_SCORES = "golden/scores.npy"
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192
 
@@ -115,11 +114,11 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
     layout = table_layout(manifest.columns)
     wide = None
     if "first_order" in inputs:
-        ids, weights = (_array(directory, manifest, f"{SCORING}/wide_{what}.npy") for what in ("ids", "weights"))
+        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
         wide = WideTable(layout, ids, weights)
     embeddings = []
     for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():
-        path = f"{SCORING}/embedding_{width}.npy"
+        path = embedding_values(width)
         table = _array(directory, manifest, path)
         if table.shape != (layout.embedding_rows(width), width):
             raise DataError(
@@ -133,7 +132,7 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
-    url = storage.join(directory, _listed(directory, manifest, f"{SCORING}/head.onnx"))
+    url = storage.join(directory, _listed(directory, manifest, HEAD))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,6 +1,6 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
-    <root>/<version>/                artifacts, immutable (features.contract.manifest)
+    <root>/<version>/                artifacts, immutable (features.contract.publishing)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
 
@@ -19,20 +19,17 @@ from pydantic import Field, ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.outputs import HISTORY, POINTER, PRUNING, numbered_file
+from nightjar.features.contract.publishing import (
     MANIFEST,
-    ArtifactManifest,
     is_published,
     manifest_digest,
     read_manifest,
     unpublish,
     verify,
 )
-from nightjar.features.contract.spec import Strict, explain
-
-POINTER = "champion.json"
-HISTORY = "history"
-PRUNING = f"{HISTORY}/pruning.json"
+from nightjar.features.contract.strict import Strict, explain
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
@@ -180,7 +177,7 @@ def _move(root: str, move: Pointer) -> Pointer:
 
 
 def _entry(root: str, sequence: int) -> str:
-    return storage.join(root, HISTORY, f"{sequence:06d}.json")
+    return storage.join(root, HISTORY, numbered_file(sequence))
 
 
 def _before(root: str, current: Pointer) -> Pointer | None:

@@ -9,9 +9,12 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from nightjar.features.contract.errors import SpecError
-from nightjar.features.contract.spec import FeatureSpec, Strict, digest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict, digest
 
-# Lower-case Spark DDL; what features.input.files.requirements allows, and therefore all that a feature can read.
+# What a column of a csv or json file may be: Spark's names, in lower case, for those of the types that
+# features.input.files.column_problems accepts which Spark can convert text to. Other formats have types of their own,
+# among them some without a name here (unsigned integers, timestamps in milliseconds).
 SparkType = Literal[
     "boolean",
     "tinyint",

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.manifest import MANIFEST, NightManifest, is_published, read_manifest
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.outputs import NIGHTS
+from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.nightly.ingredients import LOGS
 from nightjar.jobs.nightly.telemetry import JobRun
-
-NIGHTS = "nights"
-STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
-_LONGEST = 40
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +60,6 @@ def carry_out(
     return worked
 
 
-def ingredients(section: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """JSON values by name, each as text, or as its digest where that is long."""
-    return {f"{section}{name}": _brief(value) for name, value in values.items()}
-
-
 def records(output: str) -> list[NightManifest]:
     """The records of all nights in an output, by date."""
     folder = storage.join(output, NIGHTS)
@@ -101,10 +93,5 @@ def why(step: Step, night: str, made_from: Mapping[str, str], known: Sequence[Ni
     if not before:
         return "new day, the first on record"
     last = before[-1]
-    settings = [change for change in changes(last) if not change.startswith("log of ")]
+    settings = [change for change in changes(last) if not change.startswith(LOGS)]
     return "; ".join([f"new day after {last.date}", *settings])
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST else digest(value)[:12]

@@ -8,7 +8,6 @@ that a night that is run again has the same parent.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -16,22 +15,15 @@ from typing import Literal
 from pydantic import Field
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.manifests import ArtifactManifest, NightStart
+from nightjar.features.contract.outputs import BASELINES, CANDIDATES, MODELS, VersionName, night_of
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
-from nightjar.serving.model import ENCODER
 from nightjar.training.warm_start import WarmStart
-
-MODELS, BASELINES, CANDIDATES = "models", "baselines", "candidates"
-BESIDE, REASON = "beside", "start.reason"
-_NIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})-")
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +45,9 @@ class WarmStartConfig(Strict):
     def cold_reason(self, night: date) -> str | None:
         """Why the night of a date has no parent, whatever there is; None if it may have one."""
         if not self.enabled:
-            return "cold: the warm start is off"
+            return "the warm start is off"
         if self.cold_every and night.toordinal() % self.cold_every == 0:
-            return f"cold: every {self.cold_every} days"
+            return f"every {self.cold_every} days"
         return None
 
 
@@ -69,27 +61,32 @@ class ParentVersion:
 
 @dataclass(frozen=True)
 class Start:
-    """What a night begins with, and why, for its records."""
+    """What a night begins with: with a parent, or with nothing because of `cold_reason`."""
 
-    parent: ParentVersion | None
-    reason: str
+    parent: ParentVersion | None = None
+    cold_reason: str = ""
+
+    @property
+    def record(self) -> NightStart:
+        """The same for the night's record."""
+        return NightStart(parent=self.parent.version if self.parent else None, reason=self.cold_reason)
 
 
 def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
     """The start of the night of a date. Raises DataError if the pointer's history is damaged."""
     reason = config.cold_reason(night)
     if reason:
-        return Start(None, reason)
+        return Start(cold_reason=reason)
     parent = parent_of(storage.join(output, MODELS), night)
     if parent is None:
-        return Start(None, "cold: there is no earlier champion")
-    warm = Start(parent, f"warm: {parent.version}")
+        return Start(cold_reason="there is no earlier champion")
+    warm = Start(parent)
     if config.if_unusable == "cold" and not _is_over(output, night, warm):
         try:
             warm_start(output, MODELS, parent.version, state="", decay=config.decay).verify()
         except NightjarError as error:
             log.warning("a cold start, since the parent %s cannot be used: %s", parent.version, error)
-            return Start(None, f"cold: the parent {parent.version} cannot be used")
+            return Start(cold_reason=f"the parent {parent.version} cannot be used")
     return warm
 
 
@@ -121,19 +118,19 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
 
 def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
     """The baseline of this architecture that was trained beside the parent; None if there is none."""
-    folder = storage.join(output, BASELINES)
+    folder, night = storage.join(output, BASELINES), night_of(parent.version)
     for name in storage.list_folders(folder):
-        if name.startswith(f"{parent.version[:10]}-{model}-") and is_published(storage.join(folder, name)):
+        parts = VersionName.parse(name)
+        if parts and (parts.night, parts.model) == (night, model) and is_published(storage.join(folder, name)):
             manifest = read_manifest(storage.join(folder, name), ArtifactManifest)
-            if manifest.lineage.get(BESIDE) == parent.version:
+            if manifest.lineage.beside == parent.version:
                 return name
     return None
 
 
 def _is_over(output: str, night: date, start: Start) -> bool:
     """True if it is on record that the night began so; its parent may be pruned since."""
-    made = [record.ingredients.get(REASON) for record in records(output) if record.date == night.isoformat()]
-    return start.reason in made
+    return start.record in [record.start for record in records(output) if record.date == night.isoformat()]
 
 
 def _learned_through(models: str, version: str) -> date:
@@ -142,8 +139,8 @@ def _learned_through(models: str, version: str) -> date:
     """
     directory = storage.join(models, version)
     if is_published(directory):
-        return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"]))
-    night = _NIGHT.match(version)
+        return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage.state_through_date))
+    night = night_of(version)
     if night is None:
         raise DataError(f"{directory}, which was champion, is not there any more. Restore it, or start with --cold.")
-    return date.fromisoformat(night[1]) - timedelta(1)
+    return date.fromisoformat(night) - timedelta(1)

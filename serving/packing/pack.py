@@ -10,24 +10,35 @@ golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: wha
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import layout, storage
-from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.artifact_files import (
+    CANDIDATE_SCORES,
+    ENCODER,
+    GOLDEN,
     GOLDEN_ENCODED,
     GOLDEN_RAW,
-    MANIFEST,
+    GOLDEN_SCORES,
+    SCORING,
+    WIDE_IDS,
+    WIDE_WEIGHTS,
+)
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import dataset_columns
+from nightjar.features.contract.manifests import (
     ArtifactManifest,
     CandidateManifest,
     DatasetManifest,
+    Lineage,
     Manifest,
     StateManifest,
+)
+from nightjar.features.contract.publishing import (
+    MANIFEST,
     begin,
     commit,
     describe_files,
@@ -42,19 +53,18 @@ from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state
 from nightjar.serving.arrays import is_finite, read_array, write_array
 from nightjar.serving.encoded import to_columns
-from nightjar.serving.model import ENCODER, GOLDEN_SCORES, SCORING, open_model
+from nightjar.serving.model import open_model
 
-CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
-WIDE_IDS, WIDE_WEIGHTS = f"{SCORING}/wide_ids.npy", f"{SCORING}/wide_weights.npy"
 FLOAT_TOLERANCE = 1e-6
+_UNKNOWN = Lineage()
 
 
 def pack(
-    candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Mapping[str, Any]
+    candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Lineage = _UNKNOWN
 ) -> ArtifactManifest:
     """Publish the artifact of a candidate; returns at once if it is published there from the same inputs.
 
-    lineage: JSON values that say where the model comes from; the training settings and days are added.
+    lineage: where the model comes from; the training settings, the parent and the days of the state are added.
     Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
     row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
     to say, by a dry run of what is published.
@@ -79,7 +89,7 @@ def pack(
         )
     verify(candidate_dir, _only(candidate, f"{SCORING}/"))
     verify(state_dir, state)
-    verify(holdout_dir, _only(holdout, "golden/"))
+    verify(holdout_dir, _only(holdout, f"{GOLDEN}/"))
     _compare_encodings(state_dir, state, holdout_dir)
 
     begin(output_dir)
@@ -95,13 +105,14 @@ def pack(
         model=candidate.model,
         spec_fingerprint=candidate.spec_fingerprint,
         columns=candidate.columns,
-        lineage={
-            "settings": candidate.settings,
-            "parent": candidate.parent and candidate.parent.model_dump(),
-            "state_first_date": state.first_date,
-            "state_through_date": state.through_date,
-            **lineage,
-        },
+        lineage=lineage.model_copy(
+            update={
+                "settings": candidate.settings,
+                "parent": candidate.parent,
+                "state_first_date": state.first_date,
+                "state_through_date": state.through_date,
+            }
+        ),
         metrics=candidate.statistics,
     )
     open_model(output_dir, manifest)

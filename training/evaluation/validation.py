@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.records import ValidationRecord
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.config import HeldOutValidationConfig
 from nightjar.training.data.plan import Plan
@@ -18,7 +19,7 @@ from nightjar.training.evaluation.schedule import Schedule
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
-from nightjar.training.tracking.trackers import Tracker, ValidationRecord
+from nightjar.training.tracking.trackers import Tracker
 
 _FIGURES = ("log_loss", "normalized_entropy", "auc", "gauc", "calibration")
 

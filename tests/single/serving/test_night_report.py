@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nightjar.features.contract.manifest import (
-    DecisionManifest,
-    NightManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-    describe_files,
-)
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
+from nightjar.features.contract.manifests import DecisionManifest, NightManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
 from nightjar.serving.evaluation.evaluation import evaluate, read_scores
-from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, GateConfig
+from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
 from nightjar.serving.packing.dry_run import DryRun, Measured
@@ -70,13 +64,18 @@ def make_night(output: Path, date: str, seed: int) -> None:
     world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
     version = f"{date}-wide_deep-key"
     artifact = str(output / "models" / version)
-    pack(world.candidate, world.state, world.holdout, artifact, lineage={})
+    pack(world.candidate, world.state, world.holdout, artifact)
     candidate = output / "candidates" / version
     shutil.copytree(world.candidate, candidate)
     slots = [{"table": "wide", "slot": "f_user", "parent_rows": 90, "rows": 100, "carried": 80}]
-    (candidate / "warm_start.json").write_text(json.dumps({"parent": "2026-01-02-wide_deep", "slots": slots}))
-    lines = [{"kind": "progress", "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
-    lines.append({"kind": "validation", "step": 4, "log_loss": 0.55})
+    (candidate / "warm_start.json").write_text(
+        json.dumps({"parent": "2026-01-02-wide_deep", "decay": 1.0, "rules": [], "slots": slots, "head": []})
+    )
+    seen = {"epoch": 0, "rows": 100, "learning_rate_scale": 1.0}
+    speed = {"kind": "progress", "log_loss": 0.6, "rows_per_second": 1e4, "memory_bytes": 1 << 20}
+    lines: list[dict[str, object]] = [{**seen, **speed, "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
+    unknown = dict.fromkeys(("normalized_entropy", "auc", "gauc", "calibration"))
+    lines.append({**seen, **unknown, "kind": "validation", "step": 4, "log_loss": 0.55, "seconds": 1.0, "best": True})
     (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluation = output / "evaluations" / f"{date}-key"
     evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
@@ -94,7 +93,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
         DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
     )
     (output / "metrics").mkdir(exist_ok=True)
-    (output / "metrics" / f"{date}.prom").write_text('nightjar_step_seconds{step="train"} 12.5\n# EOF\n')
+    (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
     record = output / "nights" / f"{date}-key"
     begin(str(record))
     directories = {

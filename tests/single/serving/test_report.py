@@ -12,13 +12,8 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    EvaluationManifest,
-    commit,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import DatasetManifest, EvaluationManifest
+from nightjar.features.contract.publishing import commit, read_manifest, verify
 from nightjar.jobs.evaluate_model import main
 from nightjar.serving.evaluation import evaluation
 from nightjar.serving.evaluation.comparison import Evaluation, predict
@@ -51,7 +46,7 @@ def artifacts(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         scores = oracle.score(world.rows[:16])
         candidate = make_candidate(root / f"candidate-{architecture}", world.state, oracle, scores)
         packed[architecture] = str(root / architecture)
-        pack(candidate, world.state, world.holdout, packed[architecture], lineage={})
+        pack(candidate, world.state, world.holdout, packed[architecture])
     return packed
 
 
@@ -102,7 +97,7 @@ def test_models_of_different_states_are_compared_on_their_own_encodings(world: W
         ("new", older.candidate, older.state, older.holdout),
         ("old", candidate, state, holdout),
     ):
-        pack(c, s, h, str(tmp_path / name), lineage={})
+        pack(c, s, h, str(tmp_path / name))
     directories = {name: str(tmp_path / name) for name in ("new", "old")}
     found = evaluate(directories, [older.holdout, holdout], str(tmp_path / "evaluation"))
     assert found.models["new"].metrics == found.models["old"].metrics

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import CandidateManifest, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import read_manifest
+from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.config import TrainingConfig
 from nightjar.training.evaluation.validation import HeldOutValidation
@@ -19,12 +21,7 @@ from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
 from nightjar.training.tracking.progress import RankLog
-from nightjar.training.tracking.trackers import (
-    ProgressRecord,
-    Trackers,
-    ValidationRecord,
-    read_records,
-)
+from nightjar.training.tracking.trackers import Trackers
 from nightjar.training.trainer import train
 from tests.kits.cluster import run_cluster
 from tests.kits.datasets import SPEC, make_dataset
