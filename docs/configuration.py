@@ -54,9 +54,9 @@ def meanings(model: Model) -> dict[str, str]:
     return {name: found[name] for name in model.model_fields if name in found}
 
 
-def models_of(model: Model = NightConfig) -> Iterator[Model]:
-    """A model and all that its fields hold, each once."""
-    yield from dict.fromkeys(found for _, models in _sections(model) for found in models)
+def models_by_path() -> list[tuple[str, Model]]:
+    """Every mapping that a config file may hold, with the path of its keys; alternatives have the same path."""
+    return [(path, model) for paths, models in _sections(NightConfig) for path in paths for model in models]
 
 
 def _docstrings(model: Model) -> dict[str, str]:
