@@ -38,14 +38,14 @@ class TableConfig(Strict):
     """Of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch. Empty: the rule's,
     0.05 for the first two and 0.001 for the others."""
     initial_accumulator: NotNegative = 0.1
-    """Of adagrad and row_adagrad. A mean over thousands of rows makes a row's squared gradients tiny: a value far above
-    them all but stops the table from learning."""
+    """Of adagrad and row_adagrad: what the sums of squares begin with. A mean over thousands of rows makes a row's
+    squared gradients tiny: a value far above them all but stops the table from learning."""
     beta1: Fraction = 0.9
-    """Of lazy_adam and adam."""
+    """Of lazy_adam and adam: decay of the mean gradient."""
     beta2: Fraction = 0.999
-    """Of lazy_adam and adam."""
+    """Of lazy_adam and adam: decay of the mean squared gradient."""
     epsilon: Positive = 1e-8
-    """Of lazy_adam and adam."""
+    """Of lazy_adam and adam: added to the root that a step is divided by."""
     l2: NotNegative = 0.0
     """Of adam: the loss grows by l2 / 2 times the sum of the squares of the whole table."""
     dense_rows_limit: int = Field(default=1_000_000, ge=1)
@@ -106,9 +106,9 @@ class DeepConfig(Strict):
     optimizer: Literal["adagrad", "adam", "sgd"] | None = None
     """The rule of the head's weights. Empty: the model's own."""
     learning_rate: Positive | None = None
-    """Empty: the optimizer's own."""
+    """Of the head's weights. Empty: the optimizer's own."""
     initial_accumulator: NotNegative = 0.1
-    """Of adagrad."""
+    """Of adagrad: what the sums of squares begin with."""
     weight_decay: NotNegative = 0.0
     """L2: as much of a weight is added to its gradient. Biases and batch norm are free of it."""
 
@@ -169,9 +169,9 @@ class HeldOutValidationConfig(Strict):
     dataset: str | None = None
     """Another published data set of the same encoder state, instead of `share`."""
     every_steps: int | None = Field(default=None, ge=1)
-    """Empty: at the end of every epoch."""
+    """Steps between two validations. Empty: one at the end of every epoch."""
     metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
-    """What the rest goes by."""
+    """What early_stopping, plateau and `publish: best` go by."""
     min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """An improvement is better than the best so far by more than this."""
     early_stopping: EarlyStopping | None = None
@@ -179,7 +179,7 @@ class HeldOutValidationConfig(Strict):
     plateau: Plateau | None = None
     """Lowers learning rates. Empty: never."""
     publish: Literal["last", "best"] = "last"
-    """The last state, or the best one."""
+    """What becomes the candidate: the last state, or the best one."""
 
     @model_validator(mode="after")
     def _check(self) -> HeldOutValidationConfig:
@@ -192,7 +192,7 @@ class MlflowTrackingConfig(Strict):
     """An MLflow server or store that runs are recorded in; needs the extra `mlflow`."""
 
     tracking_uri: str
-    """Its address."""
+    """Address of the server or store."""
     experiment: str = "nightjar"
     """The experiment's name."""
 
@@ -205,7 +205,7 @@ class BatchRamp(Strict):
     """
 
     batch_size: int = Field(ge=1)
-    """Rows of these batches: `lanes` or more, and no more than `training.batch_size`."""
+    """Rows of such a batch: `lanes` or more, and no more than `training.batch_size`."""
     rows: int = Field(ge=1)
     """How many rows of the run they hold."""
 
@@ -236,11 +236,11 @@ class TrainingConfig(Strict):
     """Streams of files that every global batch draws from. More lanes mix better, hold more files in memory and allow
     more workers."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Of order, masks and initial values."""
+    """Of the rows' order, dropout masks and initial values."""
     workers: int = Field(default=1, ge=1)
-    """How many to begin with, and the most there will be."""
+    """How many workers to begin with, and the most there will be."""
     min_workers: int = Field(default=1, ge=1)
-    """The fewest to go on with when some are lost."""
+    """The fewest workers to go on with when some are lost."""
     threads_per_worker: int | None = Field(default=None, ge=1)
     """Threads of torch. Empty: the machine's cores, shared among its workers."""
     stall_seconds: int = Field(default=300, ge=1)
@@ -274,7 +274,7 @@ class TrainingConfig(Strict):
     tensorboard: bool = False
     """Writes TensorBoard events to `<candidate>.tensorboard`."""
     mlflow: MlflowTrackingConfig | None = None
-    """Records the run in MLflow. Empty: not."""
+    """Records the run in MLflow. Empty: no record."""
 
     @property
     def resolved(self) -> TrainingConfig:

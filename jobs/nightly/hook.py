@@ -23,7 +23,7 @@ class HookConfig(Strict):
     command: str = Field(min_length=1)
     """Program and arguments as in a shell's line, started without a shell."""
     timeout_seconds: float = Field(default=60.0, gt=0.0)
-    """Then it is killed."""
+    """How long it may take; then it is killed."""
 
     @field_validator("command")
     @classmethod

@@ -34,11 +34,11 @@ class Support(Strict):
     """The least that a part must hold to be judged."""
 
     rows: int = Field(default=1000, ge=1)
-    """Rows."""
+    """The fewest rows."""
     positives: int = Field(default=50, ge=1)
-    """Positives, and as many negatives."""
+    """The fewest positives, and the fewest negatives."""
     groups: int = Field(default=30, ge=2)
-    """Groups, where impressions have them: a bootstrap over a handful is too sure of itself."""
+    """The fewest groups, where impressions have them: a bootstrap over a handful is too sure of itself."""
 
 
 @dataclass(frozen=True)

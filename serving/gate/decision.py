@@ -53,7 +53,7 @@ class GateConfig(Strict):
     seed: int = Field(default=0, ge=0)
     """Of the bootstrap."""
     overall: Support = Support()
-    """What all rows need to be judged."""
+    """What the day needs to be judged."""
     slices: tuple[str, ...] = ()
     """Every metric is also given by the values of these. Rules may name them and others."""
     slice_support: Support = Support()
@@ -63,7 +63,7 @@ class GateConfig(Strict):
     calibration: tuple[float, float] = (0.8, 1.25)
     """Bounds of sum of scores / sum of labels."""
     normalized_entropy: float = Field(default=0.999, gt=0.0, lt=1.0)
-    """The highest. A model that predicts the base rate has 1."""
+    """The highest that is let through. A model that predicts the base rate has 1."""
     rules: tuple[GateRule, ...] = (
         GateRule(metric="log_loss", tolerance=0.002),
         GateRule(metric="auc", tolerance=0.005),

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from docs.configuration import models_by_path
 from tests.kits.pages import PATHS, README, ROOT, Page
@@ -41,11 +40,7 @@ def is_there(name: str, beside: Path) -> bool:
 @cache
 def keys() -> frozenset[str]:
     """Paths of everything that a config file may hold."""
-    return frozenset(f"{path}.{name}".lstrip(".") for path, model in models_by_path() for name in fields(model))
-
-
-def fields(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
+    return frozenset(f"{path}.{name}".lstrip(".") for path, model in models_by_path() for name in model.model_fields)
 
 
 def can_be_imported(name: str) -> bool:
@@ -71,9 +66,8 @@ def test_every_file_and_folder_that_a_page_names_is_there(path: Path) -> None:
 
 @pages
 def test_every_dotted_name_is_a_module_something_of_it_or_a_key(path: Path) -> None:
-    extras = {f"nightjar.{end}" for end in ("zip", "env")}
     named = {name for code in Page(path).code() for name in DOTTED.findall(code)}
-    assert sorted(name for name in named - extras - keys() if not can_be_imported(name)) == []
+    assert sorted(name for name in named - keys() if not can_be_imported(name)) == []
 
 
 @pages
