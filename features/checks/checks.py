@@ -26,25 +26,25 @@ _STANDARD_ERRORS = 4.0
 
 
 class LogValidationConfig(Strict):
-    """The `validation` section of a config file.
-
-    reference_days: how many days before the validated one it is held against.
-    rows, label_rate: factor below the least and above the largest of the reference days.
-    label_rate_between: what the label rate must lie within on any day.
-    missing, unseen: how much larger a share may be than the largest of the reference days: of rows without a value, and
-    of values that the reference days hold less often than the field's min_count (a hashed field knows all values).
-    drift: divergence that is always let be, in bits; drift_factor: and so many times the largest that a reference day
-    has from the others. Judged from two reference days on.
-    """
+    """The `validation` section of a config file: how far a day's log may differ from the days before it."""
 
     reference_days: int = Field(7, ge=1, le=366)
+    """Days before the validated one that it is held against."""
     rows: float = Field(3.0, ge=1.0, allow_inf_nan=False)
+    """Factor by which the number of rows may be below the least and above the largest of the reference days."""
     label_rate: float = Field(1.5, ge=1.0, allow_inf_nan=False)
+    """The same factor for the label rate."""
     label_rate_between: tuple[float, float] = (0.0, 1.0)
+    """What the label rate must lie within on any day."""
     missing: float = Field(0.05, ge=0.0, le=1.0)
+    """How much larger a feature's share of rows without a value may be than the largest of the reference days."""
     unseen: float = Field(0.1, ge=0.0, le=1.0)
+    """How much larger the share of unseen values may be: those that the reference days hold less often than the field's
+    min_count. A hashed field knows all values."""
     drift: float = Field(0.1, ge=0.0, le=1.0)
+    """Divergence that is always let be, in bits. Judged from two reference days on."""
     drift_factor: float = Field(2.0, ge=1.0, allow_inf_nan=False)
+    """And so many times the largest divergence that a reference day has from the others."""
 
     @model_validator(mode="after")
     def _check(self) -> LogValidationConfig:

@@ -18,10 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class HookConfig(Strict):
-    """command: program and arguments as in a shell's line, started without a shell; timeout_seconds: then killed."""
+    """A command that is told how a night ended."""
 
     command: str = Field(min_length=1)
+    """Program and arguments as in a shell's line, started without a shell."""
     timeout_seconds: float = Field(default=60.0, gt=0.0)
+    """How long it may take; then it is killed."""
 
     @field_validator("command")
     @classmethod

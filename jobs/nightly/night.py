@@ -72,33 +72,43 @@ _SHAPING = ("train_days", "history_from", "baselines")
 
 
 class NightlyConfig(Strict):
-    """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
-
-    history_from: first day of vocabularies and counts; the first day in the logs if absent. Ids are given in the order
-    in which values appear from that day on: a later one deals them anew, without the rows of retired values, and a warm
-    start carries the others over by value; counts of all days begin with it, too. lease_minutes: without a heartbeat
-    for so long, a run on another machine counts as dead.
-    """
+    """What a night covers, and what it leaves behind."""
 
     train_days: int = Field(7, ge=1)
+    """Days before the night's date that it trains on."""
     history_from: date | None = None
+    """First day of vocabularies and counts. Empty: the first in the logs. Ids are given in the order in which values
+    appear from that day on: a later day deals them anew, without the rows of retired values, and a warm start carries
+    the others over by value."""
     baselines: tuple[ModelName, ...] = ()
+    """Models that are trained and evaluated beside, and never promoted."""
     warm_start: WarmStartConfig = WarmStartConfig()
+    """What a night begins with."""
     keep: KeepConfig = KeepConfig()
+    """What stays after a night."""
     hook: HookConfig | None = None
+    """A command that is told how a night ended. Empty: none."""
     mlflow: MlflowRegistryConfig | None = None
+    """MLflow's model registry, whose alias follows the champion. Empty: none."""
     lease_minutes: float = Field(default=10.0, ge=1.0)
+    """Without a heartbeat for so long, a run on another machine counts as dead."""
 
 
 class NightConfig(Strict):
     """A config file's sections."""
 
     input: InputConfig = PARQUET
+    """Where the log is, and how it is read."""
     features: FeatureSpec
+    """What the log's columns mean, and which features are made of them."""
     training: TrainingConfig = TrainingConfig()
+    """How a model is trained."""
     nightly: NightlyConfig = NightlyConfig()
+    """What a night covers, and what it leaves behind."""
     validation: LogValidationConfig = LogValidationConfig()
+    """How far a day's log may differ from the days before it."""
     gate: GateConfig = GateConfig()
+    """When a model becomes champion."""
 
     @classmethod
     def read(cls, path: str) -> NightConfig:

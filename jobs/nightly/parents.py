@@ -29,18 +29,19 @@ log = logging.getLogger(__name__)
 
 
 class WarmStartConfig(Strict):
-    """How a night begins.
-
-    days: train on the days that the parent has not seen (at most train_days), or on the whole window again. cold_every:
-    every so many days, by the calendar, begin with nothing and train on the window; 0 is never. decay: of the parent's
-    sums of squared gradients (training.warm_start). if_unusable: what to do when the parent is missing or damaged.
-    """
+    """How a night begins."""
 
     enabled: bool = True
+    """False: every night begins with nothing."""
     days: Literal["new", "window"] = "new"
+    """`new`: train on the days that the parent has not seen, at most train_days. `window`: on all of train_days again.
+    """
     cold_every: int = Field(default=0, ge=0)
+    """Every so many days, by the calendar, begin with nothing and train on the whole window. 0: never."""
     decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    """What the parent's sums of squared gradients are multiplied by."""
     if_unusable: Literal["fail", "cold"] = "fail"
+    """What to do when the parent is missing or damaged."""
 
     def cold_reason(self, night: date) -> str | None:
         """Why the night of a date has no parent, whatever there is; None if it may have one."""

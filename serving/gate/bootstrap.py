@@ -31,14 +31,14 @@ Estimate = Callable[[np.ndarray], float]
 
 
 class Support(Strict):
-    """The least that a part must hold to be judged. positives: as many negatives are needed, too.
-
-    groups: where impressions have groups, since a bootstrap over a handful of them is too sure of itself.
-    """
+    """The least that a part must hold to be judged."""
 
     rows: int = Field(default=1000, ge=1)
+    """The fewest rows."""
     positives: int = Field(default=50, ge=1)
+    """The fewest positives, and the fewest negatives."""
     groups: int = Field(default=30, ge=2)
+    """The fewest groups, where impressions have them: a bootstrap over a handful is too sure of itself."""
 
 
 @dataclass(frozen=True)

@@ -17,48 +17,54 @@ BEYOND_BOUND = 5
 
 
 class GateRule(Strict):
-    """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`.
-
-    slice: a single-valued field, or a dense feature in quarters; the rule is then checked for each value, and values
-    with too little support are judged together. tolerance: in the metric's own unit; the metric calibration is
-    |sum of scores / sum of labels - 1|.
-    """
+    """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`."""
 
     metric: Metric
+    """What is compared. `calibration` is |sum of scores / sum of labels - 1| here."""
     tolerance: float = Field(ge=0.0, allow_inf_nan=False)
+    """In the metric's own unit."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
+    """Of the one-sided bootstrap bound."""
     slice: str | None = None
+    """A single-valued field, or a dense feature in quarters. The rule is then checked for each value; values with too
+    little support are judged together. Empty: all rows."""
 
 
 class DryRunLimits(Strict):
-    """What the packed model may take in a fresh process. latency: of a request of 200 candidates, in milliseconds."""
+    """What the packed model may take in a fresh process."""
 
     median_latency: float = Field(default=1000.0, gt=0.0)
+    """Of a request of 200 candidates, in milliseconds."""
     p99_latency: float = Field(default=5000.0, gt=0.0)
+    """The 99th percentile of the same, in milliseconds."""
     resident_mib: float = Field(default=32_768.0, gt=0.0)
+    """Resident memory, in MiB."""
 
 
 class GateConfig(Strict):
-    """The `gate` section of a config file.
-
-    resamples: of the bootstrap; at least five must lie beyond every rule's bound. slices: every metric is also given
-    by these; rules may name them and others. overall, slice_support: what all rows, and a value of a slice, need.
-    calibration: bounds of sum of scores / sum of labels.
-    normalized_entropy: the highest; a model that predicts the base rate has 1.
-    """
+    """The `gate` section of a config file: when a candidate becomes champion."""
 
     resamples: int = Field(default=200, ge=20, le=100_000)
+    """Of the bootstrap. At least five must lie beyond every rule's bound."""
     seed: int = Field(default=0, ge=0)
+    """Of the bootstrap."""
     overall: Support = Support()
+    """What the day needs to be judged."""
     slices: tuple[str, ...] = ()
+    """Every metric is also given by the values of these. Rules may name them and others."""
     slice_support: Support = Support()
+    """What a slice's value needs to be judged by itself."""
     dry_run: DryRunLimits = DryRunLimits()
+    """What the packed model may take in a fresh process."""
     calibration: tuple[float, float] = (0.8, 1.25)
+    """Bounds of sum of scores / sum of labels."""
     normalized_entropy: float = Field(default=0.999, gt=0.0, lt=1.0)
+    """The highest that is let through. A model that predicts the base rate has 1."""
     rules: tuple[GateRule, ...] = (
         GateRule(metric="log_loss", tolerance=0.002),
         GateRule(metric="auc", tolerance=0.005),
     )
+    """What the candidate must hold against the champion."""
 
     @model_validator(mode="after")
     def _check(self) -> GateConfig:
