@@ -7,12 +7,15 @@ second are a measurement of the run that trained the model; all else is the same
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifest import (
     ArtifactManifest,
     ComparisonManifest,
@@ -31,12 +34,15 @@ from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
+from nightjar.training.models import MODELS, build_head, model_columns
 from nightjar.training.run.launch import Launcher
 from nightjar.training.tracking.trackers import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.trainer import run_job
 
 COMPARISON, TABLE = "comparison.json", "table.md"
 _CURVE_POINTS = 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -171,3 +177,28 @@ def _speed(progress: Sequence[ProgressRecord]) -> float | None:
         rows += interval
         seconds += interval / record.rows_per_second
     return rows / seconds if seconds else None
+
+
+def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
+    """The models that can be built on a data set; why another cannot is logged."""
+    columns = read_manifest(dataset, DatasetManifest).columns
+    fitting = []
+    for model in MODELS:
+        try:
+            used = model_columns(config.model_copy(update={"model": model}), columns)
+            build_head(model, table_layout(used), config.deep, config.seed)
+            fitting.append(model)
+        except UsageError as error:
+            log.warning("%s is left out: %s", model, error)
+    return fitting
+
+
+def find_state(dataset: str) -> str:
+    """The encoder state of a data set, in the folder `states` beside its own. Raises DataError if it is not there."""
+    wanted = read_manifest(dataset, DatasetManifest).state
+    states = storage.join(dataset.rpartition("/")[0].rpartition("/")[0], "states")
+    for name in storage.list_folders(states):
+        directory = storage.join(states, name)
+        if is_published(directory) and manifest_digest(directory) == wanted:
+            return directory
+    raise DataError(f"{states} does not hold the state {wanted[:12]} that {dataset} is encoded under. Give --state.")

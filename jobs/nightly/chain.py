@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifest import MANIFEST, NightManifest, is_published, read_manifest
 from nightjar.features.contract.spec import digest
-from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly.telemetry import JobRun
 
+if TYPE_CHECKING:  # PySpark; a config file is read without it
+    from nightjar.features.input.timestamped import GetSpark
+
 NIGHTS = "nights"
-STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 _LONGEST = 40
 
 log = logging.getLogger(__name__)

@@ -12,39 +12,32 @@ from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field
-
-from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
 from nightjar.features.contract.manifest import key_of
-from nightjar.features.contract.spec import FeatureSpec, Strict, load_yaml
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
-from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
 from nightjar.jobs.nightly.chain import NIGHTS, ingredients
-from nightjar.jobs.nightly.hook import HookConfig
-from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
+from nightjar.jobs.nightly.config import NightConfig
+from nightjar.jobs.nightly.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly.parents import (
     BASELINES,
     CANDIDATES,
     MODELS,
     REASON,
     Start,
-    WarmStartConfig,
     choose_start,
     sibling,
     warm_start,
 )
 from nightjar.jobs.nightly.promotion import Promotion
-from nightjar.jobs.nightly.retention import KeepConfig
 from nightjar.serving.evaluation.evaluation import REPORT
-from nightjar.serving.gate.gate import GateConfig
-from nightjar.training.config import ModelName, TrainingConfig
+from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head, model_columns
 from nightjar.training.run.launch import Launcher
@@ -52,51 +45,6 @@ from nightjar.training.step.device import device_of_worker
 from nightjar.training.warm_start import WarmStart
 
 _SHAPING = ("train_days", "history_from", "baselines")
-
-
-class NightlyConfig(Strict):
-    """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
-
-    history_from: first day of vocabularies and counts; the first day in the logs if absent. Ids are given in the order
-    in which values appear from that day on: a later one deals them anew, without the rows of retired values, and a warm
-    start carries the others over by value; counts of all days begin with it, too. lease_minutes: without a heartbeat
-    for so long, a run on another machine counts as dead.
-    """
-
-    train_days: int = Field(7, ge=1)
-    history_from: date | None = None
-    baselines: tuple[ModelName, ...] = ()
-    warm_start: WarmStartConfig = WarmStartConfig()
-    keep: KeepConfig = KeepConfig()
-    hook: HookConfig | None = None
-    mlflow: MlflowRegistryConfig | None = None
-    lease_minutes: float = Field(default=10.0, ge=1.0)
-
-
-class NightConfig(Strict):
-    """A config file's sections."""
-
-    input: InputConfig = PARQUET
-    features: FeatureSpec
-    training: TrainingConfig = TrainingConfig()
-    nightly: NightlyConfig = NightlyConfig()
-    validation: LogValidationConfig = LogValidationConfig()
-    gate: GateConfig = GateConfig()
-
-    @classmethod
-    def read(cls, path: str) -> NightConfig:
-        """From YAML. Raises SpecError that lists every mistake in any section."""
-        return load_yaml(path, cls)
-
-    def without_parents(self) -> NightConfig:
-        """The same, but every night begins with nothing."""
-        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
-        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The model, then its baselines."""
-        return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import logging
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,9 @@ from nightjar.features.contract.spec import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
 from nightjar.serving.model import ENCODER
-from nightjar.training.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from nightjar.training.warm_start import WarmStart
 
 MODELS, BASELINES, CANDIDATES = "models", "baselines", "candidates"
 BESIDE, REASON = "beside", "start.reason"
@@ -116,6 +118,8 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
             )
     if manifest_digest(candidate) != read_manifest(artifact, ArtifactManifest).inputs.get("candidate"):
         raise DataError(f"{candidate} is not what {artifact} was packed from. Restore it, or start with --cold.")
+    from nightjar.training.warm_start import WarmStart  # torch; a config file is read without it
+
     return WarmStart(candidate, storage.join(artifact, ENCODER), state, decay)
 
 
