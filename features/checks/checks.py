@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from nightjar.features.checks.drift import Drift
 from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck
-from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
-from nightjar.features.contract.strict import Strict
-from nightjar.features.input.folders import LogPartition
+from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec, Strict
+
+if TYPE_CHECKING:  # the two import PySpark, and a config file is read without it
+    from nightjar.features.checks.drift import Drift
+    from nightjar.features.input.folders import LogPartition
 
 CheckName = Literal["schema", "rows", "label_rate", "missing", "unseen", "constant", "drift", "repeated"]
 CHECKS: tuple[str, ...] = get_args(CheckName)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.outputs import NIGHTS
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
-from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly.ingredients import LOGS
 from nightjar.jobs.nightly.telemetry import JobRun
+
+if TYPE_CHECKING:  # PySpark; a config file is read without it
+    from nightjar.features.input.timestamped import GetSpark
 
 log = logging.getLogger(__name__)
 

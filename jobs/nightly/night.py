@@ -12,9 +12,6 @@ from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field
-
-from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
@@ -42,26 +39,21 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import key_of
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict, load_yaml
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
-from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
 from nightjar.jobs.nightly import ingredients
-from nightjar.jobs.nightly.hook import HookConfig
+from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
-from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
+from nightjar.jobs.nightly.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly.parents import (
     Start,
-    WarmStartConfig,
     choose_start,
     sibling,
     warm_start,
 )
 from nightjar.jobs.nightly.promotion import Promotion
-from nightjar.jobs.nightly.retention import KeepConfig
-from nightjar.serving.gate.gate import GateConfig
-from nightjar.training.config import ModelName, TrainingConfig
+from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head, model_columns
 from nightjar.training.run.launch import Launcher
@@ -69,61 +61,6 @@ from nightjar.training.step.device import device_of_worker
 from nightjar.training.warm_start import WarmStart
 
 _SHAPING = ("train_days", "history_from", "baselines")
-
-
-class NightlyConfig(Strict):
-    """What a night covers, and what it leaves behind."""
-
-    train_days: int = Field(7, ge=1)
-    """Days before the night's date that it trains on."""
-    history_from: date | None = None
-    """First day of vocabularies and counts. Empty: the first in the logs. Ids are given in the order in which values
-    appear from that day on: a later day deals them anew, without the rows of retired values, and a warm start carries
-    the others over by value."""
-    baselines: tuple[ModelName, ...] = ()
-    """Models that are trained and evaluated beside, and never promoted."""
-    warm_start: WarmStartConfig = WarmStartConfig()
-    """What a night begins with."""
-    keep: KeepConfig = KeepConfig()
-    """What stays after a night."""
-    hook: HookConfig | None = None
-    """A command that is told how a night ended. Empty: none."""
-    mlflow: MlflowRegistryConfig | None = None
-    """MLflow's model registry, whose alias follows the champion. Empty: none."""
-    lease_minutes: float = Field(default=10.0, ge=1.0)
-    """Without a heartbeat for so long, a run on another machine counts as dead."""
-
-
-class NightConfig(Strict):
-    """A config file's sections."""
-
-    input: InputConfig = PARQUET
-    """Where the log is, and how it is read."""
-    features: FeatureSpec
-    """What the log's columns mean, and which features are made of them."""
-    training: TrainingConfig = TrainingConfig()
-    """How a model is trained."""
-    nightly: NightlyConfig = NightlyConfig()
-    """What a night covers, and what it leaves behind."""
-    validation: LogValidationConfig = LogValidationConfig()
-    """How far a day's log may differ from the days before it."""
-    gate: GateConfig = GateConfig()
-    """When a model becomes champion."""
-
-    @classmethod
-    def read(cls, path: str) -> NightConfig:
-        """From YAML. Raises SpecError that lists every mistake in any section."""
-        return load_yaml(path, cls)
-
-    def without_parents(self) -> NightConfig:
-        """The same, but every night begins with nothing."""
-        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
-        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The model, then its baselines."""
-        return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,9 @@ from nightjar.features.contract.publishing import is_published, manifest_digest,
 from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
-from nightjar.training.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from nightjar.training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
             )
     if manifest_digest(candidate) != read_manifest(artifact, ArtifactManifest).inputs.get("candidate"):
         raise DataError(f"{candidate} is not what {artifact} was packed from. Restore it, or start with --cold.")
+    from nightjar.training.warm_start import WarmStart  # torch; a config file is read without it
+
     return WarmStart(candidate, storage.join(artifact, ENCODER), state, decay)
 
 

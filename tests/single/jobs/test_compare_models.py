@@ -18,8 +18,8 @@ from nightjar import serving
 from nightjar.features.contract.manifests import ComparisonManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.jobs.common import contest
-from nightjar.jobs.common.contest import read_comparison
-from nightjar.jobs.compare_models import fitting_models, main
+from nightjar.jobs.common.contest import fitting_models, read_comparison
+from nightjar.jobs.compare_models import main
 from nightjar.serving.evaluation.seeds import SPEED, markdown
 from nightjar.training.config import TrainingConfig
 from tests.kits.serving_kit import make_holdout, make_rows, make_state

@@ -424,7 +424,7 @@ def test_the_command_line_lists_promotes_rolls_back_and_prunes(
     assert run("promote", "b") == (
         2,
         "",
-        f"promote_model: error: {root} holds no published version 'b'; it holds ['c', 'a'].\n",
+        f"promote_model promote: error: {root} holds no published version 'b'; it holds ['c', 'a'].\n",
     )
     with lease(lock_of(root), "a night"):
         code, out, err = run("rollback")
