@@ -8,8 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.metrics import AUC, LOG_LOSS, REGRET
 from nightjar.jobs.common.cli import entry_point
-from nightjar.serving.evaluation.evaluation import REPORT, evaluate
+from nightjar.serving.evaluation.evaluation import REPORT
+from nightjar.serving.reports.evaluations import evaluate
 
 
 @entry_point
@@ -36,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     evaluation = evaluate(_by_name(args.artifact), args.dataset, args.output, threads=args.threads)
     for name, model in evaluation.models.items():
-        m = model.metrics
-        auc = "undefined" if m.auc is None else f"{m.auc:.5f}"
-        regret = "" if m.regret is None else f"  regret {m.regret:.5f}"
-        print(f"{name}: log loss {m.log_loss:.5f}  AUC {auc}{regret}")
+        found = {metric: getattr(model.metrics, metric.name) for metric in (LOG_LOSS, AUC, REGRET)}
+        told = [f"{metric.label} {metric.text(value)}" for metric, value in found.items() if value is not None]
+        print(f"{name}: {'  '.join(told)}")
     print(f"{args.output}/{REPORT}")
     return 0
 

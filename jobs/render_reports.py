@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.jobs.common.cli import entry_point
-from nightjar.serving.reports.night_report import publish
+from nightjar.serving.reports.night_report import write
 
 
 @entry_point
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not storage.exists(args.output):
         raise DataError(f"there is no {args.output}. Give what run_nightly was given as --output.")
-    *pages, index = publish(args.output)
+    *pages, index = write(args.output)
     print(f"{len(pages)} nights: {index}")
     return 0
 

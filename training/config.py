@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
+from nightjar.features.contract.metrics import SelectionMetric
 from nightjar.features.contract.spec import Strict
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -167,7 +168,7 @@ class HeldOutValidationConfig(Strict):
     share: float | None = Field(default=None, gt=0.0, lt=1.0)
     dataset: str | None = None
     every_steps: int | None = Field(default=None, ge=1)
-    metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
+    metric: SelectionMetric = "log_loss"
     min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     early_stopping: EarlyStopping | None = None
     plateau: Plateau | None = None

@@ -25,10 +25,11 @@ from nightjar.features.contract.manifest import (
     manifest_digest,
     read_manifest,
 )
-from nightjar.serving.evaluation.evaluation import REPORT, evaluate
+from nightjar.serving.evaluation.evaluation import REPORT
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
+from nightjar.serving.reports.evaluations import evaluate
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.launch import Launcher

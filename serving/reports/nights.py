@@ -1,13 +1,16 @@
-"""What is published of every night, gathered for its report: whatever is absent or was pruned is None or empty."""
+"""What is published of every night, gathered for its report. What is absent or was pruned is None or empty.
+
+A directory is published, a model is accepted: by the gate, whose verdict of it is called `published` on disk.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
 from nightjar.features.contract import storage
@@ -26,7 +29,8 @@ from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, Decision
 from nightjar.serving.packing.dry_run import DryRun
 
-_STEP_SECONDS = re.compile(r'^nightjar_step_seconds\{step="([^"]+)"\} (\S+)$', re.MULTILINE)
+STEP_SECONDS = "nightjar_step_seconds"
+"""The gauge of a night's OpenMetrics text that tells what each step took."""
 
 S = TypeVar("S", bound=Strict)
 M = TypeVar("M", bound=Manifest)
@@ -52,9 +56,9 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class PublishedNight:
-    """One night. record: None if the validation ended it. summary, holdout: where the figures of its day's
-    features are, and its day encoded; against: the champion that the model was judged by.
+class NightFindings:
+    """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
+    its day encoded. against: the champion that the model was judged by. seconds: by step.
     """
 
     date: str
@@ -83,7 +87,7 @@ class PublishedNight:
         return self.record.ingredients.get("start.reason") if self.record else None
 
     @property
-    def published(self) -> bool:
+    def accepted(self) -> bool:
         """True if the gate let the model through."""
         return self.verdict == "published"
 
@@ -98,8 +102,8 @@ class PublishedNight:
         if self.evaluation:
             value: float | None = getattr(next(iter(self.evaluation.models.values())).metrics, name)
             return value
-        figures = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
-        return next((figure.candidate for figure in figures if figure.metric == name and name != "calibration"), None)
+        compared = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
+        return next((one.candidate for one in compared if one.metric == name), None)
 
     @property
     def compared(self) -> Evaluation | None:
@@ -110,7 +114,7 @@ class PublishedNight:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[PublishedNight]:
+def gather(output: str) -> list[NightFindings]:
     """Every night of an output, by date; of several records of one date, the one published last."""
     pointer = registry.champion(storage.join(output, "models"))
     champion = pointer.version if pointer else None
@@ -118,23 +122,23 @@ def gather(output: str) -> list[PublishedNight]:
     validations = dict(_latest(storage.join(output, "validations"), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [PublishedNight(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
+    nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> PublishedNight:
+def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get("gate", [])), "")
     candidate = next(iter(made.get("train", [])), "")
-    evaluation = _published(made.get("evaluate", []))
-    validation = _published(made.get("validate", []))
+    evaluation = _first_published(made.get("evaluate", []))
+    validation = _first_published(made.get("validate", []))
     warm = _json(storage.join(candidate, "warm_start.json"))
-    return PublishedNight(
+    return NightFindings(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
-        summary=_published(made.get("summarize", [])),
+        summary=_first_published(made.get("summarize", [])),
         holdout=next((directory for directory in made.get("encode", []) if "/holdout-" in directory), None),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
@@ -163,7 +167,7 @@ def _summary(output: str, day: str) -> str | None:
     return max(found, key=lambda d: (storage.modified(storage.join(d, MANIFEST)), d), default=None)
 
 
-def _published(directories: Sequence[str]) -> str | None:
+def _first_published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 
@@ -192,4 +196,10 @@ def _curves(url: str) -> Iterator[CurvePoint]:
 
 
 def _seconds(url: str) -> dict[str, float]:
-    return {step: float(value) for step, value in _STEP_SECONDS.findall(_read(url) or "")}
+    families = text_string_to_metric_families(text) if (text := _read(url)) else ()
+    return {
+        sample.labels["step"]: float(sample.value)
+        for family in families
+        for sample in family.samples
+        if sample.name == STEP_SECONDS
+    }

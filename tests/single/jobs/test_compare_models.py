@@ -21,8 +21,8 @@ from nightjar.jobs.common.contest import read_comparison
 from nightjar.jobs.compare_models import fitting_models, main
 from nightjar.serving.evaluation.seeds import SPEED, markdown
 from nightjar.training.config import TrainingConfig
+from tests.kits.html_page import Page
 from tests.kits.serving_kit import make_holdout, make_rows, make_state
-from tests.single.serving.test_report import Page
 
 TRAINING = {
     "epochs": 2,

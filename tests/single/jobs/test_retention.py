@@ -11,7 +11,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifest import MANIFEST, Manifest, begin, commit, describe_files
 from nightjar.jobs.nightly.retention import KeepConfig, prune
 from nightjar.serving import registry
-from tests.single.serving.test_registry import Killed, kill_at, publish
+from tests.kits.registry_kit import Killed, kill_at, publish
 
 NIGHTS = [f"2026-01-{day:02d}" for day in range(3, 9)]
 
