@@ -52,8 +52,8 @@ def main(
     if not all(0 <= seed < 2**32 for seed in seeds):
         raise UsageError(f"--seeds are {list(seeds)}; each must be in [0, 2^32).")
     from nightjar.features.contract import storage
+    from nightjar.features.contract.artifact_files import REPORT
     from nightjar.jobs.common.contest import Contest, find_state, fitting_models
-    from nightjar.serving.evaluation.evaluation import REPORT
     from nightjar.serving.evaluation.seeds import markdown
 
     train, later = storage.absolute(dataset.rstrip("/")), storage.absolute(holdout.rstrip("/"))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.metrics import AUC, LOG_LOSS, REGRET
 from nightjar.jobs.common.cli import Job, Several
 
 EXAMPLE = """
@@ -46,14 +47,14 @@ def main(artifacts: tuple[tuple[str, str], ...], datasets: tuple[str, ...], outp
     Every artifact is evaluated on the data set of its own encoder state. Prints one line a model.
     """
     named = by_name(artifacts)
-    from nightjar.serving.evaluation.evaluation import REPORT, evaluate
+    from nightjar.features.contract.artifact_files import REPORT
+    from nightjar.serving.reports.evaluations import evaluate
 
     evaluation = evaluate(named, list(datasets), output, threads=threads)
     for name, model in evaluation.models.items():
-        m = model.metrics
-        auc = "undefined" if m.auc is None else f"{m.auc:.5f}"
-        regret = "" if m.regret is None else f"  regret {m.regret:.5f}"
-        print(f"{name}: log loss {m.log_loss:.5f}  AUC {auc}{regret}")
+        found = {metric: getattr(model.metrics, metric.name) for metric in (LOG_LOSS, AUC, REGRET)}
+        told = [f"{metric.label} {metric.text(value)}" for metric, value in found.items() if value is not None]
+        print(f"{name}: {'  '.join(told)}")
     print(f"{output}/{REPORT}")
     return 0
 

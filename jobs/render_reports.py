@@ -15,11 +15,11 @@ from nightjar.jobs.common.cli import Job
 def main(output: str) -> int:
     """Draw the pages of all nights again, from what is published: reports/<date>.html and reports/index.html."""
     from nightjar.features.contract import storage
-    from nightjar.serving.reports.night_report import publish
+    from nightjar.serving.reports.night_report import write
 
     if not storage.exists(output):
         raise DataError(f"there is no {output}. Give what run_nightly was given as --output.")
-    *pages, index = publish(output)
+    *pages, index = write(output)
     print(f"{len(pages)} nights: {index}")
     return 0
 

@@ -37,10 +37,10 @@ def main(**options: Any) -> int:
     from nightjar.features.checks.validation import LogValidation
     from nightjar.features.contract import storage
     from nightjar.features.contract.manifests import ValidationManifest
+    from nightjar.features.contract.outputs import REPORTS
     from nightjar.features.contract.publishing import is_published, read_manifest
     from nightjar.jobs.common.spark_session import session_on_demand
     from nightjar.serving.reports.feature_report import draw, page_of
-    from nightjar.serving.reports.night_report import REPORTS
 
     with session_on_demand("report_features") as spark:
         plan = days.plan(config.features, config.input, spark)

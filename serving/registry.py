@@ -78,6 +78,11 @@ def promote(root: str, version: str, reason: str) -> Pointer:
 
     Nothing is written if it is the champion already. Raises UsageError if `version` is not published under
     `root`, DataError if it is damaged or is not an artifact.
+
+    Args:
+        root: of the registry.
+        version: name of a published directory below it.
+        reason: who or what decided.
     """
     current = champion(root)
     digest = _verified(root, version)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, model_validator
 
+from nightjar.features.contract.metrics import SelectionMetric
 from nightjar.features.contract.strict import Strict
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -170,7 +171,7 @@ class HeldOutValidationConfig(Strict):
     """Another published data set of the same encoder state, instead of `share`."""
     every_steps: int | None = Field(default=None, ge=1)
     """Steps between two validations. Empty: one at the end of every epoch."""
-    metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
+    metric: SelectionMetric = "log_loss"
     """What early_stopping, plateau and `publish: best` go by."""
     min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """An improvement is better than the best so far by more than this."""

@@ -29,10 +29,10 @@ from nightjar.features.contract.publishing import (
     read_manifest,
 )
 from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
-from nightjar.serving.evaluation.evaluation import evaluate
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
+from nightjar.serving.reports.evaluations import evaluate
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS, build_head, model_columns

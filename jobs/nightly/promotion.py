@@ -33,7 +33,7 @@ from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
 from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.decision import Check, Decision, GateConfig
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
 from nightjar.serving.model import load
@@ -118,7 +118,7 @@ class Promotion:
         learned = str(read_manifest(directory, ArtifactManifest).lineage.state_through_date)
         if learned >= self.date:
             reason = f"the champion {champion} has learned from {self.date}: its days go through {learned}; not judged"
-            check = Check(metric="date", passed=False, reason=reason)
+            check = GateCheck(metric="date", passed=False, reason=reason)
             return Decision(verdict="rejected", rows=len(candidate_scores), checks=(check,)), None
         state = storage.join(directory, ENCODER)
         features = self.features_under(read_manifest(state, StateManifest).spec)

@@ -14,6 +14,7 @@ from rich.table import Table
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import NightjarError
 from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.metrics import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.input.timestamped import GetSpark
@@ -59,7 +60,7 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
-        stack.callback(lambda: pages and night_report.publish(first.output, pages))
+        stack.callback(lambda: pages and night_report.write(first.output, pages))
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
             nights.append(night)
@@ -132,15 +133,14 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
 
 def table(evaluations: Mapping[Night, Evaluation], verdicts: Mapping[Night, str]) -> Table:
     """Every night's models, the model first and its baselines below; regret is log loss above the known floor."""
-    columns = ("night", "model", "start", "verdict", "log loss", "regret", "NE", "AUC", "GAUC", "calibr.")
+    metrics = (LOG_LOSS, REGRET, NORMALIZED_ENTROPY, AUC, GAUC, CALIBRATION)
+    columns = ("night", "model", "start", "verdict", *(metric.label for metric in metrics))
     result = Table(*columns, title="on the night's own day, which no model was trained on")
     for night, evaluation in evaluations.items():
         for name, model in evaluation.models.items():
-            m = model.metrics
-            figures = (m.log_loss, m.regret, m.normalized_entropy, m.auc, m.gauc, m.calibration)
             start = night.start.record.how if name == night.config.training.model else ""
             verdict = verdicts[night] if start else "baseline"
-            cells = ("-" if x is None else f"{x:.4f}" for x in figures)
+            cells = (metric.text(getattr(model.metrics, metric.name)) for metric in metrics)
             result.add_row(str(night.date), name, start, verdict, *cells)
         result.add_section()
     return result

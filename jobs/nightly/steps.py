@@ -40,9 +40,10 @@ from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
-from nightjar.serving.evaluation.evaluation import evaluate, read_evaluation
+from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
 from nightjar.serving.packing.pack import pack
+from nightjar.serving.reports.evaluations import evaluate
 from nightjar.training.trainer import run_job
 
 _FEATURES = (ingredients.LOGS, ingredients.FEATURES)

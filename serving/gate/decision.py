@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
-from nightjar.serving.gate.bootstrap import Metric, Support
+from nightjar.features.contract.metrics import METRICS, SelectionMetric
+from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.serving.gate.parts import Support
 
 Verdict = Literal["published", "rejected"]
 BEYOND_BOUND = 5
+
+_MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
+
+
+def name_in_files(metric: str) -> str:
+    """What rules and decisions call a metric of the gate: the miscalibration is written `calibration` there."""
+    return _IN_FILES if metric == _MISCALIBRATION else metric
+
+
+ComparedMetric = Annotated[
+    Literal[SelectionMetric, "miscalibration"],
+    BeforeValidator(lambda name: _MISCALIBRATION if name == _IN_FILES else name),
+    PlainSerializer(name_in_files, return_type=str),
+]
+"""Name of one of features.contract.metrics.COMPARED."""
 
 
 class GateRule(Strict):
     """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`."""
 
-    metric: Metric
+    metric: ComparedMetric
     """What is compared. `calibration` is |sum of scores / sum of labels - 1| here."""
     tolerance: float = Field(ge=0.0, allow_inf_nan=False)
     """In the metric's own unit."""
@@ -71,7 +86,7 @@ class GateConfig(Strict):
         low, high = self.calibration
         if not 0.0 <= low < high < math.inf:
             raise ValueError(f"calibration must be two bounds in ascending order; got {[low, high]}")
-        names = [f"{rule.metric} by {rule.slice}" if rule.slice else rule.metric for rule in self.rules]
+        names = [name_in_files(rule.metric) + (f" by {rule.slice}" if rule.slice else "") for rule in self.rules]
         if len(set(names)) < len(names):
             raise ValueError(f"a metric may have one rule overall and one for each slice column; got {names}")
         if not names:
@@ -87,6 +102,11 @@ class GateConfig(Strict):
         """All that metrics are wanted by, each once."""
         return tuple(dict.fromkeys((*self.slices, *(rule.slice for rule in self.rules if rule.slice))))
 
+    @property
+    def grouped_metrics(self) -> list[str]:
+        """Metrics of rules that only impressions with groups have."""
+        return [rule.metric for rule in self.rules if METRICS[rule.metric].needs == "groups"]
+
     def require_features(self, spec: FeatureSpec) -> None:
         """Raises UsageError if a slice or a metric needs what `spec` does not have."""
         single = [field.name for field in spec.fields if not field.multi_valued and field.kind != "hashed"]
@@ -96,16 +116,18 @@ class GateConfig(Strict):
                 f"the gate's slices {unknown} are neither single-valued fields with a vocabulary nor dense features. "
                 f"Choose from {[*single, *spec.dense_names()]}."
             )
-        if spec.group is None and any(rule.metric == "gauc" for rule in self.rules):
-            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        if spec.group is None and self.grouped_metrics:
+            raise UsageError(
+                f"the gate's metric {self.grouped_metrics[0]} needs groups. Set features.group, or remove the rule."
+            )
 
 
-class Check(Strict):
+class GateCheck(Strict):
     """One thing that was looked at, and what came of it.
 
-    metric: a rule's metric, or dry_run, support, scores, calibration_ratio. slice: `column=value`; None for all rows.
-    difference: candidate - champion; interval: its one-sided lower and upper bounds, each at `confidence`.
-    None where a check has no such figure.
+    metric: a rule's metric as rules call it, or dry_run, support, scores, calibration_ratio. slice: `column=value`;
+    None for all rows. difference: candidate - champion; interval: its one-sided lower and upper bounds, each at
+    `confidence`. None where a check has no such figure.
     """
 
     metric: str
@@ -120,23 +142,23 @@ class Check(Strict):
     reason: str
 
 
-class Figure(Strict):
+class MetricComparison(Strict):
     """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each."""
 
-    metric: Metric
+    metric: ComparedMetric
     candidate: float | None
     champion: float | None
     difference: float | None
     interval: tuple[float, float] | None
 
 
-class PartFigures(Strict):
+class PartMetrics(Strict):
     """Every metric in all rows (name None) or in those of a slice."""
 
     name: str | None
     rows: int
     positives: int
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricComparison, ...]
 
 
 class Decision(Strict):
@@ -144,10 +166,10 @@ class Decision(Strict):
 
     verdict: Verdict
     rows: int
-    checks: tuple[Check, ...]
-    parts: tuple[PartFigures, ...] = ()
+    checks: tuple[GateCheck, ...]
+    parts: tuple[PartMetrics, ...] = ()
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[GateCheck, ...]:
         """The checks that did not pass."""
         return tuple(check for check in self.checks if not check.passed)

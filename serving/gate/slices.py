@@ -15,13 +15,16 @@ from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID
 from nightjar.features.encoder.state import load_values
 from nightjar.serving.evaluation.comparison import observe
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.bootstrap import Slices
+from nightjar.serving.gate.parts import Slices
 
 
 def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[Observations, dict[str, Slices]]:
     """What is known of a data set's rows, and the slices that they are in by field or dense feature.
 
-    artifact: one whose encoder state the data set was encoded under. names: checked by GateConfig.require_features.
+    Args:
+        artifact: a directory whose encoder state the data set was encoded under.
+        dataset: directory.
+        names: of fields and dense features, checked by GateConfig.require_features.
     """
     by_feature = {
         c.feature: c for c in read_manifest(artifact, ArtifactManifest).columns if c.role in ("dense", "field")
@@ -42,7 +45,13 @@ def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[O
 
 
 def by_value(ids_B: np.ndarray, field: CategoricalField, values: Mapping[int, str]) -> Slices:
-    """A slice for each value of a field, one for missing ones and one for all that are unknown. values: by id."""
+    """A slice for each value of a field, one for missing values and one for all that are unknown.
+
+    Args:
+        ids_B: of the field, by impression.
+        field: says which ids stand for unknown values.
+        values: by id.
+    """
     is_unknown_B = (ids_B >= OOV_ID) & (ids_B < field.first_id)
     names = {**values, MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"}
     return Slices(np.where(is_unknown_B, OOV_ID, ids_B), names)

@@ -62,12 +62,18 @@ _UNKNOWN = Lineage()
 def pack(
     candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Lineage = _UNKNOWN
 ) -> ArtifactManifest:
-    """Publish the artifact of a candidate; returns at once if it is published there from the same inputs.
+    """Publish the artifact of a candidate; return at once if it is published there from the same inputs.
 
-    lineage: where the model comes from; the training settings, the parent and the days of the state are added.
-    Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
-    row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
-    to say, by a dry run of what is published.
+    Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden row
+    otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate to
+    say, by a dry run of the published artifact.
+
+    Args:
+        candidate_dir: what the trainer published.
+        state_dir: the encoder state that the candidate was trained under.
+        holdout_dir: a data set of later days, with golden rows.
+        output_dir: to publish.
+        lineage: JSON values that say where the model comes from; the training settings and days are added.
     """
     candidate = read_manifest(candidate_dir, CandidateManifest)
     state = read_manifest(state_dir, StateManifest)

@@ -1,4 +1,7 @@
-"""What is published of every night, gathered for its report: whatever is absent or was pruned is None or empty."""
+"""What is published of every night, gathered for its report. What is absent or was pruned is None or empty.
+
+A directory is published, a model is accepted: by the gate, whose verdict of it is called `published` on disk.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,9 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class PublishedNight:
-    """One night. record: None if the validation ended it. summary, holdout: where the figures of its day's
-    features are, and its day encoded; against: the champion that the model was judged by.
+class NightFindings:
+    """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
+    its day encoded. against: the champion that the model was judged by. seconds: by step.
     """
 
     date: str
@@ -85,7 +88,7 @@ class PublishedNight:
         return self.record.start if self.record else None
 
     @property
-    def published(self) -> bool:
+    def accepted(self) -> bool:
         """True if the gate let the model through."""
         return self.verdict == "published"
 
@@ -100,8 +103,8 @@ class PublishedNight:
         if self.evaluation:
             value: float | None = getattr(next(iter(self.evaluation.models.values())).metrics, name)
             return value
-        figures = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
-        return next((figure.candidate for figure in figures if figure.metric == name and name != "calibration"), None)
+        compared = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
+        return next((one.candidate for one in compared if one.metric == name), None)
 
     @property
     def compared(self) -> Evaluation | None:
@@ -112,7 +115,7 @@ class PublishedNight:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[PublishedNight]:
+def gather(output: str) -> list[NightFindings]:
     """Every night of an output, by date; of several records of one date, the one published last."""
     pointer = registry.champion(storage.join(output, MODELS))
     champion = pointer.version if pointer else None
@@ -120,24 +123,24 @@ def gather(output: str) -> list[PublishedNight]:
     validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [PublishedNight(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
+    nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> PublishedNight:
+def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get(GATE, [])), "")
     candidate = next(iter(made.get(TRAIN, [])), "")
-    evaluation = _published(made.get(EVALUATE, []))
-    validation = _published(made.get(VALIDATE, []))
+    evaluation = _first_published(made.get(EVALUATE, []))
+    validation = _first_published(made.get(VALIDATE, []))
     warm = _model(storage.join(candidate, WARM_START), WarmStartReport)
     took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds)
-    return PublishedNight(
+    return NightFindings(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
-        summary=_published(made.get(SUMMARIZE, [])),
+        summary=_first_published(made.get(SUMMARIZE, [])),
         holdout=next((directory for directory in made.get(ENCODE, []) if _is_holdout(directory)), None),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
@@ -171,7 +174,7 @@ def _is_holdout(directory: str) -> bool:
     return dataset is not None and dataset.kind == "holdout"
 
 
-def _published(directories: Sequence[str]) -> str | None:
+def _first_published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 

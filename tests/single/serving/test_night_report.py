@@ -13,13 +13,14 @@ from nightjar.features.contract.manifests import DecisionManifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
-from nightjar.serving.evaluation.evaluation import evaluate, read_scores
+from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
-from nightjar.serving.reports.night_report import publish
+from nightjar.serving.reports.evaluations import evaluate
+from nightjar.serving.reports.night_report import write
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
@@ -124,7 +125,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_night(output, REJECTED, seed=2)
     validate(output, STOPPED, passed=False)
     summarize(output, STOPPED)
-    publish(str(output))
+    write(str(output))
     return output
 
 
@@ -153,7 +154,7 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "<user>",
     ):
         assert shown in text
-    labels = [a.get("aria-label") or "" for tag, a in page(output, GOOD).tags if tag == "svg"]
+    labels = page(output, GOOD).drawings
     for drawing in ("Log loss by training step", "Drift of every feature", "Difference in log loss", "Calibration"):
         assert any(label.startswith(drawing) for label in labels)
 
@@ -180,8 +181,7 @@ def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
     assert links == [f"{date}.html" for date in (STOPPED, REJECTED, GOOD)]
     assert "3 nights, 1 published" in index.text
     assert index.text.count("champion\n") == 1
-    labels = [a["aria-label"] for tag, a in index.tags if tag == "svg"]
-    assert labels == [
+    assert index.drawings == [
         f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
     ]
 
@@ -203,11 +203,11 @@ def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path,
         for path in (pruned / kind).glob(f"{REJECTED}-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = (pruned / "reports" / f"{REJECTED}.html").read_bytes()
-    publish(str(pruned))
+    write(str(pruned))
     assert (pruned / "reports" / f"{REJECTED}.html").read_bytes() == before
     decision = json.loads((pruned / "decisions" / f"{REJECTED}-wide_deep-key-key" / DECISION).read_text())
     [loss] = [f["candidate"] for f in decision["parts"][0]["figures"] if f["metric"] == "log_loss"]
     assert f"{loss:.5f}" in page(pruned, "index").text
     (pruned / "reports" / f"{REJECTED}.html").unlink()
-    publish(str(pruned), only=[REJECTED])
+    write(str(pruned), only=[REJECTED])
     require_accessible(page(pruned, REJECTED))

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
-from test_metrics import gauc_by_loops
 from torch import Tensor
 
 from nightjar.features.contract.errors import DataError, UsageError
@@ -24,6 +23,7 @@ from nightjar.training.run.collective import Received, Solo
 from nightjar.training.step.step import Learner
 from tests.kits.cluster import ThreadCollective, run_cluster
 from tests.kits.datasets import SPEC, make_dataset
+from tests.kits.metric_kit import gauc_by_loops
 
 GROUPED = SPEC.model_copy(update={"group": "user"})
 
