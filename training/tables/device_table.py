@@ -74,11 +74,6 @@ class DeviceTable:
         """See Table."""
         return self._at_home().touched(places_U)
 
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self._at_home().grow(rows)
-        self.shard = self._host.shard
-
     def _on_device(self) -> State:
         if self._moved is None:
             arrays = self._host.state()

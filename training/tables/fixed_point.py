@@ -11,7 +11,7 @@ from nightjar.training.config import WideConfig
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
-from nightjar.training.tables.table import Shard, grown
+from nightjar.training.tables.table import Shard
 
 UNIT = 2.0**-13
 LIMIT = 4.0
@@ -75,12 +75,6 @@ class FixedPointFtrlTable:
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
         return (self._codes_R1[places_U, 0] != 0) | (self._squares_R1[places_U, 0] != 0.0)
-
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        self._codes_R1 = np.concatenate([self._codes_R1, np.zeros((new, 1), dtype=np.int16)])
-        self._squares_R1 = np.concatenate([self._squares_R1, np.zeros((new, 1), dtype=np.float32)])
 
 
 @njit(cache=True, nogil=True)

@@ -13,7 +13,7 @@ from nightjar.training.config import WideConfig
 from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs, grown
+from nightjar.training.tables.table import Shard, differs
 
 
 class FtrlTable:
@@ -69,11 +69,6 @@ class FtrlTable:
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
         return differs(self._state_R2[places_U], np.zeros(2))
-
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        self._state_R2 = np.concatenate([self._state_R2, np.zeros((new, 2), dtype=np.float32)])
 
 
 def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float, float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -62,7 +62,7 @@ class Table(Protocol):
 
     def state(self) -> Mapping[str, np.ndarray]:
         """All that the rule remembers of the rows, by name: arrays [R, k], live and writable; writing them back
-        restores the table. Invalid after `grow`.
+        restores the table.
         """
 
     def scalars(self) -> Mapping[str, np.ndarray]:
@@ -70,21 +70,6 @@ class Table(Protocol):
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """Whether these rows differ from what they were at the start, bool[U]."""
-
-    def grow(self, rows: int) -> None:
-        """Make it a table of `rows` rows. What is there stays; new rows start as in a table that had this size
-        from the start. Raises ValueError if it would shrink.
-        """
-
-
-def grown(shard: Shard, rows: int) -> tuple[Shard, int]:
-    """The same worker's part of a table of `rows` rows, and how many rows it has more: they come after the old
-    ones. Raises ValueError if the table would shrink.
-    """
-    if rows < shard.rows:
-        raise ValueError(f"a table of {shard.rows} rows cannot shrink to {rows}")
-    larger = replace(shard, rows=rows)
-    return larger, larger.size - shard.size
 
 
 def differs(rows_UK: np.ndarray, fresh_K: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs, grown
+from nightjar.training.tables.table import Shard, differs
 
 
 class Rule(Protocol):
@@ -40,19 +40,18 @@ class Rule(Protocol):
 @dataclass(frozen=True)
 class Uniform:
     """Initial values, uniform in [-limit, limit), or in [0, limit] if nonnegative; a pure function of (seed, width,
-    row, column): however a table is sharded or has grown, it starts the same.
+    row, column): however a table is sharded, it starts the same.
     """
 
     limit: float
     seed: int = 0
     nonnegative: bool = False
 
-    def fresh(self, width: int, shard: Shard, rows: int) -> np.ndarray:
-        """float32 [rows, width]: the last `rows` rows of the shard."""
-        values_RD = zeros(rows, width, np.float32)
+    def fresh(self, width: int, shard: Shard) -> np.ndarray:
+        """float32 [R, width]: the rows of the shard."""
+        values_RD = zeros(shard.size, width, np.float32)
         if self.limit:
-            first = (shard.size - rows) * shard.world + shard.rank
-            kernels.fill_uniform(values_RD, self.seed << 32 | width, first, shard.world, self.limit)
+            kernels.fill_uniform(values_RD, self.seed << 32 | width, shard.rank, shard.world, self.limit)
         return np.abs(values_RD, out=values_RD) if self.nonnegative else values_RD
 
 
@@ -71,8 +70,7 @@ class ValueTable:
         self.approximation = rule.approximation
         self.rule = rule
         self.nonnegative = initial.nonnegative
-        self._initial = initial
-        self._state = {"values": initial.fresh(width, shard, shard.size), **rule.fresh(shard.size, width)}
+        self._state = {"values": initial.fresh(width, shard), **rule.fresh(shard.size, width)}
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
@@ -103,9 +101,3 @@ class ValueTable:
         """See Table. Of a table whose values start at zero; any other's rows differ from the start."""
         fresh = {"values": np.zeros((1, self.width)), **self.rule.fresh(1, self.width)}
         return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
-
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        fresh = {"values": self._initial.fresh(self.width, self.shard, new), **self.rule.fresh(new, self.width)}
-        self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}

@@ -108,39 +108,6 @@ def test_initial_embeddings_are_spread_as_configured_and_differ_by_seed_and_widt
     assert np.array_equal(values(4, 1, nonnegative=True), abs(spread))
 
 
-@pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_a_grown_table_is_one_that_always_had_its_size(name: str, world: int) -> None:
-    """Rows that come later do not matter before they come; adam's l2 alone moves rows that nobody asked for."""
-    for rank in range(world):
-        small, large = TABLES[name](Shard(7, rank, world)), TABLES[name](Shard(ROWS, rank, world))
-        places = np.arange(small.shard.size)
-        rng = np.random.default_rng(rank)
-        for _ in range(5):
-            gradients = rng.normal(size=(len(places), small.width)).astype(np.float32)
-            small.update(places, gradients)
-            large.update(places, gradients)
-        kept = copy_of(small)
-        small.grow(ROWS)
-        fresh = copy_of(TABLES[name](Shard(ROWS, rank, world)))
-        assert small.shard == large.shard
-        for part, array in small.state().items():
-            assert array[: len(places)].tobytes() == kept[part].tobytes()
-            assert array[len(places) :].tobytes() == fresh[part][len(places) :].tobytes()
-        if name in SPARSE:
-            everything = np.arange(large.shard.size)
-            for table in (small, large):
-                table.update(everything, np.ones((len(everything), table.width), dtype=np.float32))
-            assert {n: a.tobytes() for n, a in copy_of(small).items()} == {
-                n: a.tobytes() for n, a in copy_of(large).items()
-            }
-
-
-def test_a_table_does_not_shrink() -> None:
-    with pytest.raises(ValueError, match="a table of 60 rows cannot shrink to 59"):
-        wide_table(Shard(ROWS), FTRL).grow(ROWS - 1)
-
-
 def bytes_of(table: Table) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in copy_of(table).items()}
 
