@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, Protocol, TypeVar
 import psutil
 
 from nightjar.features.contract.errors import NightjarError
-from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment
+from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment, local_command
 from nightjar.training.run.reports import Reports
 from nightjar.training.run.worker import TASK, prepare_process, run_here
 
@@ -175,10 +175,8 @@ class _LocalCrew:
         self.started = workers
         self._scratch = tempfile.TemporaryDirectory(prefix="nightjar-run-")
         (Path(self._scratch.name) / TASK).write_bytes(pickle.dumps(task))
-        command = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
-        command += ["--network-interfaces", "lo", sys.executable, "-m", WORKER, self._scratch.name]
         self._process = subprocess.Popen(
-            command,
+            local_command(workers, ["-m", WORKER, self._scratch.name]),
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

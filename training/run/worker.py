@@ -17,7 +17,7 @@ import torch
 
 from nightjar.features.contract.errors import NightjarError
 from nightjar.training.kernels.memory import keep_freed_memory
-from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer
+from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process
 from nightjar.training.run.reports import Address, Outcome, line_to
 
 TASK = "task.pickle"
@@ -31,7 +31,7 @@ def run_here(function: Callable[[Collective], Any], threads: int, launcher: Addr
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     prepare_process(threads)
-    rank = int(os.environ["HOROVOD_RANK"])
+    rank = rank_of_process()
     with line_to(launcher, rank) as line:
         try:
             collective = HorovodCollective()
