@@ -20,7 +20,7 @@ from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset, hold_back
 from nightjar.training.data.plan import Plan
 from nightjar.training.models import architecture, build_head, model_columns
-from nightjar.training.tables import check_device, check_tables
+from nightjar.training.tables.choice import check_device, check_tables
 from nightjar.training.tracking import trackers
 from nightjar.training.warm_start import Transfer, WarmStart
 

@@ -20,7 +20,7 @@ from nightjar.features.contract.manifest import FileEntry, begin, describe_files
 from nightjar.training.checkpoint.shards import read_shards, write_shards
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 from nightjar.training.tracking.progress import RankLog
 
 _HEAD = "head.pt"

@@ -78,7 +78,7 @@ def _files_ahead(epoch: EpochPlan, rank: int, world: int) -> int:
     """How many files are kept ready. Lanes end their files together where these are of a size, so that one for each
     lane is best; of large files there are two.
     """
-    lanes, rows_a_file = len(epoch.lanes[rank::world]), epoch.plan.rows // len(epoch.plan.files)
+    lanes, rows_a_file = len(epoch.lanes_of(rank, world)), epoch.plan.rows // len(epoch.plan.files)
     return max(2, min(lanes, _ROWS_AHEAD // max(rows_a_file, 1)))
 
 

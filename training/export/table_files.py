@@ -17,7 +17,7 @@ import torch
 
 from nightjar.features.contract import storage
 from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 _BLOCK_ROWS = 1 << 18
 Select = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -137,7 +137,7 @@ def _writers(
 def _blocks(table: Table) -> Iterator[np.ndarray]:
     """Places of the shard; as many blocks on every worker, and blocks of all workers cover the same range of ids."""
     shard = table.shard
-    for first in range(0, -(-shard.rows // shard.world), _BLOCK_ROWS):
+    for first in range(0, shard.largest_size, _BLOCK_ROWS):
         yield np.arange(first, min(first + _BLOCK_ROWS, shard.size))
 
 

@@ -101,19 +101,19 @@ def _is_other(found, value, unique):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def group_by_owner(ids_U, places_U, world):  # type: ignore[no-untyped-def]
-    """Stable order of ids by owner, id modulo world, who keeps them at these places, id // world.
+def group_by_owner(owners_U, places_U, world):  # type: ignore[no-untyped-def]
+    """Stable order of rows by owner, a rank below world, who keeps them at these places.
 
-    Returns (order int64[U], the places in this order int64[U], ids of each owner int64[world]).
+    Returns (order int64[U], the places in this order int64[U], rows of each owner int64[world]).
     """
     counts = np.zeros(world, dtype=np.int64)
-    for i in range(len(ids_U)):
-        counts[ids_U[i] - places_U[i] * world] += 1
+    for owner in owners_U:
+        counts[owner] += 1
     next_of = np.zeros(world, dtype=np.int64)
     next_of[1:] = np.cumsum(counts)[:-1]
-    order, grouped = np.empty(len(ids_U), dtype=np.int64), np.empty(len(ids_U), dtype=np.int64)
-    for i in range(len(ids_U)):
-        owner = ids_U[i] - places_U[i] * world
+    order, grouped = np.empty(len(owners_U), dtype=np.int64), np.empty(len(owners_U), dtype=np.int64)
+    for i in range(len(owners_U)):
+        owner = owners_U[i]
         order[next_of[owner]], grouped[next_of[owner]] = i, places_U[i]
         next_of[owner] += 1
     return order, grouped, counts

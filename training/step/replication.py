@@ -21,7 +21,7 @@ from nightjar.training.run.collective import Collective, Parts, Pending
 from nightjar.training.step import exchange
 from nightjar.training.step.exchange import Rows
 from nightjar.training.step.messages import join
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class RowRequest:
 
 def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> RowRequest:
     """Begin to ask for the rows that a batch needs of each table."""
-    asked = [e for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
-    return RowRequest(entries, exchange.request(asked, collective))
+    sharded = [(table, e) for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
+    asked = exchange.request([table for table, _ in sharded], [e for _, e in sharded], collective)
+    return RowRequest(entries, asked)
 
 
 def look_up(tables: Sequence[Table], requested: RowRequest, collective: Collective) -> list[Rows]:

@@ -31,7 +31,9 @@ from nightjar.training.step.lookup.device_rows import DeviceRows
 from nightjar.training.step.lookup.host_rows import HostRows
 from nightjar.training.step.lookup.row_source import Lookup, RowSource
 from nightjar.training.step.optimizers import head_optimizer, head_tensors
-from nightjar.training.tables import DeviceTable, Table, embedding_table, on_device, place, wide_table
+from nightjar.training.tables.choice import embedding_table, on_device, place, wide_table
+from nightjar.training.tables.device_table import DeviceTable
+from nightjar.training.tables.table import Table
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from nightjar.training.tables.adagrad import Adagrad, RowAdagrad
 from nightjar.training.tables.adam import Adam, LazyAdam
 from nightjar.training.tables.fixed_point import LIMIT, FixedPointFtrlTable
 from nightjar.training.tables.ftrl import FtrlTable
-from nightjar.training.tables.table import Shard, Table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
 from nightjar.training.tables.values import Rule, Uniform, ValueTable
 
 _ON_DEVICE = ("ftrl", "adagrad", "row_adagrad")

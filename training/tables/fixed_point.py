@@ -11,7 +11,7 @@ from nightjar.training.config import WideConfig
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
-from nightjar.training.tables.table import Shard
+from nightjar.training.tables.shard import Shard
 
 UNIT = 2.0**-13
 LIMIT = 4.0

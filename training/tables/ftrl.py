@@ -13,7 +13,8 @@ from nightjar.training.config import WideConfig
 from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import differs
 
 
 class FtrlTable:

@@ -1,37 +1,13 @@
-"""What look-up and update ask of a table, and the part of it that a worker holds."""
+"""What look-up and update ask of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Shard:
-    """The part of a table that one worker holds. rows: of the whole table.
-
-    A world of one is the whole table: of the only worker, or a replica that each worker has.
-    """
-
-    rows: int
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def size(self) -> int:
-        """Rows that this worker holds."""
-        return len(range(self.rank, self.rows, self.world))
-
-    def place(self, row: int) -> int:
-        """Where this worker holds a row, or -1 if it does not."""
-        return row // self.world if row % self.world == self.rank else -1
-
-    def ids(self, places: np.ndarray) -> np.ndarray:
-        """The ids of the rows at these places, int64."""
-        return places * self.world + self.rank
+from nightjar.training.tables.shard import Shard
 
 
 class Table(Protocol):

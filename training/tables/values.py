@@ -15,7 +15,8 @@ import numpy as np
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import differs
 
 
 class Rule(Protocol):

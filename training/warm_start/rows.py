@@ -16,7 +16,7 @@ from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID, Vocabulary
 from nightjar.features.encoder.hashing import find
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective, Solo
-from nightjar.training.tables import Shard
+from nightjar.training.tables.shard import Shard
 
 BLOCK_ROWS = 1 << 16
 DROPPED = -1
@@ -97,9 +97,9 @@ def carry(
         block = slice(begin, min(begin + BLOCK_ROWS, len(arrays[0])))
         targets = rows(np.arange(block.start, block.stop) if ids is None else ids[block])
         [kept] = np.nonzero(targets != DROPPED)
-        kept = kept[np.argsort(targets[kept] % shard.world, kind="stable")]
-        sent = np.bincount(targets[kept] % shard.world, minlength=shard.world).tolist()
+        dealt = shard.by_owner(targets[kept])
+        kept = kept[dealt.order_U]
         found = np.hstack([array[block][kept].reshape(len(kept), prod(array.shape[1:])) for array in arrays])
-        parts = [torch.from_numpy(targets[kept] // shard.world), torch.from_numpy(found)]
-        (places, _), (values, _) = collective.all_to_all(parts, [sent, sent])
+        parts = [torch.from_numpy(dealt.places_U), torch.from_numpy(found)]
+        (places, _), (values, _) = collective.all_to_all(parts, [dealt.counts] * 2)
         write(places.numpy(), values.numpy())

@@ -19,7 +19,7 @@ from nightjar.features.contract import storage
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.ftrl import ARRAYS, carried_state, decoded, encoded, ftrl_state
 from nightjar.training.warm_start.rows import RowMap, carry
 

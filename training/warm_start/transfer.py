@@ -21,7 +21,7 @@ from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import architecture
 from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.columns import matching_columns
 from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
 from nightjar.training.warm_start.report import (

@@ -26,7 +26,9 @@ from nightjar.training.data.dataset import Dataset
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner, Score
-from nightjar.training.tables import Shard, Table, wide_table
+from nightjar.training.tables.choice import wide_table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
 from nightjar.training.trainer import train
 from nightjar.training.warm_start import WarmStart
 from tests.kits.cluster import run_cluster

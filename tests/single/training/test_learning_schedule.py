@@ -18,7 +18,8 @@ from nightjar.training.config import (
     WideConfig,
 )
 from nightjar.training.evaluation.schedule import Schedule, Verdict
-from nightjar.training.tables import Shard, embedding_table, wide_table
+from nightjar.training.tables.choice import embedding_table, wide_table
+from nightjar.training.tables.shard import Shard
 
 
 def verdicts(config: HeldOutValidationConfig, values: list[float]) -> list[Verdict]:

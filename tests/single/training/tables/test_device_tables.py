@@ -22,7 +22,8 @@ from nightjar.training.data.dataset import to_columns
 from nightjar.training.export.table_files import write_embeddings, write_wide
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner
-from nightjar.training.tables import DeviceTable, check_device, on_device
+from nightjar.training.tables.choice import check_device, on_device
+from nightjar.training.tables.device_table import DeviceTable
 from tests.kits.cluster import run_cluster
 from tests.kits.datasets import SIZES, SPEC, make_table, take
 

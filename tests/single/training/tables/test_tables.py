@@ -10,7 +10,9 @@ from nightjar.features.contract.layout import ColumnSpec, table_layout
 from nightjar.training.config import EmbeddingConfig, TableConfig, WideConfig
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
-from nightjar.training.tables import Shard, Table, check_tables, embedding_table, place, wide_table
+from nightjar.training.tables.choice import check_tables, embedding_table, place, wide_table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
 from tests.kits.table_kit import (
     EMBEDDINGS,
     FTRL,
@@ -182,10 +184,25 @@ def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
     ids = np.random.default_rng(2).permutation(100)[:40]
-    order, places, counts = kernels.group_by_owner(ids, ids // world, world)
-    assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
-    assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
-    assert np.array_equal(places, ids[order] // world)
+    dealt = Shard(100, 0, world).by_owner(ids)
+    assert dealt.counts == [int(np.sum(ids % world == owner)) for owner in range(world)]
+    assert ids[dealt.order_U].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
+    assert np.array_equal(dealt.places_U, ids[dealt.order_U] // world)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6])
+def test_shards_hold_every_row_once_at_places_without_gaps(world: int) -> None:
+    shards, everything = [Shard(ROWS, rank, world) for rank in range(world)], np.arange(ROWS)
+    of_each = [shard.ids(np.arange(shard.size)) for shard in shards]
+    assert sorted(np.concatenate(of_each).tolist()) == everything.tolist()
+    assert max(shard.size for shard in shards) == shards[-1].largest_size
+    for shard, ids in zip(shards, of_each, strict=True):
+        mine, places = shard.held(everything)
+        assert mine.tolist() == ids.tolist()
+        assert places.tolist() == list(range(shard.size))
+        assert [shard.place(row) for row in ids.tolist()] == places.tolist()
+        for other in (Shard(ROWS, rank, 4) for rank in range(4)):
+            assert shard.overlaps(other) == bool(set(ids.tolist()) & set(other.ids(np.arange(other.size)).tolist()))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 1_000_003])
