@@ -39,8 +39,8 @@ def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
     fitting = []
     for model in MODELS:
         try:
-            used = model_columns(config.model_copy(update={"model": model}), columns)
-            build_head(model, table_layout(used), config.deep, config.seed)
+            of_model = config.model_copy(update={"model": model})
+            build_head(of_model, table_layout(model_columns(of_model, columns)))
             fitting.append(model)
         except UsageError as error:
             log.warning("%s is left out: %s", model, error)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, create_model, model_validator
 
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.categorical import Strict
+from nightjar.training.models import MODELS, find_model, foreign_sections, model_sections
+from nightjar.training.models.model import Rules
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
-ModelName = Literal["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"]
-"""Those of training.models.MODELS."""
 Section = TypeVar("Section", bound=Strict)
 
-# Rules of the wide table, of the embedding tables and of the head.
-DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
-MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
+if TYPE_CHECKING:  # what pydantic reads from the registries, a type checker cannot
+    ModelName = str
+else:
+    ModelName = Literal[tuple(MODELS)]
+
 LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
 
 
@@ -70,7 +72,7 @@ class WideConfig(TableConfig):
     lambda1: NotNegative = 0.0
     lambda2: NotNegative = 0.0
 
-    def resolved(self, rule: str = DEFAULT_RULES[0]) -> WideConfig:
+    def resolved(self, rule: str = Rules.wide) -> WideConfig:
         """With `rule` where none is given, and the rule's learning rate."""
         return _with_rule(self, "rule", rule)
 
@@ -87,7 +89,7 @@ class EmbeddingConfig(TableConfig):
     init_scale: NotNegative = 0.1
     nonnegative: bool = False
 
-    def resolved(self, rule: str = DEFAULT_RULES[1]) -> EmbeddingConfig:
+    def resolved(self, rule: str = Rules.embeddings) -> EmbeddingConfig:
         """With `rule` where none is given, and the rule's learning rate."""
         return _with_rule(self, "rule", rule)
 
@@ -116,7 +118,7 @@ class DeepConfig(Strict):
             raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
         return self
 
-    def resolved(self, optimizer: str = DEFAULT_RULES[2]) -> DeepConfig:
+    def resolved(self, optimizer: str = Rules.head) -> DeepConfig:
         """With `optimizer` where none is given, and its learning rate."""
         return _with_rule(self, "optimizer", optimizer)
 
@@ -124,18 +126,6 @@ class DeepConfig(Strict):
     def dropout_rates(self) -> tuple[float, ...]:
         """One for each hidden layer."""
         return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * len(self.layers)
-
-
-class MatrixFactorizationConfig(Strict):
-    """fields: the two that `mf` and `nmf` factorise, such as user and item."""
-
-    fields: tuple[str, str]
-
-    @model_validator(mode="after")
-    def _check(self) -> MatrixFactorizationConfig:
-        if len(set(self.fields)) < 2:
-            raise ValueError(f"the two fields must differ; got {list(self.fields)}")
-        return self
 
 
 class EarlyStopping(Strict):
@@ -206,24 +196,8 @@ class CheckpointConfig(Strict):
     keep: int = Field(default=2, ge=1)
 
 
-class TrainingConfig(Strict):
-    """How a model is trained.
-
-    batch_size: rows of a global batch, whatever the number of workers. batch_ramp: smaller ones to begin with, in a run
-    that begins with nothing. lanes: streams of files that every global batch draws from (training.data.plan); more
-    lanes mix better, hold more files in memory and allow more workers. precision: of the dense layers; bf16 keeps
-    tables, sums, logits, loss and the layers' weights in float32, and pays where the hardware multiplies bfloat16 (CPUs
-    with AMX or AVX512-BF16, GPUs since Ampere). device: of the dense layers; auto takes a GPU if there is one.
-    tables_on: where the tables are while they learn: in the host's memory, or on the device of the dense layers, which
-    only ftrl in float32, adagrad and row_adagrad can; auto is the device if it is a GPU and all tables can. It has been
-    tested against the host's on CPU tensors, and never on a GPU: hence not the default.
-
-    workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
-    some are lost (training.run.attempts). threads_per_worker: torch threads; None shares the machine's cores
-    among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
-    may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
-    max_restarts: restarts in a row without a new checkpoint in between.
-    """
+class _ModelAndRun(Strict):
+    """The first half of TrainingConfig, before the models' own sections: fields are written in this order."""
 
     model: ModelName = "wide_deep"
     epochs: int = Field(default=1, ge=1)
@@ -245,23 +219,57 @@ class TrainingConfig(Strict):
     wide: WideConfig = WideConfig()
     embeddings: EmbeddingConfig = EmbeddingConfig()
     deep: DeepConfig = DeepConfig()
-    mf: MatrixFactorizationConfig | None = None
+
+
+if TYPE_CHECKING:
+    _WithModelSections = _ModelAndRun
+else:
+    _WithModelSections = create_model(
+        "_WithModelSections",
+        __base__=_ModelAndRun,
+        **{
+            key: (section.kind | None if section.default is None else section.kind, section.default)
+            for key, section in model_sections().items()
+        },
+    )
+
+
+class TrainingConfig(_WithModelSections):
+    """How a model is trained.
+
+    batch_size: rows of a global batch, whatever the number of workers. batch_ramp: smaller ones to begin with, in a run
+    that begins with nothing. lanes: streams of files that every global batch draws from (training.data.plan); more
+    lanes mix better, hold more files in memory and allow more workers. precision: of the dense layers; bf16 keeps
+    tables, sums, logits, loss and the layers' weights in float32, and pays where the hardware multiplies bfloat16 (CPUs
+    with AMX or AVX512-BF16, GPUs since Ampere). device: of the dense layers; auto takes a GPU if there is one.
+    tables_on: where the tables are while they learn: in the host's memory, or on the device of the dense layers, which
+    only ftrl in float32, adagrad and row_adagrad can; auto is the device if it is a GPU and all tables can. It has been
+    tested against the host's on CPU tensors, and never on a GPU: hence not the default.
+
+    workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
+    some are lost (training.run.attempts). threads_per_worker: torch threads; None shares the machine's cores
+    among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
+    may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
+    max_restarts: restarts in a row without a new checkpoint in between.
+    """
+
     validation: HeldOutValidationConfig | None = None
     tensorboard: bool = False
     mlflow: MlflowTrackingConfig | None = None
 
     @property
     def resolved(self) -> TrainingConfig:
-        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
-        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
-        nmf has no negative embeddings.
+        """With everything in place that was left to the model (training.models): its rules, and their learning rates;
+        whether its embeddings may be negative.
         """
-        wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
-        nonnegative = self.embeddings.nonnegative or self.model == "nmf"
+        model = find_model(self.model)
+        nonnegative = self.embeddings.nonnegative or model.nonnegative
         sections = {
-            "wide": self.wide.resolved(wide),
-            "embeddings": self.embeddings.resolved(embeddings).model_copy(update={"nonnegative": nonnegative}),
-            "deep": self.deep.resolved(deep),
+            "wide": self.wide.resolved(model.rules.wide),
+            "embeddings": self.embeddings.resolved(model.rules.embeddings).model_copy(
+                update={"nonnegative": nonnegative}
+            ),
+            "deep": self.deep.resolved(model.rules.head),
         }
         return self.model_copy(update=sections)
 
@@ -294,7 +302,8 @@ class TrainingConfig(Strict):
         the run is carried out: any number of workers, interrupted or not, on any device, computes the same model up to
         the rounding of float32 sums.
         """
-        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, "validation": {"dataset"}})
+        others = dict.fromkeys(foreign_sections(self.model), True)
+        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, **others, "validation": {"dataset"}})
 
 
 _EXECUTION = dict.fromkeys(

@@ -19,7 +19,7 @@ from nightjar.features.contract.spec import digest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset, hold_back
 from nightjar.training.data.plan import Plan
-from nightjar.training.models import architecture, build_head, model_columns
+from nightjar.training.models import build_head, find_model, model_columns
 from nightjar.training.tables.choice import check_device, check_tables
 from nightjar.training.tracking import trackers
 from nightjar.training.warm_start import Transfer, WarmStart
@@ -46,8 +46,8 @@ class TrainingJob:
         if share:
             dataset = replace(dataset, files=hold_back(dataset.files, share)[0])
         self.plan(dataset).check_world(self.config.workers, self.dataset)
-        build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
-        config, model = self.config.resolved, architecture(self.config.model)
+        build_head(self.config, dataset.layout)
+        config, model = self.config.resolved, find_model(self.config.model)
         tables = config.wide if model.wide else None, config.embeddings if model.embeddings else None
         check_tables(dataset.layout, *tables)
         check_device(config.tables_on, *tables)

@@ -140,6 +140,7 @@ def test_one_file_builds_the_spark_session():
     ("module", "forbidden"),
     [
         ("nightjar.training.step.step", {"pyspark", "petastorm", "horovod"}),
+        ("nightjar.training.config", {"torch", "numba", "pyspark", "matplotlib"}),
         ("nightjar.serving", {"torch", "pyspark", "horovod", "petastorm", "sklearn", "matplotlib"}),
     ],
 )

@@ -79,6 +79,35 @@ class Mlp(nn.Module):
             return self.output(x_BI.float()).squeeze(1)
 
 
+class Deep(nn.Module):
+    """A head of layers over embeddings and dense columns. bias: whether their output has one; see Mlp."""
+
+    def __init__(self, layout: TableLayout, config: DeepConfig, generator: torch.Generator, *, bias: bool) -> None:
+        super().__init__()
+        self.layers = Mlp(embedding_inputs(layout) + dense_inputs(layout), config, generator, bias=bias)
+
+    def forward(
+        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
+    ) -> Tensor:
+        """[B] logits."""
+        return self.layers(side_by_side(embeddings_BE, dense_BN), batch)
+
+
+class Fm(nn.Module):
+    """A head that is a factorization machine of second order (Rendle 2010), its linear part being the wide part."""
+
+    def __init__(self, layout: TableLayout) -> None:
+        super().__init__()
+        self.fields, self.width = one_width(layout)
+        self.pairs = FactorizationMachine()
+
+    def forward(
+        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
+    ) -> Tensor:
+        """[B] logits."""
+        return first_order_B + self.pairs(embeddings_BE.unflatten(1, (self.fields, self.width)))
+
+
 class FactorizationMachine(nn.Module):
     """Sum over i<j of <v_i, v_j>, by the square-of-sum identity, per dimension (Rendle 2010). Returns [B]
     logits.

@@ -22,7 +22,7 @@ from torch.nn import functional
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.batch import Batch
-from nightjar.training.models import architecture, build_head
+from nightjar.training.models import build_head, find_model
 from nightjar.training.models.global_batch import GlobalBatch
 from nightjar.training.run.collective import Collective, Pending
 from nightjar.training.step.device import device_of_worker, to_device
@@ -70,11 +70,11 @@ class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
-        config, model = config.resolved, architecture(config.model)
+        config, model = config.resolved, find_model(config.model)
         self._collective = collective
         self._device = device_of_worker(config.device, collective.rank)
         self.learning_rate_scale = 1.0
-        self.head = build_head(config.model, layout, config.deep, config.seed).to(self._device)
+        self.head = build_head(config, layout).to(self._device)
         world = (collective.rank, collective.size)
         self.wide: Table | None = None
         if model.wide:
