@@ -1,42 +1,34 @@
 """The models of the family by name, and what the rest of training asks of the one that is configured.
 
-A model is a file of this folder and a line of MODELS. Importing them loads neither torch nor numba, so that a config is
+A model is a file of this folder, which is called like it and holds it as MODEL, and a line of _FILES. Importing them loads neither torch nor numba, so that a config is
 checked at once; heads are built from `head` and `layers`, which do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import ColumnSpec, TableLayout
-from nightjar.training.models.deep import DEEP
-from nightjar.training.models.deepfm import DEEPFM
-from nightjar.training.models.fm import FM
-from nightjar.training.models.lr import LR
-from nightjar.training.models.mf import MF
 from nightjar.training.models.model import Model, ModelSection
-from nightjar.training.models.nmf import NMF
-from nightjar.training.models.wide_deep import WIDE_DEEP
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nightjar.training.config import TrainingConfig
 
-MODELS = {
-    model.name: model
-    for model in (
-        LR,
-        MF,
-        NMF,
-        FM,
-        DEEP,
-        WIDE_DEEP,
-        DEEPFM,
-    )
-}
+_FILES = (
+    "lr",
+    "mf",
+    "nmf",
+    "fm",
+    "deep",
+    "wide_deep",
+    "deepfm",
+)
+MODELS: dict[str, Model] = {name: import_module(f"{__name__}.{name}").MODEL for name in _FILES}
 
 
 def find_model(name: str) -> Model:

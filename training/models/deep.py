@@ -21,4 +21,4 @@ def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generato
     return Deep(layout, config.deep, generator, bias=True)
 
 
-DEEP = Model("deep", build, wide=False)
+MODEL = Model("deep", build, wide=False)

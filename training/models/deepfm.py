@@ -34,4 +34,4 @@ def logits(
 
 
 # The paper trains all of it by Adam; in tables of any size, only the rows that a batch touches can move.
-DEEPFM = Model("deepfm", build, rules=Rules("lazy_adam", "lazy_adam", "adam"))
+MODEL = Model("deepfm", build, rules=Rules("lazy_adam", "lazy_adam", "adam"))

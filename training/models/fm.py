@@ -21,4 +21,4 @@ def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generato
     return Fm(layout)
 
 
-FM = Model("fm", build)
+MODEL = Model("fm", build)

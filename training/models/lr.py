@@ -30,4 +30,4 @@ def logits(
     return first_order_B.clone()
 
 
-LR = Model("lr", build, embeddings=False)
+MODEL = Model("lr", build, embeddings=False)

@@ -85,4 +85,4 @@ def logits(
     return first_order_B + (p_BD * q_BD).sum(dim=1)
 
 
-MF = Model("mf", build, section=SECTION, columns=two_fields)
+MODEL = Model("mf", build, section=SECTION, columns=two_fields)

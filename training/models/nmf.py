@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nightjar.training.models.mf import MF
+from nightjar.training.models.mf import MODEL as MF
 
-NMF = replace(MF, name="nmf", nonnegative=True)
+MODEL = replace(MF, name="nmf", nonnegative=True)

@@ -32,4 +32,4 @@ def logits(
     return first_order_B + deep_B
 
 
-WIDE_DEEP = Model("wide_deep", build)
+MODEL = Model("wide_deep", build)
