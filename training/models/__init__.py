@@ -27,6 +27,7 @@ _FILES = (
     "deep",
     "wide_deep",
     "deepfm",
+    "dcnv2",
 )
 MODELS: dict[str, Model] = {name: import_module(f"{__name__}.{name}").MODEL for name in _FILES}
 
