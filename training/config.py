@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, create_model, model_validator
@@ -9,6 +10,8 @@ from pydantic import Field, PositiveInt, create_model, model_validator
 from nightjar.features.contract.categorical import Strict
 from nightjar.training.models import MODELS, find_model, foreign_sections, model_sections
 from nightjar.training.models.model import Rules
+from nightjar.training.step.optimizers import HEAD_RULES
+from nightjar.training.tables.rules import EMBEDDING_RULES, RULES, WIDE_RULES
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -18,25 +21,37 @@ Section = TypeVar("Section", bound=Strict)
 
 if TYPE_CHECKING:  # what pydantic reads from the registries, a type checker cannot
     ModelName = str
+    WideRule = str
+    EmbeddingRule = str
+    HeadRuleName = str
 else:
     ModelName = Literal[tuple(MODELS)]
+    WideRule, EmbeddingRule = Literal[WIDE_RULES], Literal[EMBEDDING_RULES]
+    HeadRuleName = Literal[tuple(HEAD_RULES)]
 
-LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
+TABLE_RATES = {name: rule.learning_rate for name, rule in RULES.items()}
+HEAD_RATES = {name: rule.learning_rate for name, rule in HEAD_RULES.items()}
 
 
-def _with_rule(section: Section, key: str, default: str) -> Section:
-    """With the rule and the rule's learning rate, where they are left open."""
+def _with_rule(section: Section, key: str, default: str, rates: Mapping[str, float | None]) -> Section:
+    """With the rule and the rule's learning rate, where they are left open.
+
+    Args:
+        section: of the config.
+        key: the setting that names the rule.
+        default: the rule.
+        rates: the learning rates of the rules.
+    """
     rule, rate = (getattr(section, name) for name in (key, "learning_rate"))
     rule = rule or default
-    return section.model_copy(update={key: rule, "learning_rate": rate or LEARNING_RATES.get(rule)})
+    return section.model_copy(update={key: rule, "learning_rate": rate or rates[rule]})
 
 
 class TableConfig(Strict):
     """What wide and embedding tables have in common. A rule takes the settings that are its own; None is the model's.
 
     placement: a table is sharded over the workers by row, or every worker holds the whole of it.
-    learning_rate: of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch; None
-    is 0.05 for the first two and 0.001 for the others.
+    learning_rate: of every rule but ftrl, whose gradient is the MEAN over the global batch; None is the rule's own.
     initial_accumulator: of adagrad and row_adagrad. A mean over thousands of rows makes a row's squared gradients
     tiny: a value far above them all but stops the table from learning.
     beta1, beta2, epsilon: of lazy_adam and adam. l2: of adam; the loss is increased by l2 / 2 times the sum of the
@@ -64,7 +79,7 @@ class WideConfig(TableConfig):
     precision: of ftrl's weights; q2.13 is 16-bit fixed point (training.tables.fixed_point).
     """
 
-    rule: Literal["ftrl", "adagrad", "lazy_adam", "adam"] | None = None
+    rule: WideRule | None = None
     squares: Literal["round", "examples"] = "round"
     precision: Literal["float32", "q2.13"] = "float32"
     alpha: Positive = 0.05
@@ -74,7 +89,7 @@ class WideConfig(TableConfig):
 
     def resolved(self, rule: str = Rules.wide) -> WideConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class EmbeddingConfig(TableConfig):
@@ -85,13 +100,13 @@ class EmbeddingConfig(TableConfig):
     (non-negative factorisation).
     """
 
-    rule: Literal["adagrad", "row_adagrad", "lazy_adam", "adam"] | None = None
+    rule: EmbeddingRule | None = None
     init_scale: NotNegative = 0.1
     nonnegative: bool = False
 
     def resolved(self, rule: str = Rules.embeddings) -> EmbeddingConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class DeepConfig(Strict):
@@ -107,7 +122,7 @@ class DeepConfig(Strict):
     activation: Activation = "relu"
     batch_norm: bool = False
     dropout: Fraction | tuple[Fraction, ...] = 0.0
-    optimizer: Literal["adagrad", "adam", "sgd"] | None = None
+    optimizer: HeadRuleName | None = None
     learning_rate: Positive | None = None
     initial_accumulator: NotNegative = 0.1
     weight_decay: NotNegative = 0.0
@@ -120,7 +135,7 @@ class DeepConfig(Strict):
 
     def resolved(self, optimizer: str = Rules.head) -> DeepConfig:
         """With `optimizer` where none is given, and its learning rate."""
-        return _with_rule(self, "optimizer", optimizer)
+        return _with_rule(self, "optimizer", optimizer, HEAD_RATES)
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
 from nightjar.training.tables.shard import Shard
 from nightjar.training.tables.table import differs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rule(Protocol):
@@ -36,6 +39,14 @@ class Rule(Protocol):
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """Move state["values"], and all else in `state`, in place. The places differ."""
+
+
+@runtime_checkable
+class DeviceRule(Rule, Protocol):
+    """A rule that a device can run, too."""
+
+    def change_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> Tensor:
+        """What to take off the values at these places, [U, D]; all else in `state` is moved. The places differ."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +113,13 @@ class ValueTable:
         """See Table. Of a table whose values start at zero; any other's rows differ from the start."""
         fresh = {"values": np.zeros((1, self.width)), **self.rule.fresh(1, self.width)}
         return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
+
+    def weights_on_device(self, state: Mapping[str, Tensor], places_U: Tensor) -> Tensor:
+        """See HostTable."""
+        return state["values"][places_U]
+
+    def step_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> None:
+        """See HostTable. Of a DeviceRule."""
+        assert isinstance(self.rule, DeviceRule)
+        moved_UD = state["values"][places_U] - self.rule.change_on_device(state, places_U, gradients_UD)
+        state["values"][places_U] = moved_UD.clamp_(min=0.0) if self.nonnegative else moved_UD

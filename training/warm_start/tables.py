@@ -19,6 +19,8 @@ from nightjar.features.contract import storage
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
+from nightjar.training.tables.ftrl import FTRL
+from nightjar.training.tables.rules import RULES
 from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.ftrl import ARRAYS, carried_state, decoded, encoded, ftrl_state
 from nightjar.training.warm_start.rows import RowMap, carry
@@ -26,7 +28,7 @@ from nightjar.training.warm_start.rows import RowMap, carry
 VALUES = "values"
 WIDE_IDS, WIDE_WEIGHTS = "scoring/wide_ids.npy", "scoring/wide_weights.npy"
 TOUCHED = "optimizer/wide_ids.npy"
-SUMS_OF_SQUARES = ("accumulators", "row_accumulators")
+SUMS_OF_SQUARES = frozenset(name for rule in RULES.values() for name in rule.sums_of_squares)
 """States that only grow, to which decay applies; averages forget by themselves."""
 
 Convert = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -62,7 +64,7 @@ class TableTransfer:
 
     def wide(self, table: Table, parent: WideConfig, child: WideConfig, rows: RowMap) -> None:
         """Under FTRL the weights are in its state; under other rules they are stored, and the state beside them."""
-        if child.rule == "ftrl":
+        if child.rule == FTRL.name:
             self._ftrl(table, parent, child, rows)
         elif parent.rule == child.rule:
             for name in table.state():
@@ -83,14 +85,14 @@ class TableTransfer:
 
         states = [table.state()[name] for name in ARRAYS[child.precision]]
         columns = np.cumsum([0, *(state.shape[1] for state in states)])
-        convert: Convert = of_evidence if parent.rule == "ftrl" else of_weights
+        convert: Convert = of_evidence if parent.rule == FTRL.name else of_weights
 
         def write(places_N: np.ndarray, rows_NK: np.ndarray) -> None:
             arrived_N2 = encoded(convert(rows_NK, table.shard.ids(places_N)), child)
             for state, (begin, end) in zip(states, pairwise(columns), strict=True):
                 state[places_N] = arrived_N2[:, begin:end]
 
-        if parent.rule == "ftrl":
+        if parent.rule == FTRL.name:
             files = [f"optimizer/wide_{name}.npy" for name in ARRAYS[parent.precision]]
             self._read(table, rows, TOUCHED, files, write)
         else:
