@@ -185,10 +185,11 @@ def sum_fields(gradient_UD, index_CB, fields_F3, cells, stride, start, stop):  #
 
 
 @njit(cache=True, nogil=True)
-def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, stride, start, stop):  # type: ignore[no-untyped-def]
+def pool_list(rows_UD, lists, out, stride, start, stop):  # type: ignore[no-untyped-def]
     """Add to `cell` of batch rows [start, stop) coefficients_B[b] times the sum of the rows in their list, those at
-    index_M[offsets[b]:offsets[b + 1]] + shift.
+    index_M[offsets[b]:offsets[b + 1]] + shift. lists: (index_M, shift, offsets, coefficients_B, cell).
     """
+    index_M, shift, offsets, coefficients_B, cell = lists
     size = np.uint64(rows_UD.shape[1])
     for b in range(start, stop):
         first = np.uint64(b * stride) + np.uint64(cell) * size
@@ -199,8 +200,9 @@ def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, strid
 
 
 @njit(cache=True, nogil=True)
-def sum_list(gradient_UD, index_M, shift, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
+def sum_list(gradient_UD, lists, cells, stride):  # type: ignore[no-untyped-def]
     """The transpose of pool_list."""
+    index_M, shift, offsets, coefficients_B, cell = lists
     size = np.uint64(gradient_UD.shape[1])
     for b in range(len(coefficients_B)):
         first = np.uint64(b * stride) + np.uint64(cell) * size

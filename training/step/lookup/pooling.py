@@ -23,8 +23,8 @@ def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) 
         fields = (rows_UD, entries.index_CB, entries.fields_F3, out, stride, entries.cells * size)
         kernels.pool_fields(*fields, first, last)
         for e in entries.lists:
-            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
-            kernels.pool_list(rows_UD, *a_list, out, stride, first, last)
+            lists = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.pool_list(rows_UD, lists, out, stride, first, last)
         if entries.x_BK.shape[1]:
             kernels.pool_dense(rows_UD, entries.x_BK, out, first, last)
 
@@ -45,8 +45,8 @@ def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: i
 
     def of_lists(first: int, last: int) -> None:
         for e in entries.lists[first:last]:
-            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
-            kernels.sum_list(gradient_UD, *a_list, flat, stride)
+            lists = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.sum_list(gradient_UD, lists, flat, stride)
 
     # No two columns share a row of a table, so that threads never meet.
     in_ranges(of_fields, len(entries.fields_F3), least=1 + _LOOKED_UP // len(cells_BE))
