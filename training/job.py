@@ -109,7 +109,15 @@ class TrainingJob:
         holdout: str | None = None,
         warm_start: WarmStart | None = None,
     ) -> TrainingJob:
-        """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
+        """A job whose metrics go beside a local output, and nowhere if the output is a URL.
+
+        Args:
+            config: how it is trained.
+            dataset: directory of the rows to train on.
+            output: directory of the candidate.
+            holdout: directory of the rows to validate on, with golden rows.
+            warm_start: what to begin with; nothing if None.
+        """
         dataset, output = storage.absolute(dataset), storage.absolute(output)
         validation = config.validation
         if validation and validation.dataset:

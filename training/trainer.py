@@ -80,7 +80,9 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
     with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:
-            train_epoch(_Session(job, dataset, plan, learner, collective), at, _Between(validation, checkpoints, tracker))
+            train_epoch(
+                _Session(job, dataset, plan, learner, collective), at, _Between(validation, checkpoints, tracker)
+            )
         measured = validation.finish(at.done(plan), tracker)
     seconds, rows = time.perf_counter() - began, sum(score.rows for score in at.scores)
     ranked.info("trained on %d rows in %.1f s", rows - before, seconds)

@@ -28,10 +28,15 @@ T = TypeVar("T")
 
 
 def save_state(directory: str, learner: Learner, collective: Collective) -> tuple[FileEntry, ...] | None:
-    """Write the state into a new directory; every worker calls this. Returns its files on the first worker, which is
-    to commit them, and nothing on the others.
+    """Write the state into a new directory; every worker calls this. Returns its files on the first worker, which is to
+    commit them, and nothing on the others.
 
     A full disk is no reason to end a run: None, with a warning, if a worker could not write.
+
+    Args:
+        directory: does not exist yet.
+        learner: whose state it is.
+        collective: the workers.
     """
     first = collective.rank == 0
     begun = not first or _tried(partial(_begin, directory, learner), directory, collective)

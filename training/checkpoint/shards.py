@@ -35,7 +35,13 @@ _SAMPLED_ROWS = 32
 
 
 def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> FileEntry:
-    """Write these tables' shards into `directory`/`path`, block by block. Returns the file's entry."""
+    """Write these tables' shards into a file, block by block. Returns the file's entry.
+
+    Args:
+        directory: where the file goes.
+        path: its name there.
+        tables: by name.
+    """
     with fsspec.open(storage.join(directory, path), "wb") as stream:
         hashed = _Hashed(stream)
         with zipfile.ZipFile(hashed, "w") as archive:  # type: ignore[call-overload]

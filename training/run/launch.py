@@ -82,9 +82,17 @@ def run(
 ) -> list[T]:
     """Call `function` in every worker at once; what each returned, by rank.
 
-    function: picklable, by reference. One local worker runs in this process, without Horovod. A NightjarError
-    of a worker is raised here as it is, a loss of workers as LostWorkers, anything else that ends the run as
-    WorkerError. threads: of torch, a worker.
+    One local worker runs in this process, without Horovod. A NightjarError of a worker is raised here as it is, a loss
+    of workers as LostWorkers, anything else that ends the run as WorkerError.
+
+    Args:
+        function: picklable, by reference.
+        workers: how many.
+        launcher: where they run; `spark` needs an active session.
+        threads: torch's, of a worker; None shares the machine's cores.
+        stall_seconds: how long a silent worker is waited for.
+        start_seconds: how long Spark may take to start the workers.
+        timeout_seconds: the limit of the run.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":

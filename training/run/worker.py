@@ -26,8 +26,13 @@ TASK = "task.pickle"
 def run_here(function: Callable[[Collective], Any], threads: int, launcher: Address) -> None:
     """Call `function` as one worker of the run that this process was started for, and report to the launcher.
 
-    One that fails ends the process once it has said so: leaving Horovod in order takes the others, which may wait
-    for this one.
+    One that fails ends the process once it has said so: leaving Horovod in order takes the others, which may wait for
+    this one.
+
+    Args:
+        function: what the worker does.
+        threads: torch's.
+        launcher: where to report.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     prepare_process(threads)

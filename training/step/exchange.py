@@ -72,7 +72,13 @@ def request(
 
 
 def look_up(tables: Sequence[Table], requested: ShardRequest, collective: Collective) -> list[Rows]:
-    """The rows of each table that were requested, as the last update left them."""
+    """The rows of each table that were requested, as the last update left them.
+
+    Args:
+        tables: sharded over the workers.
+        requested: of these tables.
+        collective: the workers.
+    """
     asked = list(map(join, requested.asked.wait()))
     places = [places_S.numpy() for places_S, _ in asked]
     weights = [torch.from_numpy(table.weights(places_S)) for table, places_S in zip(tables, places, strict=True)]
@@ -97,8 +103,10 @@ def grouped(rows: Rows, gradient_UD: np.ndarray) -> np.ndarray:
 def update(lookups: Sequence[Rows], received: Sequence[Parts], batch_weight: float) -> None:
     """Apply each table's rule once a row.
 
-    received: the gradients that were sent to this owner. batch_weight: sum of the row weights of the global batch, by
-    which a table of mean gradients divides.
+    Args:
+        lookups: the rows, by table.
+        received: the gradients that were sent to this owner.
+        batch_weight: sum of the row weights of the global batch, by which a table of mean gradients divides.
     """
     for rows, parts in zip(lookups, received, strict=True):
         places, total = rows.places_S, parts[0].numpy()

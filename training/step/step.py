@@ -62,6 +62,11 @@ def logistic_loss(logit_B: Tensor, label_B: Tensor, weight_B: Tensor) -> Tensor:
     """Sum of weight times log(1 + exp(-s logit)), s = 1 for the label 1 and -1 for 0: in nats, [].
 
     The same as torch's binary_cross_entropy_with_logits, which asks all threads for a logarithm even of a small batch.
+
+    Args:
+        logit_B: of each row.
+        label_B: 0 or 1.
+        weight_B: of each row.
     """
     return torch.dot(functional.softplus(logit_B * (1.0 - 2.0 * label_B)), weight_B)
 

@@ -79,7 +79,13 @@ class TensorMap:
 
 
 def tensor_maps(parent: HeadShape, child: HeadShape, columns: Mapping[str, str]) -> dict[str, TensorMap]:
-    """By name, the child's tensors that take over something; columns: the parent's column of each of the child's."""
+    """By name, the child's tensors that take over something.
+
+    Args:
+        parent: the head that was.
+        child: the head that is to be.
+        columns: the parent's column of each of the child's.
+    """
     place = {entry: n for n, entry in enumerate(parent.inputs)}
     wanted = [(columns.get(column), n) for column, n in child.inputs]
     [kept] = np.nonzero([entry in place for entry in wanted])
@@ -105,8 +111,14 @@ def fill_head(
     *,
     same_rule: bool,
 ) -> None:
-    """Carry weights over, and what their rule remembers if it is the same. tensors: live, by `<state>/<name>`;
-    source: the parent's, likewise.
+    """Carry weights over, and what their rule remembers if it is the same.
+
+    Args:
+        tensors: live, by `<state>/<name>`.
+        source: the parent's, likewise.
+        maps: where entries go, by name.
+        decay: of sums of squares.
+        same_rule: whether the parent's rule is the child's.
     """
     for key, tensor in tensors.items():
         state, _, name = key.partition("/")

@@ -86,9 +86,16 @@ def carry(
 ) -> None:
     """Bring a parent's rows to their new owners; every worker calls this.
 
-    Each row is read by one worker, a block at a time, and sent to its new owner, which calls write(places int64[N],
-    rows [N, K]). arrays: K columns in all, side by side; ids: the parent's row that each of their entries belongs to;
-    None: entry and row are the same. A table that every worker holds as a whole is read by every worker.
+    Each row is read by one worker, a block at a time, and sent to its new owner. A table that every worker holds as a
+    whole is read by every worker.
+
+    Args:
+        rows: where they go.
+        ids: the parent's row that each entry of the arrays belongs to; None: entry and row are the same.
+        arrays: K columns in all, side by side.
+        shard: of the new table.
+        collective: the workers.
+        write: called by the new owner with places int64[N] and rows [N, K].
     """
     if shard.world == 1:
         collective = Solo()

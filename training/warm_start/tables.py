@@ -36,7 +36,13 @@ Convert = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def decayed(squares: np.ndarray, decay: float, fresh: np.ndarray) -> np.ndarray:
-    """max(decay n, n0): older evidence counts less, but a row never learns faster than a new one."""
+    """max(decay n, n0): older evidence counts less, but a row never learns faster than a new one.
+
+    Args:
+        squares: n.
+        decay: in (0, 1].
+        fresh: n0.
+    """
     return np.maximum(squares * np.float32(decay), fresh)
 
 
@@ -51,7 +57,15 @@ class TableTransfer:
     def embeddings(
         self, table: Table, parent_width: int, parent: EmbeddingConfig, child: EmbeddingConfig, rows: RowMap
     ) -> None:
-        """From the parent's table of this width: the columns that both have; the others stay as they began."""
+        """From the parent's table of a width: the columns that both have; the others stay as they began.
+
+        Args:
+            table: the child's.
+            parent_width: of the parent's table.
+            parent: its settings.
+            child: the table's settings.
+            rows: where rows go.
+        """
         name = f"embedding_{parent_width}"
         self._carry(table, VALUES, rows, None, f"scoring/{name}.npy")
         if child.nonnegative:
@@ -63,7 +77,14 @@ class TableTransfer:
             self._scalars(table, name)
 
     def wide(self, table: Table, parent: WideConfig, child: WideConfig, rows: RowMap) -> None:
-        """Under FTRL the weights are in its state; under other rules they are stored, and the state beside them."""
+        """Under FTRL the weights are in its state; under other rules they are stored, and the state beside them.
+
+        Args:
+            table: the child's.
+            parent: settings of the parent's table.
+            child: the table's settings.
+            rows: where rows go.
+        """
         if child.rule == FTRL.name:
             self._ftrl(table, parent, child, rows)
         elif parent.rule == child.rule:

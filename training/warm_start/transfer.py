@@ -91,9 +91,14 @@ class Transfer:
     ) -> None:
         """Carry everything over into fresh tables and a fresh head; every worker calls this.
 
-        embeddings: by width; head: its live tensors and its optimizer's, by `<state>/<name>`. What is not carried
-        over stays as it is. The result does not depend on the number of workers. Raises DataError if a file of the
-        parent is damaged.
+        What is not carried over stays as it is. The result does not depend on the number of workers. Raises DataError
+        if a file of the parent is damaged.
+
+        Args:
+            wide: None: the child has none.
+            embeddings: by width.
+            head: its live tensors and its optimizer's, by `<state>/<name>`.
+            collective: the workers.
         """
         tables = TableTransfer(self.directory, self.decay, collective)
         before, now = self.parent.config, self.child.config
