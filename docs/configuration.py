@@ -60,7 +60,11 @@ def models_by_path() -> list[tuple[str, Model]]:
 
 
 def _docstrings(model: Model) -> dict[str, str]:
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    try:
+        source = inspect.getsource(model)
+    except OSError:  # made of the models' own sections, each of which says what it is
+        return {name: _summary(field.annotation) for name, field in model.model_fields.items()}
+    (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
     found = {}
     for field, below in zip(definition.body, definition.body[1:], strict=False):
@@ -68,6 +72,12 @@ def _docstrings(model: Model) -> dict[str, str]:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 found[name] = " ".join(text.split())
     return found
+
+
+def _summary(annotation: Any) -> str:
+    """The first sentence of a section's docstring."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type) and kind is not type(None)]
+    return " ".join((kinds[0].__doc__ or "").partition("\n\n")[0].split())
 
 
 def _sections(root: Model) -> list[tuple[list[str], tuple[Model, ...]]]:

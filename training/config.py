@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, create_model, model_validator
 
-from nightjar.features.contract.metrics import SelectionMetric
 from nightjar.features.contract.strict import Strict
+from nightjar.training.evaluation.config import HeldOutValidationConfig
+from nightjar.training.models import MODELS, find_model, foreign_sections, model_sections
+from nightjar.training.models.model import Rules
+from nightjar.training.step.optimizers import HEAD_RULES
+from nightjar.training.tables.rules import EMBEDDING_RULES, RULES, WIDE_RULES
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
-ModelName = Literal["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"]
-"""Those of training.models.MODELS."""
 Section = TypeVar("Section", bound=Strict)
 
-# Rules of the wide table, of the embedding tables and of the head.
-DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
-MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
-LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
+if TYPE_CHECKING:  # what pydantic reads from the registries, a type checker cannot
+    ModelName = str
+    WideRule = str
+    EmbeddingRule = str
+    HeadRuleName = str
+else:
+    ModelName = Literal[tuple(MODELS)]
+    WideRule, EmbeddingRule = Literal[WIDE_RULES], Literal[EMBEDDING_RULES]
+    HeadRuleName = Literal[tuple(HEAD_RULES)]
+
+TABLE_RATES = {name: rule.learning_rate for name, rule in RULES.items()}
+HEAD_RATES = {name: rule.learning_rate for name, rule in HEAD_RULES.items()}
 
 
-def _with_rule(section: Section, key: str, default: str) -> Section:
-    """With the rule and the rule's learning rate, where they are left open."""
+def _with_rule(section: Section, key: str, default: str, rates: Mapping[str, float | None]) -> Section:
+    """With the rule and the rule's learning rate, where they are left open.
+
+    Args:
+        section: of the config.
+        key: the setting that names the rule.
+        default: the rule.
+        rates: the learning rates of the rules.
+    """
     rule, rate = (getattr(section, name) for name in (key, "learning_rate"))
     rule = rule or default
-    return section.model_copy(update={key: rule, "learning_rate": rate or LEARNING_RATES.get(rule)})
+    return section.model_copy(update={key: rule, "learning_rate": rate or rates[rule]})
 
 
 class TableConfig(Strict):
@@ -56,7 +74,7 @@ class TableConfig(Strict):
 class WideConfig(TableConfig):
     """The wide part's table: one weight a row, zero at first."""
 
-    rule: Literal["ftrl", "adagrad", "lazy_adam", "adam"] | None = None
+    rule: WideRule | None = None
     """The update rule. Empty: the model's own."""
     squares: Literal["round", "examples"] = "round"
     """What ftrl's n grows by: the square of the batch's summed gradient (round), or the sum of the examples' squares
@@ -73,24 +91,24 @@ class WideConfig(TableConfig):
     lambda2: NotNegative = 0.0
     """Of ftrl: L2."""
 
-    def resolved(self, rule: str = DEFAULT_RULES[0]) -> WideConfig:
+    def resolved(self, rule: str = Rules.wide) -> WideConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class EmbeddingConfig(TableConfig):
     """The embedding tables, one for each width."""
 
-    rule: Literal["adagrad", "row_adagrad", "lazy_adam", "adam"] | None = None
+    rule: EmbeddingRule | None = None
     """The update rule. Empty: the model's own."""
     init_scale: NotNegative = 0.1
     """Standard deviation of the initial values times the square root of the table's width."""
     nonnegative: bool = False
     """Initial values are not negative, and every step projects onto such values (non-negative factorisation)."""
 
-    def resolved(self, rule: str = DEFAULT_RULES[1]) -> EmbeddingConfig:
+    def resolved(self, rule: str = Rules.embeddings) -> EmbeddingConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class DeepConfig(Strict):
@@ -104,7 +122,7 @@ class DeepConfig(Strict):
     """Normalises every hidden layer over the global batch."""
     dropout: Fraction | tuple[Fraction, ...] = 0.0
     """Probability that a hidden unit is 0 in training: one for all layers, or one for each."""
-    optimizer: Literal["adagrad", "adam", "sgd"] | None = None
+    optimizer: HeadRuleName | None = None
     """The rule of the head's weights. Empty: the model's own."""
     learning_rate: Positive | None = None
     """Of the head's weights. Empty: the optimizer's own."""
@@ -119,74 +137,14 @@ class DeepConfig(Strict):
             raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
         return self
 
-    def resolved(self, optimizer: str = DEFAULT_RULES[2]) -> DeepConfig:
+    def resolved(self, optimizer: str = Rules.head) -> DeepConfig:
         """With `optimizer` where none is given, and its learning rate."""
-        return _with_rule(self, "optimizer", optimizer)
+        return _with_rule(self, "optimizer", optimizer, HEAD_RATES)
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:
         """One for each hidden layer."""
         return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * len(self.layers)
-
-
-class MatrixFactorizationConfig(Strict):
-    """What the models `mf` and `nmf` need."""
-
-    fields: tuple[str, str]
-    """The two fields that they factorise, such as user and item."""
-
-    @model_validator(mode="after")
-    def _check(self) -> MatrixFactorizationConfig:
-        if len(set(self.fields)) < 2:
-            raise ValueError(f"the two fields must differ; got {list(self.fields)}")
-        return self
-
-
-class EarlyStopping(Strict):
-    """Training ends when validations stop improving."""
-
-    patience: int = Field(default=3, ge=1)
-    """Validations in a row without improvement."""
-
-
-class Plateau(Strict):
-    """All learning rates fall when validations stop improving, again and again."""
-
-    factor: float = Field(default=0.1, gt=0.0, lt=1.0)
-    """What they are multiplied by."""
-    patience: int = Field(default=2, ge=1)
-    """Validations in a row without improvement."""
-    min_scale: float = Field(default=1e-3, gt=0.0, le=1.0)
-    """Where the rates' product with the factors would fall below this, they fall no more."""
-
-
-class HeldOutValidationConfig(Strict):
-    """Held-out evaluation during training, by default on the job's hold-out. Without early_stopping, plateau and
-    `publish: best` it changes nothing of the model.
-    """
-
-    share: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Share of the training rows that is held back, in whole files, the same ones for every seed."""
-    dataset: str | None = None
-    """Another published data set of the same encoder state, instead of `share`."""
-    every_steps: int | None = Field(default=None, ge=1)
-    """Steps between two validations. Empty: one at the end of every epoch."""
-    metric: SelectionMetric = "log_loss"
-    """What early_stopping, plateau and `publish: best` go by."""
-    min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """An improvement is better than the best so far by more than this."""
-    early_stopping: EarlyStopping | None = None
-    """Ends training early. Empty: never."""
-    plateau: Plateau | None = None
-    """Lowers learning rates. Empty: never."""
-    publish: Literal["last", "best"] = "last"
-    """What becomes the candidate: the last state, or the best one."""
-
-    @model_validator(mode="after")
-    def _check(self) -> HeldOutValidationConfig:
-        if self.share is not None and self.dataset is not None:
-            raise ValueError("give share or dataset, not both")
-        return self
 
 
 class MlflowTrackingConfig(Strict):
@@ -222,8 +180,8 @@ class CheckpointConfig(Strict):
     """The latest checkpoints that stay."""
 
 
-class TrainingConfig(Strict):
-    """How a model is trained."""
+class _ModelAndRun(Strict):
+    """The first half of TrainingConfig, before the models' own sections: fields are written in this order."""
 
     model: ModelName = "wide_deep"
     """The architecture."""
@@ -268,8 +226,24 @@ class TrainingConfig(Strict):
     """The embedding tables."""
     deep: DeepConfig = DeepConfig()
     """The hidden layers, and the rule of the head."""
-    mf: MatrixFactorizationConfig | None = None
-    """What the models `mf` and `nmf` need."""
+
+
+if TYPE_CHECKING:
+    _WithModelSections = _ModelAndRun
+else:
+    _WithModelSections = create_model(
+        "_WithModelSections",
+        __base__=_ModelAndRun,
+        **{
+            key: (section.kind | None if section.default is None else section.kind, section.default)
+            for key, section in model_sections().items()
+        },
+    )
+
+
+class TrainingConfig(_WithModelSections):
+    """How a model is trained."""
+
     validation: HeldOutValidationConfig | None = None
     """Held-out evaluation during training. Empty: none."""
     tensorboard: bool = False
@@ -279,16 +253,17 @@ class TrainingConfig(Strict):
 
     @property
     def resolved(self) -> TrainingConfig:
-        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
-        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
-        nmf has no negative embeddings.
+        """With everything in place that was left to the model (training.models): its rules, and their learning rates;
+        whether its embeddings may be negative.
         """
-        wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
-        nonnegative = self.embeddings.nonnegative or self.model == "nmf"
+        model = find_model(self.model)
+        nonnegative = self.embeddings.nonnegative or model.nonnegative
         sections = {
-            "wide": self.wide.resolved(wide),
-            "embeddings": self.embeddings.resolved(embeddings).model_copy(update={"nonnegative": nonnegative}),
-            "deep": self.deep.resolved(deep),
+            "wide": self.wide.resolved(model.rules.wide),
+            "embeddings": self.embeddings.resolved(model.rules.embeddings).model_copy(
+                update={"nonnegative": nonnegative}
+            ),
+            "deep": self.deep.resolved(model.rules.head),
         }
         return self.model_copy(update=sections)
 
@@ -321,7 +296,8 @@ class TrainingConfig(Strict):
         the run is carried out: any number of workers, interrupted or not, on any device, computes the same model up to
         the rounding of float32 sums.
         """
-        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, "validation": {"dataset"}})
+        others = dict.fromkeys(foreign_sections(self.model), True)
+        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, **others, "validation": {"dataset"}})
 
 
 _EXECUTION = dict.fromkeys(

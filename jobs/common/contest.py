@@ -33,7 +33,8 @@ from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
 from nightjar.serving.reports.evaluations import evaluate
-from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
+from nightjar.training.config import TrainingConfig
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS, build_head, model_columns
 from nightjar.training.run.launch import Launcher
@@ -184,8 +185,8 @@ def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
     fitting = []
     for model in MODELS:
         try:
-            used = model_columns(config.model_copy(update={"model": model}), columns)
-            build_head(model, table_layout(used), config.deep, config.seed)
+            of_model = config.model_copy(update={"model": model})
+            build_head(of_model, table_layout(model_columns(of_model, columns)))
             fitting.append(model)
         except UsageError as error:
             log.warning("%s is left out: %s", model, error)

@@ -194,8 +194,9 @@ class Night:
         smallest = {field.name: FIRST_ID for field in spec.fields}
         exact = {cross.name: FIRST_ID for cross in spec.crosses}
         for model in self.config.models:
-            columns = model_columns(self._training(model), dataset_columns(spec, smallest, exact))
-            build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
+            training = self._training(model)
+            columns = model_columns(training, dataset_columns(spec, smallest, exact))
+            build_head(training, table_layout(columns))
         if self.launcher == "local":
             device_of_worker(self.config.training.device, rank=0)
         gate.require_features(spec)

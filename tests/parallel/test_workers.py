@@ -23,8 +23,8 @@ from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS
 from nightjar.training.run.launch import WorkerError, run
 from nightjar.training.warm_start import WarmStart
-from tests.kits.datasets import make_dataset, make_state
-from tests.kits.model_kit import all_learned, assert_learned_what_one_learns
+from tests.kits.training.datasets import make_dataset, make_state
+from tests.kits.training.model_kit import all_learned, assert_learned_what_one_learns
 from tests.parallel.scenarios import Run, account, exchange_tensors, fail
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,16 @@ def importers(*modules: str) -> set[str]:
         str(path.relative_to(ROOT))
         for path in files(*PACKAGES)
         if any(f"{name}.".startswith(f"{module}.") for name in imports(path) for module in modules)
+    }
+
+
+def namers(pattern: str) -> set[str]:
+    """Files with a string that the pattern matches: a module may be started by its name, and not imported."""
+    return {
+        str(path.relative_to(ROOT))
+        for path in files(*PACKAGES)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(pattern, node.value)
     }
 
 
@@ -146,6 +157,7 @@ def test_pyspark_stays_in_features_spark_rooms_and_in_jobs():
 
 def test_one_file_imports_horovod_and_one_petastorm():
     assert importers("horovod") == {"training/run/collective.py"}
+    assert namers(r"horovod\.\w|\bHOROVOD_") == {"training/run/collective.py"}
     assert importers("petastorm") == {"training/data/loader.py"}
 
 
@@ -171,6 +183,7 @@ FOREIGN_TO_DOWNSTREAM |= {f"nightjar.serving.{room}" for room in ROOMS_OF_SERVIN
     [
         ("nightjar.training.step.step", {"pyspark", "petastorm", "horovod"}),
         *((f"nightjar.serving{module}", FOREIGN_TO_DOWNSTREAM) for module in DOWNSTREAM),
+        ("nightjar.training.config", {"torch", "numba", "pyspark", "matplotlib"}),
     ],
 )
 def test_importing_a_module_loads_none_of(module: str, forbidden: set[str]):

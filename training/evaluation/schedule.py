@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightjar.features.contract.metrics import METRICS
-from nightjar.training.config import HeldOutValidationConfig
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.metrics import HELD_OUT
 from nightjar.features.contract.records import ValidationRecord
 from nightjar.training.checkpoint.snapshot import Snapshot
-from nightjar.training.config import HeldOutValidationConfig
 from nightjar.training.data.plan import Plan
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from nightjar.training.evaluation.evaluation import evaluate
 from nightjar.training.evaluation.schedule import Schedule
 from nightjar.training.job import TrainingJob

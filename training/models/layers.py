@@ -40,14 +40,14 @@ class Hidden(nn.Module):
 
     def __init__(self, inputs: int, units: int, config: DeepConfig, rate: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.linear = _linear(inputs, units, not config.batch_norm, generator)
+        self.linear = make_linear(inputs, units, not config.batch_norm, generator)
         self.norm = BatchNorm(units) if config.batch_norm else None
         self.activation = ACTIVATIONS[config.activation]()
         self.dropout = Dropout(rate, generator) if rate else None
 
     def forward(self, x_BI: Tensor, batch: GlobalBatch | None) -> Tensor:
         """[B, H]."""
-        x_BH = _applied(self.linear, x_BI)
+        x_BH = applied(self.linear, x_BI)
         if self.norm:
             x_BH = self.norm(x_BH, batch)
         x_BH = self.activation(x_BH)
@@ -67,7 +67,7 @@ class Mlp(nn.Module):
         widths = (inputs, *config.layers)
         sizes = zip(widths[:-1], config.layers, config.dropout_rates, strict=True)
         self.hidden = nn.ModuleList(Hidden(inputs, units, config, rate, generator) for inputs, units, rate in sizes)
-        self.output = _linear(widths[-1], 1, bias, generator)
+        self.output = make_linear(widths[-1], 1, bias, generator)
 
     def forward(self, x_BI: Tensor, batch: GlobalBatch | None = None) -> Tensor:
         """[B] logits."""
@@ -77,6 +77,35 @@ class Mlp(nn.Module):
             return self.output(x_BI).squeeze(1)
         with torch.autocast(x_BI.device.type, enabled=False):
             return self.output(x_BI.float()).squeeze(1)
+
+
+class Deep(nn.Module):
+    """A head of layers over embeddings and dense columns. bias: whether their output has one; see Mlp."""
+
+    def __init__(self, layout: TableLayout, config: DeepConfig, generator: torch.Generator, *, bias: bool) -> None:
+        super().__init__()
+        self.layers = Mlp(embedding_inputs(layout) + dense_inputs(layout), config, generator, bias=bias)
+
+    def forward(
+        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
+    ) -> Tensor:
+        """[B] logits."""
+        return self.layers(side_by_side(embeddings_BE, dense_BN), batch)
+
+
+class Fm(nn.Module):
+    """A head that is a factorization machine of second order (Rendle 2010), its linear part being the wide part."""
+
+    def __init__(self, layout: TableLayout) -> None:
+        super().__init__()
+        self.fields, self.width = one_width(layout)
+        self.pairs = FactorizationMachine()
+
+    def forward(
+        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
+    ) -> Tensor:
+        """[B] logits."""
+        return first_order_B + self.pairs(embeddings_BE.unflatten(1, (self.fields, self.width)))
 
 
 class FactorizationMachine(nn.Module):
@@ -162,13 +191,31 @@ def one_width(layout: TableLayout) -> tuple[int, int]:
     return len(slots), width
 
 
-def _applied(linear: nn.Linear, x_BI: Tensor) -> Tensor:
-    """linear(x_BI); x_BI may have more columns than the layer has inputs: zeros (`side_by_side`)."""
-    more = x_BI.shape[1] - linear.in_features
-    return functional.linear(x_BI, functional.pad(linear.weight, (0, more)), linear.bias) if more else linear(x_BI)
+def applied(linear: nn.Linear, x_BI: Tensor, outputs: int | None = None) -> Tensor:
+    """[B, H], or [B, outputs], whose columns behind the layer's own are zeros.
+
+    Args:
+        linear: the layer.
+        x_BI: its inputs; there may be more columns than the layer has inputs: zeros (`side_by_side`).
+        outputs: how many columns to give, no fewer than the layer's own; None: as many.
+    """
+    inputs, units = x_BI.shape[1] - linear.in_features, (outputs or linear.out_features) - linear.out_features
+    if not inputs and not units:
+        y_BH: Tensor = linear(x_BI)
+        return y_BH
+    bias = linear.bias if linear.bias is None else functional.pad(linear.bias, (0, units))
+    return functional.linear(x_BI, functional.pad(linear.weight, (0, inputs, 0, units)), bias)
 
 
-def _linear(inputs: int, outputs: int, bias: bool, generator: torch.Generator) -> nn.Linear:
+def make_linear(inputs: int, outputs: int, bias: bool, generator: torch.Generator) -> nn.Linear:
+    """A linear layer whose weights start as Glorot and Bengio (2010) ask, and its bias, if it has one, at 0.
+
+    Args:
+        inputs: I.
+        outputs: H.
+        bias: whether it has one.
+        generator: what the weights are drawn from.
+    """
     linear = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(linear.weight, generator=generator)
     if bias:

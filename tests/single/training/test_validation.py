@@ -23,8 +23,8 @@ from nightjar.training.step.step import Learner
 from nightjar.training.tracking.progress import RankLog
 from nightjar.training.tracking.trackers import Trackers
 from nightjar.training.trainer import train
-from tests.kits.cluster import run_cluster
-from tests.kits.datasets import SPEC, make_dataset
+from tests.kits.training.cluster import run_cluster
+from tests.kits.training.datasets import SPEC, make_dataset
 
 FILES = (100, 50, 0, 333, 7, 120)
 ROWS, STEPS = sum(FILES), 10

@@ -16,7 +16,7 @@ from nightjar.training.models.global_batch import GlobalBatch
 from nightjar.training.models.layers import ACTIVATIONS, Mlp
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.optimizers import head_optimizer, head_tensors
-from tests.kits.cluster import ThreadCollective, run_cluster
+from tests.kits.training.cluster import ThreadCollective, run_cluster
 
 ROWS, UNITS = 17, 5
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from nightjar.features.contract.layout import ColumnSpec, table_layout
-from nightjar.training.config import DeepConfig, MatrixFactorizationConfig, TrainingConfig
+from nightjar.training.config import DeepConfig, TrainingConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import ROW_KEY, row_keys
 from nightjar.training.models import MODELS, model_columns
+from nightjar.training.models.mf import MatrixFactorizationConfig
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner
 

@@ -12,7 +12,9 @@ from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step import exchange, replication
 from nightjar.training.step.exchange import Rows
 from nightjar.training.step.lookup.pooling import gradient_of_rows, pool
-from nightjar.training.tables import Shard, Table, embedding_table, place, wide_table
+from nightjar.training.tables.choice import embedding_table, place, wide_table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
 
 ROWS, ENTRIES, WIDTH, SEED = 60, 40, 3, 5
 FTRL = WideConfig(alpha=0.1, beta=1.0, lambda1=0.7, lambda2=0.3)

@@ -22,7 +22,7 @@ from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
 from nightjar.training.trainer import run_job
 from nightjar.training.warm_start import WarmStart
-from tests.kits.datasets import make_dataset
+from tests.kits.training.datasets import make_dataset
 
 CONFIG = TrainingConfig.model_validate(
     {
