@@ -26,11 +26,15 @@ _BINS = 50
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A feature as codes. row_V: the row of each value, ascending; code_V: in [0, codes)."""
+    """A feature as codes. row_V: the row of each value, ascending; code_V: in [0, codes).
+
+    is_list: a row may have several values or none; else it has one.
+    """
 
     row_V: np.ndarray
     code_V: np.ndarray
     codes: int
+    is_list: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,12 @@ def coded(column: LoggedColumn) -> Coded:
     """A column by its values; of a number with many of them, by fifty ranges with as many rows each."""
     if column.number_R is not None and column.distinct > _BINS * 4:
         return binned(column.number_R)
-    return Coded(column.row_V, column.code_V, column.codes)
+    return by_value(column)
+
+
+def by_value(column: LoggedColumn) -> Coded:
+    """A column by its values, however many there are."""
+    return Coded(column.row_V, column.code_V, column.codes, column.kind == "list")
 
 
 def binned(number_R: np.ndarray) -> Coded:
@@ -75,16 +84,11 @@ def binned(number_R: np.ndarray) -> Coded:
 
 
 def pair(a: Coded, b: Coded) -> Coded:
-    """The conjunctions of two features, of which one at most gives a row several values.
-
-    Codes are those of the conjunctions that there are.
-    """
-    if len(a.row_V) < len(b.row_V):
+    """The conjunctions of two features, of which one at most is a list. Only those that there are have a code."""
+    if b.is_list:
         a, b = b, a
-    b_of_row = np.zeros(int(max(a.row_V[-1:].max(initial=0), b.row_V[-1:].max(initial=0))) + 1, dtype=np.int64)
-    b_of_row[b.row_V] = b.code_V
-    found, code_V = np.unique(a.code_V * b.codes + b_of_row[a.row_V], return_inverse=True)
-    return Coded(a.row_V, code_V, len(found))
+    found, code_V = np.unique(a.code_V * b.codes + b.code_V[a.row_V], return_inverse=True)
+    return Coded(a.row_V, code_V, len(found), a.is_list)
 
 
 def auc(label_R: np.ndarray, score_R: np.ndarray) -> float:

@@ -20,8 +20,8 @@ _NO_LIMIT = 1 << 30
 
 def write_document(look: Look, name: str) -> str:
     """The whole config. name: of the feature spec. The same look gives the same text."""
-    fields, dense = propose_features(look)
-    interactions = Interactions(look, fields)
+    features = propose_features(look)
+    interactions = Interactions(look, features.fields)
     single = interactions.single_key_frequencies()
     crosses = interactions.crosses()
     lines = [*_head(look)]
@@ -32,8 +32,8 @@ def write_document(look: Look, name: str) -> str:
             lines += ["  columns:", *(f"    {_flow(column)}: {kind}" for column, kind in columns.items())]
     lines += ["", "features:", *_settings(_roles(look, name))]
     listed = {
-        "fields": [field.entry for field in fields],
-        "dense": dense,
+        "fields": [field.entry for field in features.fields],
+        "dense": features.dense,
         "crosses": crosses,
         "frequencies": single + interactions.paired_frequencies(),
     }
@@ -42,11 +42,11 @@ def write_document(look: Look, name: str) -> str:
             lines += [f"  {kind}:", *_items(entries)]
     if entry := sampling(look):
         lines += _settings([({"sampling": entry.settings}, entry.comment)])
-    lines += _left_out(look)
+    lines += _left_out({**look.screening.left_out, **features.left_out}, look.screening.truth)
     sections = {
         "training": training_section(look),
         "nightly": nightly_section(look),
-        "gate": gate_section(look, fields),
+        "gate": gate_section(look, features.fields),
     }
     for section_name, settings in sections.items():
         if settings:
@@ -76,8 +76,8 @@ def _columns_read(look: Look) -> set[str]:
     return {name for name in (*roles, *look.screening.auc) if name}
 
 
-def _left_out(look: Look) -> Iterable[str]:
-    left_out = {name: why for name, why in look.screening.left_out.items() if name != look.screening.truth}
+def _left_out(reasons: Mapping[str, str], truth: str | None) -> Iterable[str]:
+    left_out = {name: why for name, why in reasons.items() if name != truth}
     if left_out:
         yield "  # Left out:"
         yield from (_one_line(f"  #   {name}: {why}.") for name, why in left_out.items())

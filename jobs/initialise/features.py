@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nightjar.jobs.initialise.additive import Coded, auc_alone
+from nightjar.jobs.initialise.additive import auc_alone, by_value
 from nightjar.jobs.initialise.columns import LoggedColumn, percent
 from nightjar.jobs.initialise.entries import Entry, FieldEntry, named, power_of_two
 from nightjar.jobs.initialise.look import Look
@@ -27,10 +28,20 @@ _OPEN_ENDED = 0.5
 _SMALL_FIELD = 64
 
 
-def propose_features(look: Look) -> tuple[list[FieldEntry], list[Entry]]:
-    """Fields and dense features, in the order of the log's columns."""
+@dataclass(frozen=True)
+class Features:
+    """Fields and dense features, in the order of the log's columns. left_out: columns that say what another does."""
+
+    fields: list[FieldEntry]
+    dense: list[Entry]
+    left_out: dict[str, str]
+
+
+def propose_features(look: Look) -> Features:
+    """What each usable column becomes; one field at least."""
     fields: list[FieldEntry] = []
     dense: list[Entry] = []
+    left_out: dict[str, str] = {}
     for column in look.usable:
         twin = _twin(column, fields)
         if _is_field(column, look) and not twin:
@@ -39,10 +50,12 @@ def propose_features(look: Look) -> tuple[list[FieldEntry], list[Entry]]:
             dense.append(_dense(column, look, [entry.name for entry in dense], twin))
             if column.kind == "number" and column.distinct <= _FEW:
                 fields.append(_intervals(column, [field.name for field in fields]))
+        elif twin:
+            left_out[column.name] = f"one to one with the field {twin}"
     if not fields:
         best = max(look.usable, key=lambda column: look.screening.auc[column.name])
         fields.append(_intervals(best, []))
-    return fields, dense
+    return Features(fields, dense, left_out)
 
 
 def _is_field(column: LoggedColumn, look: Look) -> bool:
@@ -67,12 +80,8 @@ def _names_something(column: LoggedColumn, look: Look) -> bool:
         return True
     if column.distinct <= _SEVERAL or column.number_R is None:
         return False
-    tells = _by_value(column, look) - look.screening.auc[column.name]
+    tells = auc_alone(look.rows, by_value(column)) - look.screening.auc[column.name]
     return tells > _NAMES_TELL and look.unknown(column) < _NAMES_RETURN
-
-
-def _by_value(column: LoggedColumn, look: Look) -> float:
-    return auc_alone(look.rows, Coded(column.row_V, column.code_V, column.codes))
 
 
 def _twin(column: LoggedColumn, fields: Sequence[FieldEntry]) -> str | None:

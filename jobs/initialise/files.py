@@ -171,7 +171,7 @@ def _sample_text(url: str, files: LogFiles, wanted: int) -> FileSample:
 def _parse_csv(header: str, lines: Sequence[str], separator: str) -> pa.Table:
     names, *rows = csv.reader([header, *lines], delimiter=separator)
     if odd := next((row for row in rows if len(row) != len(names)), None):
-        raise ValueError(f"a row has {len(odd)} columns, the header {len(names)}: {odd[:3]}...")
+        raise ValueError(f"a row has {len(odd)} columns, the header {len(names)}: {odd[:3]}")
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     return pa.table({n: pa.array([x or None for x in c], pa.string()) for n, c in zip(names, columns, strict=True)})
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nightjar.jobs.initialise.additive import AdditiveModel, Coded, Gain, binned, coded, model_of, pair
+from nightjar.jobs.initialise.additive import AdditiveModel, Coded, Gain, binned, by_value, coded, model_of, pair
 from nightjar.jobs.initialise.columns import LoggedColumn
 from nightjar.jobs.initialise.entries import Entry, FieldEntry, power_of_two
 from nightjar.jobs.initialise.history import history_of
@@ -108,7 +108,7 @@ class Interactions:
         look, rate = self._look, self._look.rows.base_rate
         code_R = keys[0].column.code_V
         if len(keys) > 1:
-            code_R = pair(*(Coded(key.column.row_V, key.column.code_V, key.column.codes) for key in keys)).code_V
+            code_R = pair(by_value(keys[0].column), by_value(keys[1].column)).code_V
         distinct = len(np.unique(code_R))
         past = history_of(code_R, look.rows, look.times)
         of_key = len(look.times.day_R) / look.sample.share / distinct

@@ -26,7 +26,7 @@ _LABEL_WORDS = frozenset(
 _TIMESTAMP_WORDS = frozenset(("timestamp", "ts", "time", "at", "datetime", "shown", "impression"))
 # The first that the log has is the user: a session or a device may change hands.
 _USER_WORDS = ("user", "uid", "userid", "member", "customer", "viewer", "visitor", "account", "person", "device")
-_ID_WORDS = frozenset(("id", "uid", "key", "hash"))
+_ID_WORDS = frozenset(("id", "uid", "key", "hash", "userid", "itemid", "adid", "docid", "productid"))
 # A timestamp is the row's own where so many of the rows lie in their day's folder; a late row may not.
 _IN_FOLDER = 0.9
 
@@ -68,12 +68,12 @@ def choose_roles(
 
 def is_id(column: LoggedColumn) -> bool:
     """True if the name says that the values name something, such as user_id or itemId."""
-    return bool(column.words) and (column.words[-1] in _ID_WORDS or column.words[-1].endswith("id"))
+    return bool(column.words) and column.words[-1] in _ID_WORDS
 
 
 def is_user(column: LoggedColumn) -> bool:
     """True if the name says that the values name users: user, userId, member_key."""
-    rest = [word for word in column.words if word not in _ID_WORDS - {"uid"}]
+    rest = [word for word in column.words if word not in _ID_WORDS - {"uid", "userid"}]
     return len(rest) == 1 and rest[0] in _USER_WORDS and column.kind in ("string", "integer")
 
 

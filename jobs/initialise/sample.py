@@ -124,8 +124,10 @@ def _sample_day(urls: Sequence[str], files: LogFiles, quota: int) -> tuple[list[
 def _one_table(tables: Sequence[pa.Table], files: LogFiles, location: str) -> pa.Table:
     """All rows in one table; columns that only some have are null in the others."""
     try:
-        schema = pa.unify_schemas([table.schema.remove_metadata() for table in tables])
-    except pa.ArrowInvalid as error:
+        # A line of JSON says 1 where another says 1.5; elsewhere a file states its types.
+        promote = "permissive" if files.format == "json" else "default"
+        schema = pa.unify_schemas([table.schema.remove_metadata() for table in tables], promote_options=promote)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(f"the files in {location} do not agree: {error}. Write one type for each column.") from error
     aligned = [
         pa.table(
