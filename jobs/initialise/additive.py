@@ -18,7 +18,7 @@ import numpy as np
 from nightjar.features.contract.metrics import cross_entropy, ordered_pairs
 from nightjar.jobs.initialise.columns import LoggedColumn
 
-# LabelledRows that a value's weight is held to zero by, about: the ridge of a Newton step is so many rows' curvature.
+# Rows that a value's weight is held to zero by, about: the ridge of a Newton step is so many rows' curvature.
 _RIDGE_ROWS = 20.0
 _ROUNDS = 3
 _BINS = 50

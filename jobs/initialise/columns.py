@@ -25,7 +25,8 @@ class LoggedColumn:
     """A column of the sample.
 
     row_V: the row of each value; code_V: the value as a number in [0, codes), 0 for missing where the column is no
-    list. number_R: float64, NaN where missing; of numbers and booleans only. examples: some values, as text.
+    list. number_R: float64, NaN where missing; of numbers and booleans only. mean_length: of lists.
+    mean_words: of strings.
     """
 
     name: str
@@ -47,7 +48,7 @@ class LoggedColumn:
 
     @property
     def present(self) -> int:
-        """LabelledRows with a value."""
+        """Rows with a value."""
         return self.rows - self.missing
 
     @property

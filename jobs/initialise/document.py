@@ -96,9 +96,10 @@ def _settings(settings: Iterable[Commented]) -> Iterable[str]:
 
 def _line(indent: str, text: str, comment: str) -> Iterable[str]:
     """The comment behind the text, or above it where it is too long."""
+    comment = _one_line(comment)
     whole = f"{indent}{text}  # {comment}" if comment else f"{indent}{text}"
     if comment and len(whole) > _WIDTH:
-        yield _one_line(f"{indent}# {comment}")
+        yield f"{indent}# {comment}"
         yield f"{indent}{text}"
     else:
         yield whole
@@ -106,7 +107,7 @@ def _line(indent: str, text: str, comment: str) -> Iterable[str]:
 
 def _one_line(text: str) -> str:
     """On one line, whatever a column's name holds."""
-    return " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text
+    return " ".join(text.splitlines())
 
 
 def _flow(value: Any) -> str:

@@ -55,7 +55,7 @@ class LogFiles:
 
 @dataclass(frozen=True)
 class FileSample:
-    """LabelledRows of one file. rows: how many the file has."""
+    """Rows of one file. rows: how many the file has."""
 
     rows: int
     table: pa.Table

@@ -28,9 +28,10 @@ _CROSSED_FIELDS = 16
 _WORTH = 3e-4
 # The pairs that were best at first: only these are measured again once another was taken.
 _SHORT_LIST = 12
+# A string with so many values is a key, whatever it is called; what describes an item has fewer.
 _KEY_VALUES = 200
-_ROWS_A_DAY = 50
-_NEW_KEY_ROWS = 20
+# A key with so many rows a day has short windows; one with fewer than the second in all, a weaker prior.
+_ROWS_A_DAY, _FEW_ROWS = 50, 20
 
 
 class Interactions:
@@ -54,8 +55,8 @@ class Interactions:
 
     def crosses(self) -> list[Entry]:
         """The pairs of fields that add most, the best first."""
-        measured = [(self._gain(names, codes).mean, names, codes) for names, codes in self._pairs()]
-        candidates = [(n, c) for _, n, c in sorted(measured, key=lambda one: (-one[0], one[1]))[:_SHORT_LIST]]
+        measured = sorted((-self._gain(names, self._pair(names)).mean, names) for names in self._pairs())
+        candidates = [(names, self._pair(names)) for _, names in measured[:_SHORT_LIST]]
         entries: list[Entry] = []
         while candidates and len(entries) < _MOST_CROSSES:
             gains = [self._gain(names, codes) for names, codes in candidates]
@@ -82,6 +83,9 @@ class Interactions:
                 if gain.is_certain and gain.mean >= _WORTH:
                     found.append((gain.mean, Entry(entry.settings, f"{entry.comment}; {_gained(gain)}")))
         return [entry for _, entry in sorted(found, key=lambda one: -one[0])[:_MOST_PAIRED]]
+
+    def _pair(self, names: tuple[str, str]) -> Coded:
+        return pair(self._codes[names[0]], self._codes[names[1]])
 
     def _gain(self, names: tuple[str, str], codes: Coded) -> Gain:
         return self._model.gain(codes, beyond=[self._codes[name] for name in names])
@@ -117,7 +121,7 @@ class Interactions:
         settings["statistics"] = ["log_odds", "log_count"]
         settings["prior"] = prior_of(rate)
         comment = f"{of_key:,.1f} rows a key"
-        if of_key < _NEW_KEY_ROWS:
+        if of_key < _FEW_ROWS:
             settings["strength"] = 5
         prior, strength = settings["prior"], settings.get("strength", 20)
         by_day, by_moment = (binned(past.log_odds(prior, strength, as_of)) for as_of in ("day", "impression"))
@@ -134,7 +138,7 @@ class Interactions:
             return ["all"]
         return ["1d", "7d"] if self._look.days <= 14 else ["1d", "7d", "all"]
 
-    def _pairs(self) -> Iterator[tuple[tuple[str, str], Coded]]:
+    def _pairs(self) -> Iterator[tuple[str, str]]:
         auc: Mapping[str, float] = self._look.screening.auc
         fields = [field for field in self._fields if not field.counts_only and not is_known_after_ranking(field.column)]
         chosen = sorted(fields, key=lambda field: -auc[field.column.name])[:_CROSSED_FIELDS]
@@ -142,7 +146,7 @@ class Interactions:
             both_lists = a.column.kind == b.column.kind == "list"
             if both_lists or a.column is b.column or _settles(a.column, b.column) or _settles(b.column, a.column):
                 continue
-            yield (a.name, b.name), pair(self._codes[a.name], self._codes[b.name])
+            yield a.name, b.name
 
     def _cross(self, names: tuple[str, str], codes: Coded, gain: Gain) -> Entry:
         most = math.prod(self._codes[name].codes for name in names)

@@ -32,7 +32,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Sample:
-    """LabelledRows of the newest days, the oldest day first.
+    """Rows of the newest days, the oldest day first.
 
     table: [R] rows. day_R: days since 1970-01-01 of the rows' folders; None where days are told by a timestamp.
     days: rows by date, of every day that was sampled, as far as folders tell days. found: dates that there are.

@@ -21,7 +21,7 @@ _MANY_ROWS = 10_000
 _TEXT_WORDS = 3.0
 _REQUEST_WORDS = frozenset(["request", "query", "search", "session", "auction", "pageview", "page"])
 _TRUTH_WORDS = frozenset(("true", "truth"))
-_RANKING_WORDS = frozenset(["position", "pos", "rank", "slot", "place"])
+_RANKING_WORDS = frozenset(["position", "pos", "rank", "slot"])
 
 
 @dataclass(frozen=True)
