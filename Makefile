@@ -34,7 +34,7 @@ define SETUP
 	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
 endef
 
-.PHONY: help setup nightly movietweetings adult criteo test check bench compat zip clean
+.PHONY: help setup nightly movietweetings adult criteo test check bench docs compat zip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,12 +86,16 @@ check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff format --check
 	$(PY) -m mypy -p nightjar
 	$(PY) -m mypy benchmarks --exclude benchmarks/train/
+	$(PY) -m mypy docs
 
 bench: $(STAMP) ## Measure; RATINGS=folder of MovieTweetings' two files
 	$(PY) -m benchmarks.movietweetings --source $(RATINGS) --work build/bench $(ARGS)
 
 compat: $(STAMP) ## Score a champion under every Python found, with the newest libraries; ARGS='--output build/nightly'
 	$(PY) .ci/compat.py $(ARGS)
+
+docs: $(STAMP) ## Write docs/configuration.md from the models of the config
+	$(PY) -m docs.configuration
 
 zip: $(STAMP) ## Write dist/nightjar.zip, the code archive for spark-submit --py-files
 	$(PY) .ci/code_archive.py dist/nightjar.zip

@@ -63,7 +63,8 @@ def _docstrings(model: Model) -> dict[str, str]:
     try:
         source = inspect.getsource(model)
     except OSError:  # made of the models' own sections, each of which says what it is
-        return {name: _summary(field.annotation) for name, field in model.model_fields.items()}
+        own = model.__dict__.get("__annotations__", {})
+        return {name: _summary(model.model_fields[name].annotation) for name in own}
     (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
     found = {}

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 class Dcnv2Config(Strict):
-    """cross_layers: how many, and the highest degree of the products less one. rank: of W = U V in each; None: full."""
+    """The cross network of the model `dcnv2`."""
 
     cross_layers: PositiveInt = 3
+    """How many cross layers; one more is the highest degree of the products."""
     rank: PositiveInt | None = None
+    """Rank of W = U V in each cross layer. Empty: full."""
 
 
 SECTION = ModelSection("dcnv2", Dcnv2Config, Dcnv2Config())

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class MatrixFactorizationConfig(Strict):
-    """fields: the two that `mf` and `nmf` factorise, such as user and item."""
+    """What the models `mf` and `nmf` need."""
 
     fields: tuple[str, str]
+    """The two fields that they factorise, such as user and item."""
 
     @model_validator(mode="after")
     def _check(self) -> MatrixFactorizationConfig:
