@@ -63,7 +63,7 @@ def _docstrings(model: Model) -> dict[str, str]:
     try:
         source = inspect.getsource(model)
     except OSError:  # made of the models' own sections, each of which says what it is
-        own = model.__dict__.get("__annotations__", {})
+        own = inspect.get_annotations(model)
         return {name: _summary(model.model_fields[name].annotation) for name in own}
     (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
