@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import load_yaml
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build, report
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, build, plan_build, report
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.timestamped import GetSpark, logs_at
 from nightjar.jobs.common.cli import LOGS_HELP, entry_point
@@ -43,10 +43,9 @@ def plan_of(args: argparse.Namespace, spark: GetSpark) -> BuildPlan:
         load_yaml(args.config, FeatureSpec, "features"),
         logs_at(load_yaml(args.config, InputConfig, "input", PARQUET), args.logs, spark),
         args.output,
-        train_from=args.train_from,
-        train_to=args.train_to,
-        history_from=args.history_from,
-        holdout=args.holdout,
+        BuildDates(
+            train_from=args.train_from, train_to=args.train_to, history_from=args.history_from, holdout=args.holdout
+        ),
         settings=BuildSettings(args.min_files, args.rows_per_file),
     )
 

@@ -71,7 +71,13 @@ class _OnceOnly(yaml.SafeLoader):
 
 
 def load_yaml(path: str | Path, model: type[M], section: str | None = None, absent: M | None = None) -> M:
-    """Read a YAML file (or its top-level `section`) into `model`. absent: what a missing section stands for.
+    """Read a YAML file into a model.
+
+    Args:
+        path: of the file.
+        model: what it holds.
+        section: the top-level key that is read; None for the whole file.
+        absent: what a missing section stands for; None if it must be there.
 
     Raises SpecError that lists every mistake with its path.
     """

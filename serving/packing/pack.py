@@ -64,7 +64,13 @@ def pack(
 ) -> ArtifactManifest:
     """Publish the artifact of a candidate; returns at once if it is published there from the same inputs.
 
-    lineage: where the model comes from; the training settings, the parent and the days of the state are added.
+    Args:
+        candidate_dir: of the trained model.
+        state_dir: of the encoder state that it was trained under.
+        holdout_dir: of a data set of later days, under the same state; its golden rows go into the artifact.
+        output_dir: of the artifact.
+        lineage: where the model comes from; the training settings, the parent and the days of the state are added.
+
     Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
     row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
     to say, by a dry run of what is published.
