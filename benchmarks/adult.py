@@ -22,7 +22,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_adult.main(["--source", args.source, "--output", logs])
     scored_day = adult.TEST_DAY - timedelta(args.split == "validation")
     first, last, scored = (str(day) for day in (adult.FIRST_DAY, scored_day - timedelta(1), scored_day))
-    plan = plan_build(config.features, logs, work, train_from=first, train_to=last, history_from=first, holdout=scored)
+    plan = plan_build(
+        config.features, logs, work, BuildDates(train_from=first, train_to=last, history_from=first, holdout=scored)
+    )
     with spark_session("adult") as spark:
         built = build(spark, plan)
     print(f"\n| model, {args.seeds} seeds, {args.split} split | {' | '.join(FIGURES)} |")

@@ -24,7 +24,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.outputs import MODELS, VersionName
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
@@ -103,11 +103,13 @@ def nights(args: argparse.Namespace, work: str, spark: SparkSession) -> None:
                     config.features,
                     f"{work}/logs",
                     work,
-                    train_from=begin,
-                    train_to=(date - timedelta(1)).isoformat(),
-                    fit_from=window,
-                    history_from=first_day.isoformat(),
-                    holdout=date.isoformat(),
+                    BuildDates(
+                        train_from=begin,
+                        train_to=(date - timedelta(1)).isoformat(),
+                        fit_from=window,
+                        history_from=first_day.isoformat(),
+                        holdout=date.isoformat(),
+                    ),
                 ),
             )
             for begin in (window, new)

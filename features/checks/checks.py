@@ -72,7 +72,14 @@ class Day:
 def simple_checks(
     config: LogValidationConfig, spec: FeatureSpec, newest: Day, reference: Sequence[Day]
 ) -> Iterator[ValidationCheck]:
-    """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values."""
+    """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values.
+
+    Args:
+        config: the limits.
+        spec: the features.
+        newest: the day that is checked.
+        reference: the days that it is held against, oldest first; one or more.
+    """
     yield from _schema_checks(spec, newest, reference)
     rows = [day.log.rows for day in reference]
     yield _within("rows", None, newest.log.rows, min(rows) / config.rows, max(rows) * config.rows)
@@ -151,7 +158,11 @@ def drift_checks(
 ) -> Iterator[ValidationCheck]:
     """Divergence of every feature, and how much of a field's values the reference days do not hold.
 
-    drifts: by date, of every feature.
+    Args:
+        config: the limits.
+        drifts: of every feature, by date.
+        newest: the day that is checked.
+        reference: the days that it is held against, oldest first.
     """
     for feature, by_day in drifts:
         found = by_day[newest.log.date]

@@ -38,7 +38,11 @@ class FeatureDays:
 
     def plan(self, spec: FeatureSpec, source: InputConfig, spark: GetSpark) -> BuildPlan:
         """Check the input. spark: for a log whose days only Spark can tell; other logs are checked without it."""
-        from nightjar.features.dataset.build import BuildSettings, plan_build  # PySpark, once the config is right
+        from nightjar.features.dataset.build import (  # PySpark, once the config is right
+            BuildDates,
+            BuildSettings,
+            plan_build,
+        )
         from nightjar.features.input.timestamped import logs_at
 
         given = {"min_files": self.min_files, "rows_per_file": self.rows_per_file}
@@ -46,9 +50,11 @@ class FeatureDays:
             spec,
             logs_at(source, self.logs, spark),
             self.output,
-            train_from=self.train_from,
-            train_to=self.train_to,
-            history_from=self.history_from,
-            holdout=self.holdout,
+            BuildDates(
+                train_from=self.train_from,
+                train_to=self.train_to,
+                history_from=self.history_from,
+                holdout=self.holdout,
+            ),
             settings=replace(BuildSettings(), **{name: value for name, value in given.items() if value is not None}),
         )

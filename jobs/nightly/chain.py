@@ -42,10 +42,18 @@ class Step:
 def carry_out(
     steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: JobRun, check: Callable[[], None]
 ) -> bool:
-    """Run the steps of these names that are not done. True if something was left to publish, or if none of them ever
-    publishes; an earlier step may do what was left of a later one, as the validation counts the day.
+    """Run the steps that are asked for and not done. True if something was left to publish, or if no step publishes.
 
-    check: called before each; raises if this run must not go on. Raises UsageError if a step's inputs are missing.
+    An earlier step may do what was left of a later one, as the validation counts the day.
+
+    Args:
+        steps: the chain of a night.
+        only: names of the steps that are asked for.
+        spark: starts a session when a step needs one.
+        run: times the steps.
+        check: called before each step; raises if this run must not go on.
+
+    Raises UsageError if a step's inputs are missing.
     """
     wanted = [step for step in steps if step.name in set(only)]
     publishing = [step for step in wanted if step.directories]
@@ -74,7 +82,14 @@ def records(output: str) -> list[NightManifest]:
 
 
 def why(step: Step, night: str, made_from: Mapping[str, str], known: Sequence[NightManifest]) -> str:
-    """Why a step would run, or that it would not: a few words for people."""
+    """Why a step would run, or that it would not: a few words for people.
+
+    Args:
+        step: of the night.
+        night: its date.
+        made_from: the night's ingredients (jobs.nightly.ingredients).
+        known: records of other nights, by date.
+    """
     if not step.directories:
         return "always looked at"
     if step.is_done():

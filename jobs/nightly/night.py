@@ -39,7 +39,7 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import key_of
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.folders import Logs
 from nightjar.jobs.nightly import ingredients
@@ -102,11 +102,13 @@ class Night:
             spec,
             self.logs,
             self.output,
-            train_from=train_from.isoformat(),
-            fit_from=first.isoformat(),
-            train_to=last.isoformat(),
-            history_from=first_logged.isoformat(),
-            holdout=self.date.isoformat(),
+            BuildDates(
+                train_from=train_from.isoformat(),
+                fit_from=first.isoformat(),
+                train_to=last.isoformat(),
+                history_from=first_logged.isoformat(),
+                holdout=self.date.isoformat(),
+            ),
             settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
         )
 

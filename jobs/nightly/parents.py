@@ -76,7 +76,15 @@ class Start:
 
 
 def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
-    """The start of the night of a date. Raises DataError if the pointer's history is damaged."""
+    """What the night of a date begins with.
+
+    Args:
+        config: whether and how nights begin with a parent.
+        output: folder that nights are published in.
+        night: the date.
+
+    Raises DataError if the pointer's history is damaged.
+    """
     reason = config.cold_reason(night)
     if reason:
         return Start(cold_reason=reason)
@@ -103,7 +111,14 @@ def parent_of(models: str, night: date) -> ParentVersion | None:
 
 
 def warm_start(output: str, kind: str, version: str, *, state: str, decay: float) -> WarmStart:
-    """From a model of an earlier night. kind: MODELS or BASELINES; state: of the new night.
+    """A warm start from a model of an earlier night.
+
+    Args:
+        output: folder that nights are published in.
+        kind: MODELS or BASELINES.
+        version: name of the model's directory.
+        state: directory of the new night's encoder state.
+        decay: of the model's sums of squared gradients, in (0, 1].
 
     Raises DataError if the version or its candidate is gone, or if they do not belong together.
     """
@@ -122,7 +137,13 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
 
 
 def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
-    """The baseline of this architecture that was trained beside the parent; None if there is none."""
+    """The version of the baseline that was trained beside a parent; None if there is none.
+
+    Args:
+        output: folder that nights are published in.
+        model: the baseline's architecture.
+        parent: a version that was champion.
+    """
     folder, night = storage.join(output, BASELINES), night_of(parent.version)
     for name in storage.list_folders(folder):
         parts = VersionName.parse(name)

@@ -45,7 +45,13 @@ class KeepConfig(Strict):
 
 
 def prune(keep: KeepConfig, output: str, night: date) -> list[str]:
-    """Remove what `keep` does not keep, after the night of a date; what was removed, relative to `output`."""
+    """Remove what is not to be kept; what was removed, relative to `output`.
+
+    Args:
+        keep: how much stays.
+        output: folder that nights are published in.
+        night: date of the night that has just been judged; nothing of it is removed.
+    """
     doomed = [*_models(keep.models, output, night), *_datasets(keep.datasets, output, night)]
     for directory in doomed:
         unpublish(storage.join(output, directory))

@@ -1,8 +1,4 @@
-"""What the steps of a night do.
-
-validate -> aggregate -> encode -> summarize -> train (the model and its baselines) -> pack -> evaluate -> gate
--> publish
-"""
+"""What the steps of a night do; features.contract.outputs.STEPS has their names and their order."""
 
 from __future__ import annotations
 
@@ -54,7 +50,13 @@ _ALL = (*_MODELS, ingredients.GATE)
 
 
 def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
-    """The chain. run: whose figures are published with the night; following: the range's next night, if any."""
+    """The steps of a night, in their order.
+
+    Args:
+        night: what is made.
+        run: its seconds by step are published with the night.
+        following: the range's next night, if any; its log is looked at while this one trains.
+    """
     made = night.directories()
     artifact = (night.artifact(night.config.training.model),)
 
@@ -141,7 +143,14 @@ def _publish(night: Night, run: JobRun) -> None:
 
 
 def notify(night: Night, run: JobRun, event: Literal["published", "rejected", "failed"], message: str) -> None:
-    """Tell the hook, if there is one: published, rejected or failed."""
+    """Tell the hook, if there is one.
+
+    Args:
+        night: what ended.
+        run: names itself to the hook.
+        event: how the night ended.
+        message: why a model was rejected, or what failed; empty if it was published.
+    """
     if night.config.nightly.hook is None:
         return
     told = HookEvent(event=event, date=night.date.isoformat(), run=run.id, output=night.output, message=message)

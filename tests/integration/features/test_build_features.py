@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.dataset.build import (
+    BuildDates,
     BuildPlan,
     BuildSettings,
     BuiltFeatures,
@@ -51,10 +52,7 @@ def plan(logs: Path, output: Path, train_to: str = TRAIN_TO, holdout: str | None
         SPEC,
         str(logs),
         str(output),
-        train_from=TRAIN_FROM,
-        train_to=train_to,
-        history_from=DATES[0],
-        holdout=holdout,
+        BuildDates(train_from=TRAIN_FROM, train_to=train_to, history_from=DATES[0], holdout=holdout),
         settings=SETTINGS,
     )
 
