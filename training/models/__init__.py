@@ -1,7 +1,7 @@
 """The models of the family by name, and what the rest of training asks of the one that is configured.
 
 A model is a file of this folder, which is called like it and holds it as MODEL, and a line of _FILES. Importing them
-loads neither torch nor numba, so that a config is checked at once; heads are built from `head` and `layers`, which do.
+loads neither torch nor numba, so that a config is checked at once; heads are built from training.layers, which do.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nightjar.training.config import TrainingConfig
-    from nightjar.training.models.global_batch import GlobalBatch
-    from nightjar.training.models.head import Parts
+    from nightjar.training.layers.global_batch import GlobalBatch
+    from nightjar.training.layers.head import Parts
 
 
 class Dcnv2Config(Strict):
@@ -41,8 +41,8 @@ def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generato
     """Cross layers over embeddings and dense columns, and the deep part above them, with the model's only output."""
     from torch import nn
 
-    from nightjar.training.models.head import Head
-    from nightjar.training.models.layers import Mlp, dense_inputs, embedding_inputs, make_linear
+    from nightjar.training.layers.dense import Mlp, dense_inputs, embedding_inputs, make_linear
+    from nightjar.training.layers.head import Head
 
     settings, inputs = settings_of(config), embedding_inputs(layout) + dense_inputs(layout)
 
@@ -61,7 +61,7 @@ def logits(
     """x_{l+1} = x_0 * (W x_l + b) + x_l (equation 1), W = U V of low rank (equation 2); then the layers over the last
     x, and one linear output.
     """
-    from nightjar.training.models.layers import applied, side_by_side
+    from nightjar.training.layers.dense import applied, side_by_side
 
     x_0_BI = x_BI = side_by_side(embeddings_BE, dense_BN)
     for n, layer in enumerate(parts["cross"]):

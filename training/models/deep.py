@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
     """The layers, with the model's only bias in their output."""
-    from nightjar.training.models.layers import Deep
+    from nightjar.training.layers.dense import Deep
 
     return Deep(layout, config.deep, generator, bias=True)
 

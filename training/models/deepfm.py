@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nightjar.training.config import TrainingConfig
-    from nightjar.training.models.global_batch import GlobalBatch
-    from nightjar.training.models.head import Parts
+    from nightjar.training.layers.global_batch import GlobalBatch
+    from nightjar.training.layers.head import Parts
 
 
 def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
     """The wide part, which is the machine's linear one, has the model's only bias."""
-    from nightjar.training.models.head import Head
-    from nightjar.training.models.layers import Deep, Fm
+    from nightjar.training.layers.dense import Deep, Fm
+    from nightjar.training.layers.head import Head
 
     return Head(logits, fm=Fm(layout), deep=Deep(layout, config.deep, generator, bias=False))
 

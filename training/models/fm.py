@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
     """A head without weights. Raises UsageError if the embeddings are of several widths."""
-    from nightjar.training.models.layers import Fm
+    from nightjar.training.layers.dense import Fm
 
     return Fm(layout)
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nightjar.training.config import TrainingConfig
-    from nightjar.training.models.global_batch import GlobalBatch
-    from nightjar.training.models.head import Parts
+    from nightjar.training.layers.global_batch import GlobalBatch
+    from nightjar.training.layers.head import Parts
 
 
 def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
     """A head without weights."""
-    from nightjar.training.models.head import Head
+    from nightjar.training.layers.head import Head
 
     return Head(logits)
 

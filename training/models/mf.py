@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nightjar.training.config import TrainingConfig
-    from nightjar.training.models.global_batch import GlobalBatch
-    from nightjar.training.models.head import Parts
+    from nightjar.training.layers.global_batch import GlobalBatch
+    from nightjar.training.layers.head import Parts
 
 
 class MatrixFactorizationConfig(Strict):
@@ -63,8 +63,8 @@ def two_fields(config: TrainingConfig, columns: Columns) -> Columns:
 
 def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
     """A head without weights."""
-    from nightjar.training.models.head import Head
-    from nightjar.training.models.layers import one_width
+    from nightjar.training.layers.dense import one_width
+    from nightjar.training.layers.head import Head
 
     _, width = one_width(layout)
     return Head(partial(logits, width=width))

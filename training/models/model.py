@@ -77,7 +77,7 @@ class Model:
     """A model of the family: the columns and tables that it uses, and a head that makes a logit of them.
 
     name: what training.model calls it.
-    build: its head, see training.models.head. Whatever needs torch is imported there.
+    build: its head, see training.layers.head. Whatever needs torch is imported there.
     wide, embeddings: whether it has the wide table, and the embedding tables.
     rules: where the config leaves them open.
     nonnegative: whether its embeddings are never negative.

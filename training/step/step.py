@@ -22,8 +22,8 @@ from torch.nn import functional
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.batch import Batch
+from nightjar.training.layers.global_batch import GlobalBatch
 from nightjar.training.models import build_head, find_model
-from nightjar.training.models.global_batch import GlobalBatch
 from nightjar.training.run.collective import Collective, Pending
 from nightjar.training.step.device import device_of_worker, to_device
 from nightjar.training.step.gradients import HeadGradients

@@ -18,8 +18,8 @@ from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
 from nightjar.training.export.onnx_export import INPUTS, export_head
 from nightjar.training.job import TrainingJob
+from nightjar.training.layers.dense import dense_inputs, embedding_inputs
 from nightjar.training.models import MODELS, build_head, model_columns
-from nightjar.training.models.layers import dense_inputs, embedding_inputs
 from nightjar.training.step.optimizers import head_tensors
 from nightjar.training.trainer import run_job
 from nightjar.training.warm_start.head import HeadShape, fill_head, tensor_maps

@@ -18,9 +18,9 @@ from nightjar.features.contract.layout import TableLayout, table_layout
 from nightjar.training.config import DeepConfig, ModelName, TrainingConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.export.onnx_export import INPUTS, export_head
+from nightjar.training.layers.dense import FactorizationMachine, dense_inputs, embedding_inputs
+from nightjar.training.layers.global_batch import GlobalBatch
 from nightjar.training.models import MODELS, build_head, find_model, model_columns, model_sections
-from nightjar.training.models.global_batch import GlobalBatch
-from nightjar.training.models.layers import FactorizationMachine, dense_inputs, embedding_inputs
 from nightjar.training.models.mf import MatrixFactorizationConfig
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner

@@ -17,9 +17,9 @@ from torch.nn import functional
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.config import Activation, DeepConfig
-from nightjar.training.models.batch_norm import BatchNorm
-from nightjar.training.models.dropout import Dropout
-from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.layers.batch_norm import BatchNorm
+from nightjar.training.layers.dropout import Dropout
+from nightjar.training.layers.global_batch import GlobalBatch
 
 _ALIGNMENT = 16
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {

@@ -12,7 +12,7 @@ from numba import njit
 from torch import Tensor, nn
 
 from nightjar.training.kernels.kernels import splitmix64
-from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.layers.global_batch import GlobalBatch
 
 _BITS = 53
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.layers.global_batch import GlobalBatch
 from nightjar.training.run.collective import Collective
 
 

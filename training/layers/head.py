@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.layers.global_batch import GlobalBatch
 
 Parts = Mapping[str, Any]
 """The modules of a head, by name."""
