@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.manifests import DatasetManifest, Lineage
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import BuildDates, build, plan_build
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             key = key_of(train=built.train_dir, training=training.settings)
             candidate, artifact = (storage.join(work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, holdout))
-            pack(candidate, built.state_dir, holdout, artifact, {})
+            pack(candidate, built.state_dir, holdout, artifact, Lineage())
             observed, scores = predict({model: load(artifact)}, holdout, read_manifest(holdout, DatasetManifest))
             found.append([figure(observed.label, scores[model].astype(np.float64)) for figure in FIGURES.values()])
         spread = zip(np.mean(found, axis=0), np.std(found, axis=0), strict=True)

@@ -138,7 +138,7 @@ class Bench:
         day, self.day = self.day, self.day + timedelta(1)
         files = max(2, rows // 500_000)
         table = clicks(self.spark, day, rows, self.vocabulary, draw).coalesce(files)
-        table.write.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
+        table.write.parquet(for_spark(str(self.root / "logs" / date_folder(day.isoformat()))))
         return day
 
     def plan(self, spec: FeatureSpec, through: date, holdout: date | None) -> BuildPlan:
@@ -156,7 +156,7 @@ class Bench:
 
     def copy(self, day: date) -> None:
         """Spark's own reader and writer."""
-        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
+        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / date_folder(day.isoformat()))))
         source.write.mode("overwrite").parquet(for_spark(str(self.root / "copy")))
 
 

@@ -21,7 +21,7 @@ from statistics import fmean
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.manifests import CandidateManifest, Lineage
 from nightjar.features.contract.outputs import MODELS, VersionName
 from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
@@ -55,7 +55,7 @@ def train(training: TrainingConfig, dataset: str, built: BuiltFeatures, name: st
     """Train and pack, unless it is done."""
     job = TrainingJob.of(training, dataset, f"{name}-candidate", built.holdout_dir, start)
     run_job(job)
-    pack(job.output, built.state_dir, str(built.holdout_dir), f"{name}-model", {})
+    pack(job.output, built.state_dir, str(built.holdout_dir), f"{name}-model", Lineage())
     steps = int(read_manifest(job.output, CandidateManifest).statistics["steps"])
     return Model(f"{name}-model", job.output, built.state_dir, steps)
 
