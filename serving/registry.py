@@ -11,8 +11,8 @@ move overwrites. Any number of readers may look on; moves and prunes are for one
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import ArtifactManifest
-from nightjar.features.contract.outputs import HISTORY, POINTER, PRUNING, numbered_file
+from nightjar.features.contract.outputs import HISTORY, POINTER, PRUNING, night_of, numbered_file
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -62,15 +62,20 @@ def champion(root: str) -> Pointer | None:
 
 
 def versions(root: str) -> list[str]:
-    """Published versions, the latest published first."""
+    """Published versions, the latest first: by their nights; of one night by the pointer's last move to them, then by
+    name. When files were written does not matter, so that a restored or copied registry has the same order.
+    """
     suffix = f"/{MANIFEST}"
-    published_at = {}
-    for path in storage.list_files(root, suffix):
-        version = path.removesuffix(suffix)
-        if "/" not in version:
-            with suppress(FileNotFoundError):  # pruned since it was listed
-                published_at[version] = storage.modified(storage.join(root, path))
-    return sorted(published_at, key=lambda version: (published_at[version], version), reverse=True)
+    found = [path.removesuffix(suffix) for path in storage.list_files(root, suffix)]
+    nights = {version: night_of(version) or "" for version in found if "/" not in version}
+    again = {night for night, count in Counter(nights.values()).items() if night and count > 1}
+    moved = _last_moves(root) if again else {}
+
+    def place(version: str) -> tuple[str, int, str]:
+        night = nights[version]
+        return night, moved.get(version, 0) if night in again else 0, version
+
+    return sorted(nights, key=place, reverse=True)
 
 
 def promote(root: str, version: str, reason: str) -> Pointer:
@@ -110,7 +115,7 @@ def rollback(root: str, reason: str = "rollback") -> Pointer:
 
 
 def prune(root: str, keep_last: int) -> list[str]:
-    """Remove all versions but the `keep_last` latest published, the champion and the one before it.
+    """Remove all versions but the `keep_last` latest, the champion and the one before it.
 
     Returns the removed versions, with those that a killed prune had begun to remove. A version stops being
     published before its files go. Raises UsageError if keep_last is negative.
@@ -172,6 +177,13 @@ def with_champion(root: str, use: Callable[[str], T]) -> T:
                 raise
             pointer = moved
     raise DataError(f"{root} has no champion. Promote a version first.")
+
+
+def _last_moves(root: str) -> dict[str, int]:
+    """The sequence of the pointer's last move to each version that it ever stood at."""
+    current = champion(root)
+    moves = (_read(_entry(root, n), Pointer) for n in range(1, current.sequence + 1 if current else 1))
+    return {move.version: move.sequence for move in moves if move}
 
 
 def _move(root: str, move: Pointer) -> Pointer:

@@ -38,3 +38,12 @@ def s3() -> Iterator[str]:
 def bucket(s3: str) -> str:
     """An empty place in that bucket."""
     return f"{s3}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def hdfs() -> Iterator[str]:
+    """An empty place on a file system that promises what HDFS does."""
+    from tests.kits.fake_hdfs import fake_hdfs
+
+    with fake_hdfs() as url:
+        yield url

@@ -116,6 +116,7 @@ class LogValidation:
             inputs={log_input(day.date): day.fingerprint for day in days},
             files=(),
             date=newest.log.date,
+            attempt=1 + self._attempts(newest.log.date),
             rows=newest.log.rows,
             reference=tuple(day.log.date for day in reference),
             allowed=tuple(sorted(set(self.allow))),
@@ -123,6 +124,11 @@ class LogValidation:
             checks=checks,
         )
         commit(directory, manifest)
+
+    def _attempts(self, day: str) -> int:
+        folder = storage.join(self.plan.output, VALIDATIONS)
+        names = names_of_day(storage.list_folders(folder), day)
+        return sum(is_published(storage.join(folder, name)) for name in names)
 
     def _overridden(self, check: ValidationCheck) -> ValidationCheck:
         names = {check.check, f"{check.check}:{check.feature}"}

@@ -107,10 +107,13 @@ class ValidationCheck(Strict):
 
 
 class ValidationManifest(Manifest):
-    """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand."""
+    """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand;
+    attempt: which validation of its day it is, from 1.
+    """
 
     kind: Literal["validation"] = "validation"
     date: str
+    attempt: int = 1
     rows: int
     reference: tuple[str, ...]
     allowed: tuple[str, ...]
@@ -320,11 +323,12 @@ class NightStart(Strict):
 
 class NightManifest(Manifest):
     """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
-    features.contract.outputs.STEPS.
+    features.contract.outputs.STEPS; attempt: which record of its date it is, from 1.
     """
 
     kind: Literal["night"] = "night"
     date: str
+    attempt: int = 1
     version: str
     verdict: Literal["published", "rejected"]
     ingredients: Mapping[str, str]

@@ -1,14 +1,26 @@
-"""Files on any fsspec URL or local path: reading, writing all or nothing, checksums."""
+"""Files on any fsspec URL or local path: reading, writing all or nothing, checksums.
+
+The contract, on every file system: `write_bytes` replaces a file at once, a reader finds the old content or the new one
+and never a part or nothing; `create_bytes` makes a file that is not there yet; a kill leaves what is hidden at most.
+How that is kept depends on the file system:
+
+* On a local disk a file is written beside and put into its place by a rename, which overwrites.
+* An object store shows a put at its end, whole. Of a driver without a rename of its own the same is assumed.
+* All others (HDFS, SFTP, SMB, DBFS) show the beginning of a file that is being written, and their rename may refuse to
+  overwrite. There a file is written beside and renamed. One that is there is replaced by way of `.<name>.next`, which
+  is whole: it is written, the old file is removed, and `.<name>.next` gets its name. Readers look for both, and
+  find one at any moment. One writer a file at a time, as everywhere in Nightjar.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, TypeVar
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -16,7 +28,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from nightjar.features.contract.errors import UsageError
 
+T = TypeVar("T")
+
 _CHUNK = 1 << 20
+_NEXT = ".next"
+# fsspec's names for them. Some of their drivers have a `mv` of their own, which copies and deletes.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "cos", "memory"}
 
 
 def join(root: str, *parts: str) -> str:
@@ -40,7 +57,7 @@ def open_text_writer(url: str) -> TextIO:
 def open_binary(url: str) -> BinaryIO:
     """Open for reading. Raises FileNotFoundError."""
     fs, path = _file_system(url)
-    stream: BinaryIO = fs.open(path, "rb")
+    stream: BinaryIO = _found(fs, path, lambda at: fs.open(at, "rb"))
     return stream
 
 
@@ -54,14 +71,14 @@ def open_unpacked(url: str) -> BinaryIO:
 def read_bytes(url: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
     fs, path = _file_system(url)
-    content: bytes = fs.cat_file(path)
+    content: bytes = _found(fs, path, fs.cat_file)
     return content
 
 
 def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
     fs, path = _file_system(url)
-    return bool(fs.exists(path))
+    return _exists(fs, path)
 
 
 def is_file(url: str) -> bool:
@@ -71,45 +88,49 @@ def is_file(url: str) -> bool:
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Write a file that readers see either whole or not at all, and that survives a crash once written.
-
-    Elsewhere than on a local disk that is the file system's own promise for one put. Object stores give it. HDFS does
-    not: a reader there may see the beginning of a file that is being written.
-    """
+    """Write a file that readers see either whole or not at all, and that survives a crash once written."""
     fs, path = _file_system(url)
-    if not isinstance(fs, LocalFileSystem):
+    if isinstance(fs, LocalFileSystem):
+        with _written_beside(path, content) as temporary:
+            os.replace(temporary, path)
+    elif _shows_whole_files(fs):
         fs.pipe_file(path, content)
-        return
-    with _written_beside(path, content) as temporary:
-        os.replace(temporary, path)
+    else:
+        with _put_beside(fs, path, content) as temporary:
+            _replace(fs, temporary, path)
 
 
 def create_bytes(url: str, content: bytes) -> None:
     """Write a file that is not there yet; of several writers at once, one wins. Raises FileExistsError.
 
-    A local file appears by a hard link; elsewhere by fsspec's mode `create`. On S3 that is a conditional put. On HDFS,
-    and with every driver that inherits the mode from fsspec, it is a look before the write, as it is here for drivers
-    that do not know the mode: writers in the same instant may both win.
+    A local file appears by a hard link, one on HDFS by a rename, which does not overwrite. On S3 it is a conditional
+    put. Of other drivers it is fsspec's mode `create`, or a look before the write: writers in the same instant may both
+    win.
     """
     fs, path = _file_system(url)
-    if not isinstance(fs, LocalFileSystem):
+    if isinstance(fs, LocalFileSystem):
+        with _written_beside(path, content) as temporary:
+            os.link(temporary, path)
+    elif _shows_whole_files(fs):
         try:
             fs.pipe_file(path, content, mode="create")
         except (NotImplementedError, TypeError, ValueError):
             if fs.exists(path):
                 raise FileExistsError(url) from None
             fs.pipe_file(path, content)
-        return
-    with _written_beside(path, content) as temporary:
-        os.link(temporary, path)
+    else:
+        if _exists(fs, path):
+            raise FileExistsError(url)
+        with _put_beside(fs, path, content) as temporary:
+            if not _renamed(fs, temporary, path):
+                raise FileExistsError(url)
 
 
 @contextmanager
 def _written_beside(path: str, content: bytes) -> Iterator[str]:
     """A complete temporary file in the folder of `path`, for one atomic step into its place."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
+    temporary = _beside(path)
     try:
         with open(temporary, "wb") as stream:
             stream.write(content)
@@ -121,16 +142,105 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
             os.unlink(temporary)
 
 
+@contextmanager
+def _put_beside(fs: AbstractFileSystem, path: str, content: bytes) -> Iterator[str]:
+    """`_written_beside` on another file system; what a step has left of the file is removed."""
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    temporary = _beside(path)
+    try:
+        fs.pipe_file(temporary, content)
+        yield temporary
+    finally:
+        if fs.exists(temporary):
+            fs.rm_file(temporary)
+
+
+def _beside(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
+
+
+def _next_of(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}{_NEXT}"
+
+
+def _shows_whole_files(fs: AbstractFileSystem) -> bool:
+    """True if a put appears at its end, whole."""
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    return not protocols.isdisjoint(_OBJECT_STORES) or type(fs).mv is AbstractFileSystem.mv
+
+
+def _replace(fs: AbstractFileSystem, temporary: str, path: str) -> None:
+    """Put a whole file into the place of another, whether or not a rename overwrites."""
+    following = _next_of(path)
+    if fs.exists(following):  # of a writer that was killed
+        if fs.exists(path):
+            fs.rm_file(following)
+        else:
+            _renamed(fs, following, path)
+    if _renamed(fs, temporary, path):
+        return
+    if not _renamed(fs, temporary, following):
+        raise OSError(f"{path} could not be replaced: {following} is there already. Does another run write it?")
+    fs.rm_file(path)
+    _renamed(fs, following, path)
+
+
+def _renamed(fs: AbstractFileSystem, source: str, target: str) -> bool:
+    """Rename a file; False if the target is there and was not overwritten: some drivers raise then, some do not."""
+    try:
+        fs.mv(source, target)
+    except OSError:
+        if not fs.exists(target):
+            raise
+        return False
+    if not fs.exists(source):
+        return True
+    if not fs.exists(target):
+        raise OSError(f"{source} could not be renamed to {target}.")
+    return False
+
+
+def _found(fs: AbstractFileSystem, path: str, use: Callable[[str], T]) -> T:
+    """`use` of a file, or of what is about to replace it. Raises FileNotFoundError."""
+    try:
+        return use(path)
+    except FileNotFoundError:
+        if isinstance(fs, LocalFileSystem) or _shows_whole_files(fs):
+            raise
+    try:
+        return use(_next_of(path))
+    except FileNotFoundError:
+        return use(path)  # in its place by now
+
+
+def _exists(fs: AbstractFileSystem, path: str) -> bool:
+    """True if a file, what is about to replace it, or a folder is there."""
+    if fs.exists(path):
+        return True
+    if isinstance(fs, LocalFileSystem) or _shows_whole_files(fs):
+        return False
+    return bool(fs.exists(_next_of(path)) or fs.exists(path))
+
+
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
     fs, path = _file_system(url)
     prefix = path.rstrip("/") + "/"
-    relative = (found.removeprefix(prefix) for found in fs.find(path))
+    relative = {_replaced_by(found.removeprefix(prefix)) for found in fs.find(path)}
     return sorted(
         name
         for name in relative
         if name.endswith(suffix) and not any(part.startswith(("_", ".")) for part in name.split("/"))
     )
+
+
+def _replaced_by(name: str) -> str:
+    """What a file is called, if this is about to replace it; else the name itself."""
+    folder, slash, last = name.rpartition("/")
+    is_next = last.startswith(".") and last.endswith(_NEXT) and len(last) > len(_NEXT) + 1
+    return f"{folder}{slash}{last[1 : -len(_NEXT)]}" if is_next else name
 
 
 def list_folders(url: str) -> list[str]:
@@ -151,6 +261,8 @@ def make_folder(url: str) -> None:
 def remove(url: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens if it is not there."""
     fs, path = _file_system(url)
+    if not (isinstance(fs, LocalFileSystem) or _shows_whole_files(fs)) and fs.exists(_next_of(path)):
+        fs.rm_file(_next_of(path))
     if fs.exists(path):
         fs.rm(path, recursive=True)
 
@@ -182,12 +294,6 @@ def size(url: str) -> int:
     """Length of a file in bytes."""
     fs, path = _file_system(url)
     return int(fs.size(path))
-
-
-def modified(url: str) -> float:
-    """When a file was written last, in seconds since 1970."""
-    fs, path = _file_system(url)
-    return float(fs.modified(path).timestamp())
 
 
 def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:

@@ -1,8 +1,10 @@
 """What can be known of a log's files before Spark starts: by footers, by headers, by the first lines.
 
-A file is known by its size, the time it was written and its last 64 KiB: a short read whatever the size of the log, and
-a rewritten file counts as another one even where its end, a Parquet footer, is the same. Spark's random names are left
-out.
+A file is known by its content, so that a copy of a log is the same log, whenever it was written and whatever it is
+called. Up to 1 MiB all of it counts. Of a larger one it is a short read: the size, the first and the last 64 KiB, 64
+blocks of 4 KiB in between, and a Parquet file's whole footer, which has statistics, sizes and offsets of every row
+group's columns. A change of a few bytes between the blocks of a larger text file, which leaves its size as it was, is
+not seen; in compressed formats it moves what follows.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import InputConfig
 
-_TAIL = 1 << 16
+_WHOLE = 1 << 20
+_END = 1 << 16
+_BLOCK, _BLOCKS = 1 << 12, 64
 _THREADS = 16
 _FIRST_LINES = 100
 
@@ -41,7 +45,7 @@ Shape = tuple[int | None, pa.Schema]
 class FileHead:
     """A readable file. rows: None where only reading tells; schema: names and types, empty where a text file is.
 
-    identity: JSON values that are others when the file was written again.
+    identity: JSON values that are others when the content is.
     """
 
     rows: int | None
@@ -114,15 +118,39 @@ def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]
 def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
     try:
         with storage.open_binary(url) as stream:
-            size = stream.seek(0, 2)
-            stream.seek(max(size - _TAIL, 0))
-            tail = hashlib.sha256(stream.read()).hexdigest()
+            identity = _identity(stream, config)
             stream.seek(0)
-            rows, schema = _SHAPES[config.format](stream, url, config) if size or not config.is_text else _NOTHING
-        return FileHead(rows, schema, [size, tail, storage.modified(url)])
+            is_empty = config.is_text and not identity[0]
+            rows, schema = _NOTHING if is_empty else _SHAPES[config.format](stream, url, config)
+        return FileHead(rows, schema, identity)
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
+
+
+def _identity(stream: BinaryIO, config: InputConfig) -> list[Any]:
+    """The size, and a checksum of what is looked at."""
+    size = stream.seek(0, 2)
+    seen = hashlib.sha256()
+    for begin, length in _looked_at(stream, size, config):
+        stream.seek(begin)
+        seen.update(stream.read(length))
+    return [size, seen.hexdigest()]
+
+
+def _looked_at(stream: BinaryIO, size: int, config: InputConfig) -> Iterator[tuple[int, int]]:
+    """Offsets and lengths."""
+    if size <= _WHOLE:
+        yield 0, size
+        return
+    end = _END
+    if config.format == "parquet":  # the footer's length, before the last four bytes
+        stream.seek(size - 8)
+        end = max(end, min(int.from_bytes(stream.read(4), "little") + 8, size))
+    yield 0, _END
+    yield size - end, end
+    step = (size - 2 * _END) // _BLOCKS
+    yield from ((_END + n * step, _BLOCK) for n in range(_BLOCKS))
 
 
 def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:

@@ -17,15 +17,17 @@ from nightjar.features.contract.outputs import (
     LATEST,
     METRICS,
     MODELS,
+    NIGHTS,
     PACK,
     PUBLISH,
     SUMMARIZE,
     TRAIN,
     VALIDATE,
     metrics_file,
+    night_of,
     seconds_file,
 )
-from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.contract.publishing import begin, commit, is_published
 from nightjar.features.contract.records import HookEvent, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
@@ -164,6 +166,13 @@ def _found(directory: str | None) -> tuple[str, ...]:
     return (directory,) if directory else ()
 
 
+def _attempts(night: Night) -> int:
+    """How many records there are of its date."""
+    folder = storage.join(night.output, NIGHTS)
+    of_date = [name for name in storage.list_folders(folder) if night_of(name) == night.date.isoformat()]
+    return sum(is_published(storage.join(folder, name)) for name in of_date)
+
+
 def _record(night: Night, decision: Decision) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
@@ -172,6 +181,7 @@ def _record(night: Night, decision: Decision) -> None:
         NightManifest(
             files=(),
             date=night.date.isoformat(),
+            attempt=1 + _attempts(night),
             version=night.promotion.version,
             verdict=decision.verdict,
             ingredients=night.made_from,

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
-from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
+from nightjar.features.contract.manifests import NightManifest, NightStart, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
@@ -25,6 +25,7 @@ from nightjar.features.contract.outputs import (
     VALIDATE,
     VALIDATIONS,
     DatasetName,
+    log_input,
     names_of_day,
     seconds_file,
 )
@@ -37,6 +38,7 @@ from nightjar.features.contract.records import (
     read_records,
 )
 from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.summary import SummaryManifest
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
@@ -44,7 +46,7 @@ from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
 
 S = TypeVar("S", bound=Strict)
-M = TypeVar("M", bound=Manifest)
+R = TypeVar("R", NightManifest, ValidationManifest)
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ class NightFindings:
 
 
 def gather(output: str) -> list[NightFindings]:
-    """Every night of an output, by date; of several records of one date, the one published last."""
+    """Every night of an output, by date; of several records of one date, the last attempt."""
     pointer = registry.champion(storage.join(output, MODELS))
     champion = pointer.version if pointer else None
     records = dict(_latest(storage.join(output, NIGHTS), NightManifest))
     validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
+    nights += [NightFindings(d, validation=validations[d], summary=_summary(output, validations[d])) for d in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
@@ -153,20 +155,20 @@ def _night(output: str, record: NightManifest, champion: str | None) -> NightFin
     )
 
 
-def _latest(folder: str, kind: type[M]) -> Iterator[tuple[str, M]]:
-    """Every manifest below a folder by its date, those published later after those before."""
-    urls = [storage.join(folder, name) for name in storage.list_files(folder, f"/{MANIFEST}")]
-    for url in sorted(urls, key=lambda url: (storage.modified(url), url)):
-        manifest = read_manifest(url.removesuffix(f"/{MANIFEST}"), kind)
-        yield getattr(manifest, "date"), manifest  # noqa: B009 (both kinds have one; Manifest has none)
+def _latest(folder: str, kind: type[R]) -> Iterator[tuple[str, R]]:
+    """Every manifest below a folder by its date, later attempts after earlier ones."""
+    names = [path.removesuffix(f"/{MANIFEST}") for path in storage.list_files(folder, f"/{MANIFEST}")]
+    manifests = [(name, read_manifest(storage.join(folder, name), kind)) for name in names]
+    for _, manifest in sorted(manifests, key=lambda found: (found[1].attempt, found[0])):
+        yield manifest.date, manifest
 
 
-def _summary(output: str, day: str) -> str | None:
-    """The day's, of several the one published last."""
-    folder = storage.join(output, SUMMARIES)
-    of_day = [storage.join(folder, name) for name in names_of_day(storage.list_folders(folder), day)]
-    found = [directory for directory in of_day if is_published(directory)]
-    return max(found, key=lambda d: (storage.modified(storage.join(d, MANIFEST)), d), default=None)
+def _summary(output: str, of: ValidationManifest) -> str | None:
+    """The day's, of several the one of the log that was validated."""
+    folder, log = storage.join(output, SUMMARIES), log_input(of.date)
+    of_day = [storage.join(folder, name) for name in names_of_day(storage.list_folders(folder), of.date)]
+    logs = {d: read_manifest(d, SummaryManifest).inputs.get(log) for d in of_day if is_published(d)}
+    return max(logs, key=lambda directory: (logs[directory] == of.inputs.get(log), directory), default=None)
 
 
 def _is_holdout(directory: str) -> bool:

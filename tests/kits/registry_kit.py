@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ArtifactManifest
-from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.serving import registry
 
 FILES = ("scoring/weights", "encoder/vocabulary")
@@ -20,7 +19,7 @@ class Killed(BaseException):
     """The process died here."""
 
 
-def publish(root: str, version: str, published_at: int | None = None) -> str:
+def publish(root: str, version: str) -> str:
     """A small artifact: two files that say which version they belong to."""
     directory = storage.join(root, version)
     begin(directory)
@@ -37,20 +36,13 @@ def publish(root: str, version: str, published_at: int | None = None) -> str:
             metrics={},
         ),
     )
-    set_published_at(directory, published_at)
     return directory
 
 
-def set_published_at(directory: str, second: int | None) -> None:
-    """Local manifests written within one tick of the clock are told apart."""
-    if second is not None and "://" not in directory:
-        os.utime(f"{directory}/{MANIFEST}", (second, second))
-
-
 def publish_all(root: str, names: str) -> None:
-    """Versions of one letter each, published in this order."""
-    for second, name in enumerate(names, 1):
-        publish(root, name, second)
+    """Versions of one letter each, the last of the alphabet being the latest."""
+    for name in names:
+        publish(root, name)
 
 
 def read_whole(directory: str) -> str:

@@ -22,13 +22,13 @@ from nightjar.jobs.nightly.lease import Lease, acquire, lease
 STALE = 60.0
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "hdfs"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "lock")
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/lock"
-    return f"{request.getfixturevalue('bucket')}/lock"
+    return f"{request.getfixturevalue('bucket' if request.param == 's3' else 'hdfs')}/lock"
 
 
 def entries(folder: str) -> list[Lease]:

@@ -11,12 +11,13 @@ import pytest
 from nightjar.features.contract import storage
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", "hdfs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty models root."""
     if request.param == "local":
         yield str(tmp_path / "models")
         return
-    url = request.getfixturevalue("bucket") if request.param == "s3" else f"memory://models/{uuid.uuid4().hex}"
+    named = {"s3": "bucket", "hdfs": "hdfs"}.get(request.param)
+    url = request.getfixturevalue(named) if named else f"memory://models/{uuid.uuid4().hex}"
     yield f"{url}/models"
     storage.remove(url)

@@ -21,6 +21,7 @@ from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports.evaluations import evaluate
 from nightjar.serving.reports.night_report import write
+from nightjar.serving.reports.nights import gather
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
@@ -127,6 +128,17 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     summarize(output, STOPPED)
     write(str(output))
     return output
+
+
+def test_of_several_records_of_a_date_the_last_attempt_counts_whenever_it_was_copied(tmp_path: Path) -> None:
+    for attempt, version in ((2, "second"), (1, "first")):  # as a copy may write them
+        directory = str(tmp_path / "nights" / f"{GOOD}-{version}")
+        begin(directory)
+        record = NightManifest(
+            files=(), date=GOOD, attempt=attempt, version=version, verdict="rejected", ingredients={}, directories={}
+        )
+        commit(directory, record)
+    assert [night.record and night.record.version for night in gather(str(tmp_path))] == ["second"]
 
 
 def page(output: Path, name: str) -> Page:

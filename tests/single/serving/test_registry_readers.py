@@ -82,7 +82,7 @@ def test_readers_load_whole_champions_through_fifty_publications_and_rollbacks(
                 registry.rollback(root)
             if night % 4 == 0:
                 registry.prune(root, 0)
-        publish(root, "last", 99)
+        publish(root, "last")
         registry.promote(root, "last", "the gate")
         said = [reader.communicate(timeout=60) for reader in readers]
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest, FileEntry, Manifest, StateManifest
 from nightjar.features.contract.publishing import (
@@ -20,6 +21,7 @@ from nightjar.features.contract.publishing import (
     read_manifest,
     verify,
 )
+from tests.kits.fake_hdfs import deaths
 
 
 def publish(directory: Path) -> AggregateManifest:
@@ -103,3 +105,25 @@ def test_a_file_that_was_written_and_is_not_there_stops_the_publication(tmp_path
     known = FileEntry(path="a/1.parquet", bytes=3, sha256="0" * 64, rows=7)
     with pytest.raises(DataError, match=r"lacks \['a/1\.parquet'\], which were written a moment ago"):
         describe_files(str(tmp_path), [known])
+
+
+def test_what_is_killed_on_hdfs_is_published_whole_or_not_at_all(hdfs: str) -> None:
+    directory, states = storage.join(hdfs, "d"), set()
+
+    def publish_there() -> AggregateManifest:
+        begin(directory)
+        storage.write_bytes(storage.join(directory, "1.bin"), b"one")
+        files = describe_files(directory)
+        manifest = AggregateManifest(files=files, spec_fingerprint="f", date="2026-03-01", rows=7, positives=2)
+        commit(directory, manifest)
+        return manifest
+
+    for death in deaths():
+        storage.remove(hdfs)
+        with death:
+            publish_there()
+        states.add(is_published(directory))
+        if not is_published(directory):
+            publish_there()
+        verify(directory, read_manifest(directory, AggregateManifest))
+    assert states == {False, True}

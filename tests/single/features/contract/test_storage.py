@@ -1,4 +1,4 @@
-"""Files by path or URL, all or nothing."""
+"""Files by path or URL, all or nothing: one contract for every kind of file system."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
+from tests.kits.fake_hdfs import deaths
 
 
-@pytest.fixture(params=["path", "file url", "memory url"])
+@pytest.fixture(params=["path", "file url", "memory url", "bucket", "hdfs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     roots = {"path": str(tmp_path), "file url": f"file://{tmp_path}", "memory url": f"memory://{tmp_path}"}
-    return roots[request.param]
+    return roots.get(request.param) or str(request.getfixturevalue(request.param))
 
 
 def test_what_was_written_is_read(root: str) -> None:
@@ -52,6 +53,25 @@ def test_a_missing_file_is_an_error(root: str) -> None:
         storage.read_bytes(storage.join(root, "nothing"))
 
 
+def test_a_file_is_created_once(root: str) -> None:
+    url = storage.join(root, "lock", "000001.json")
+    storage.create_bytes(url, b"mine")
+    with pytest.raises(FileExistsError):
+        storage.create_bytes(url, b"theirs")
+    assert storage.read_bytes(url) == b"mine"
+    storage.remove(url)
+    storage.create_bytes(url, b"theirs")
+    assert storage.read_bytes(url) == b"theirs"
+    assert storage.list_files(root) == ["lock/000001.json"]
+
+
+def test_folders_are_listed_by_name(root: str) -> None:
+    assert storage.list_folders(storage.join(root, "nowhere")) == []
+    for name in ("b/1", "a/deeper/2", "3"):
+        storage.write_bytes(storage.join(root, name), b"x")
+    assert storage.list_folders(root) == ["a", "b"]
+
+
 def test_a_failed_write_leaves_the_earlier_content_and_no_debris(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,3 +105,44 @@ def test_a_url_without_a_driver_is_one_clear_error(url: str) -> None:
     """The first names no file system; the second one whose driver is not installed."""
     with pytest.raises(UsageError, match=f"{url} is on no file system that can be reached from here: .*Give a local"):
         storage.exists(url)
+
+
+@pytest.mark.parametrize("before", [None, b"the content before"])
+def test_a_writer_killed_on_hdfs_leaves_the_content_before_or_the_new_one(hdfs: str, before: bytes | None) -> None:
+    url, after = storage.join(hdfs, "models", "champion.json"), b"the content after"
+    seen = []
+    for death in deaths():
+        storage.remove(hdfs)
+        if before:
+            storage.write_bytes(url, before)
+        with death:
+            storage.write_bytes(url, after)
+        seen.append(storage.read_bytes(url) if storage.exists(url) else None)
+        assert storage.list_files(hdfs) == (["models/champion.json"] if seen[-1] else [])
+        storage.write_bytes(url, b"the next writer's")
+        assert storage.read_bytes(url) == b"the next writer's"
+        storage.remove(url)
+        assert not storage.exists(url)
+    assert set(seen) == {before, after}
+    assert len(seen) > 5
+    assert seen == sorted(seen, key=[before, after].index)
+
+
+def test_a_creator_killed_on_hdfs_leaves_nothing_or_all(hdfs: str) -> None:
+    url = storage.join(hdfs, "lock", "000001.json")
+    seen = []
+    for death in deaths():
+        storage.remove(hdfs)
+        with death:
+            storage.create_bytes(url, b"mine")
+        seen.append(storage.read_bytes(url) if storage.exists(url) else None)
+    assert set(seen) == {None, b"mine"}
+
+
+def test_of_two_creators_on_hdfs_in_the_same_instant_one_wins(hdfs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = storage.join(hdfs, "lock", "000001.json")
+    storage.create_bytes(url, b"theirs")
+    monkeypatch.setattr(storage, "_exists", lambda *_: False)  # looked the moment before
+    with pytest.raises(FileExistsError):
+        storage.create_bytes(url, b"mine")
+    assert storage.read_bytes(url) == b"theirs"
