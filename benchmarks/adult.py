@@ -22,7 +22,8 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import DatasetManifest, Lineage
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import BuildDates, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session

@@ -29,7 +29,8 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.outputs import date_folder
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, BuiltFeatures, plan_build
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import hash_rows, so_far_columns

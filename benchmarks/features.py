@@ -31,7 +31,8 @@ from nightjar.features.contract.outputs import date_folder
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.strict import load_yaml
 from nightjar.features.counts.rollup import History, publish_rollup
-from nightjar.features.dataset.build import BuildDates, BuildPlan, aggregate, build, encode_days, plan_build
+from nightjar.features.dataset.build import aggregate, build, encode_days
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, plan_build
 from nightjar.features.spark.tables import for_spark
 from nightjar.jobs.common.spark_session import spark_session
 

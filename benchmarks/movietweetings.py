@@ -21,7 +21,8 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import Lineage
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of
-from nightjar.features.dataset.build import BuildDates, BuildPlan, build, encode_days, plan_build
+from nightjar.features.dataset.build import build, encode_days
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, plan_build
 from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings
 from nightjar.jobs.common.cli import entry_point

@@ -24,7 +24,8 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import CandidateManifest, Lineage
 from nightjar.features.contract.outputs import MODELS, VersionName
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, BuiltFeatures, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session

@@ -29,7 +29,8 @@ from nightjar.features.contract.summary import (
     Value,
 )
 from nightjar.features.counts.aggregate import LABELLED_SCHEMA, VOCABULARY_SCHEMA
-from nightjar.features.dataset.build import BuildPlan, counted, fit
+from nightjar.features.dataset.build import counted, fit
+from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.tables import day_of_file, read_tables, table_rows
@@ -54,7 +55,8 @@ class Summary:
 
     @property
     def _days(self) -> list[LogPartition]:
-        return [*self.plan.history[-self.reference_days :], *([self.plan.holdout] if self.plan.holdout else [])]
+        before = [day for day in self.plan.history if not day.is_skipped][-self.reference_days :]
+        return [*before, *([self.plan.holdout] if self.plan.holdout else [])]
 
     def run(self, spark: Callable[[], SparkSession]) -> None:
         """Publish it, after what it is made from: daily counts, profiles and the state."""
@@ -79,7 +81,7 @@ class _Ingredients:
 
     @classmethod
     def of(cls, spark: SparkSession, plan: BuildPlan, days: Sequence[LogPartition]) -> _Ingredients:
-        aggregates = fit(spark, plan)
+        aggregates = fit(spark, plan, days)
         of_days = {d: aggregates[d] for d in (plan.aggregate_dirs[day.date] for day in days)}
         days = counted(days, of_days)
         profiled = profiles(spark, plan.spec, plan.output, days)

@@ -29,7 +29,8 @@ from nightjar.features.contract.outputs import VALIDATIONS, DailyName, log_input
 from nightjar.features.contract.publishing import begin, commit, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 from nightjar.features.counts.aggregate import VOCABULARY_SCHEMA
-from nightjar.features.dataset.build import BuildPlan, aggregate, counted
+from nightjar.features.dataset.build import aggregate, counted
+from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.tables import read_daily
@@ -72,7 +73,7 @@ class LogValidation:
 
     @property
     def _reference(self) -> tuple[LogPartition, ...]:
-        return self.plan.days[:-1][-self.config.reference_days :]
+        return self.plan.logged[:-1][-self.config.reference_days :]
 
     @property
     def accepted(self) -> str | None:
@@ -98,7 +99,7 @@ class LogValidation:
             raise ValidationFailed(self._explain(found))
 
     def _publish(self, spark: SparkSession) -> None:
-        spec, aggregates = self.plan.spec, aggregate(spark, self.plan)
+        spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self._reference, self._newest))
         days = counted([*self._reference, self._newest], aggregates)
         of_days = {d: aggregates[d] for d in (self.plan.aggregate_dirs[day.date] for day in days)}
         profiled = profiles(spark, spec, self.plan.output, days)

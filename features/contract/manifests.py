@@ -59,12 +59,17 @@ class AggregateManifest(Manifest):
 
 
 class RollupManifest(Manifest):
-    """Daily counts of all days from `first_date` through `through_date`, merged."""
+    """Daily counts of all days from `first_date` through `through_date`, merged: all that later nights need of them.
+
+    inputs: what the log of every day was known by. daily_rows: by folder, the rows of the days' own tables together,
+    which decide over how many files a merged table is spread; None in what an earlier release has merged.
+    """
 
     kind: Literal["rollup"] = "rollup"
     spec_fingerprint: str
     first_date: str
     through_date: str
+    daily_rows: Mapping[str, int] | None = None
 
 
 class ColumnProfile(Strict):
@@ -323,7 +328,8 @@ class NightStart(Strict):
 
 class NightManifest(Manifest):
     """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
-    features.contract.outputs.STEPS; attempt: which record of its date it is, from 1.
+    features.contract.outputs.STEPS; attempt: which record of its date it is, from 1; skipped: days of its history that
+    there was no log of.
     """
 
     kind: Literal["night"] = "night"
@@ -333,6 +339,7 @@ class NightManifest(Manifest):
     verdict: Literal["published", "rejected"]
     ingredients: Mapping[str, str]
     directories: Mapping[str, tuple[str, ...]]
+    skipped: tuple[str, ...] = ()
 
     @property
     def start(self) -> NightStart | None:

@@ -72,6 +72,11 @@ def log_input(day: str) -> str:
     return f"logs/{date_folder(day)}"
 
 
+def day_of_input(name: str) -> str:
+    """The inverse of `log_input`."""
+    return name.removeprefix(f"logs/{DATE_PREFIX}")
+
+
 @dataclass(frozen=True)
 class DailyName:
     """`date=D-<key>`: what is made from one day. Profiles, validations, summaries, aggregates."""

@@ -13,10 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, table_folder
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, part_file, table_folder
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.outputs import log_input
@@ -41,13 +43,17 @@ from nightjar.features.spark.rows import (
     value_of,
     values_of,
 )
-from nightjar.features.spark.tables import write_days
+from nightjar.features.spark.tables import write_arrow, write_days
 
 log = logging.getLogger(__name__)
 
 VOCABULARY_SCHEMA = "hash bigint, value string, impressions bigint"
 LABELLED_SCHEMA = f"{VOCABULARY_SCHEMA}, positives bigint"
 FREQUENCY_SCHEMA = "key bigint, impressions bigint, positives bigint"
+
+_VOCABULARY = pa.schema({"hash": pa.int64(), "value": pa.string(), "impressions": pa.int64(), "positives": pa.int64()})
+_FREQUENCY = pa.schema({"key": pa.int64(), "impressions": pa.int64(), "positives": pa.int64()})
+_CONJUNCTIONS = pa.schema({"hash": pa.int64(), "impressions": pa.int64()})
 
 # Jobs that run side by side, so that the end of one does not leave processors idle.
 AT_A_TIME = 4
@@ -171,6 +177,29 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
                 misdated=totals.misdated,
             )
             commit(directory, manifest)
+
+
+def publish_skipped(spec: FeatureSpec, directory: str, partition: LogPartition) -> None:
+    """Publish the counts of a day that has no log: tables without rows."""
+    begin(directory)
+    for kind, names, schema in (
+        (VOCABULARY, [field.name for field in spec.fields], _VOCABULARY),
+        (FREQUENCY, [frequency.name for frequency in spec.frequencies], _FREQUENCY),
+        (CROSS, [cross.name for cross in spec.crosses if cross.is_fitted], _CONJUNCTIONS),
+        (SKETCH, [cross.name for cross in spec.crosses if is_sketched(cross)], _CONJUNCTIONS),
+    ):
+        for name in names:
+            write_arrow(schema.empty_table(), storage.join(directory, part_file(table_folder(kind, name), 0)))
+    entries = [entry.model_copy(update={"rows": 0}) for entry in describe_files(directory)]
+    manifest = AggregateManifest(
+        inputs={log_input(partition.date): partition.fingerprint},
+        files=tuple(entries),
+        spec_fingerprint=spec.fingerprint,
+        date=partition.date,
+        rows=0,
+        positives=0,
+    )
+    commit(directory, manifest)
 
 
 def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[str]]:

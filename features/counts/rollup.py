@@ -37,7 +37,7 @@ from nightjar.features.counts.point_in_time import (
     counts_schema,
     reach,
 )
-from nightjar.features.input.folders import day_number
+from nightjar.features.input.folders import date_of, day_number
 from nightjar.features.spark.tables import (
     PART,
     Destination,
@@ -68,7 +68,10 @@ class Rollup:
 
 @dataclass(frozen=True)
 class History:
-    """Daily counts of consecutive days by directory, and the newest usable roll-up of the first of them, if any."""
+    """Consecutive days: the newest usable roll-up of the first of them, if any, and daily counts by directory.
+
+    days: those that are not rolled up, and of those that are, the ones that a window still holds.
+    """
 
     days: Mapping[str, AggregateManifest]
     rollup: Rollup | None = None
@@ -77,6 +80,31 @@ class History:
     def since(self) -> int:
         """The day as of which everything before is rolled up: days since 1970-01-01."""
         return self.rollup.as_of if self.rollup else day_number(next(iter(self.days.values())).date)
+
+    @property
+    def first_date(self) -> str:
+        """The first day."""
+        return self.rollup.manifest.first_date if self.rollup else next(iter(self.days.values())).date
+
+    @property
+    def last(self) -> int:
+        """The last day, in days since 1970-01-01."""
+        return max([self.since - 1, *(day_number(day.date) for day in self.days.values())])
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What the log of every day was known by."""
+        known = dict(self.rollup.manifest.inputs) if self.rollup else {}
+        return known | {name: log for day in self._new.values() for name, log in day.inputs.items()}
+
+    def daily_rows(self, folder: str) -> int:
+        """The rows of every day's table `folder` together."""
+        known = self.rollup.manifest.daily_rows if self.rollup else None
+        return (known or {}).get(folder, 0) + table_rows(self._new, folder)
+
+    @property
+    def _new(self) -> dict[str, AggregateManifest]:
+        return self.between(self.since, self.last)
 
     def between(self, first: int, last: int) -> dict[str, AggregateManifest]:
         """The days of a range, both ends included, by directory."""
@@ -98,6 +126,24 @@ def newest_rollup(directories: Mapping[str, str], before: str) -> Rollup | None:
     return None
 
 
+def days_read(spec: FeatureSpec, first: int, rollup: Rollup | None, last: int) -> set[int]:
+    """The days before `last` whose own counts are read, to go on from a roll-up to the counts as of `last`.
+
+    Those since, and those that enter or leave a window in between. Days are since 1970-01-01.
+
+    Args:
+        spec: the features.
+        first: the history's first day.
+        rollup: None if the counts start from nothing.
+        last: the day as of which the counts are wanted.
+    """
+    since = rollup.as_of if rollup else first
+    read = set(range(since, last))
+    for lag in {lag for frequency in spec.frequencies for lag in reach(frequency)}:
+        read |= set(range(since + 1 - lag, last + 1 - lag))
+    return {day for day in read if day >= first}
+
+
 def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, history: History) -> Rollup:
     """Merge and publish all days of a history.
 
@@ -113,13 +159,15 @@ def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, histo
         of_values = pool.map(lambda kind: _write_admissions(spark, kind, kinds[kind], directory, history), kinds)
         frequencies = list(pool.map(lambda f: _write_frequency(spark, f, directory, history), spec.frequencies))
         written = [entry for table in [*chain(*of_values), *frequencies] for entry in table]
-    dates = [day.date for day in history.days.values()]
+    folders = [table_folder(kind, name) for kind, min_counts in kinds.items() for name in min_counts]
+    folders += [_folder(frequency) for frequency in spec.frequencies]
     manifest = RollupManifest(
-        inputs={name: checksum for day in history.days.values() for name, checksum in day.inputs.items()},
+        inputs=history.inputs,
         files=describe_files(directory, written),
         spec_fingerprint=spec.fingerprint,
-        first_date=dates[0],
-        through_date=dates[-1],
+        first_date=history.first_date,
+        through_date=date_of(history.last),
+        daily_rows={folder: history.daily_rows(folder) for folder in folders},
     )
     commit(directory, manifest)
     return Rollup(directory, manifest)
@@ -182,7 +230,7 @@ def _write_admissions(
 ) -> list[list[FileEntry]]:
     """The tables `kind`/<name>. min_counts: by name."""
     names = list(min_counts)
-    new = history.between(history.since, max(day_number(day.date) for day in history.days.values()))
+    new = history.between(history.since, history.last)
     counts = read_tables(spark, new, kind, names, VOCABULARY_SCHEMA)
     counts = counts.withColumn("day", day_of_file()).drop("_metadata")
     counts = counts.withColumn("admitted", F.lit(None).cast("int")).withColumn("last", F.col("day"))
@@ -192,16 +240,15 @@ def _write_admissions(
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
     # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
     folders = [table_folder(kind, name) for name in names]
-    places = [Destination(directory, folder, table_rows(history.days, folder)) for folder in folders]
+    places = [Destination(directory, folder, history.daily_rows(folder)) for folder in folders]
     merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
     return write_tables(merged, places, "hash")
 
 
 def _write_frequency(spark: SparkSession, frequency: Frequency, directory: str, history: History) -> list[FileEntry]:
-    last = max(day_number(day.date) for day in history.days.values())
-    changed = _changes(spark, frequency, history, last + 1)
+    changed = _changes(spark, frequency, history, history.last + 1)
     table = counts_as_of(changed, history.counts_of(spark, frequency), frequency).withColumn("table", F.lit(0))
-    places = [Destination(directory, _folder(frequency), table_rows(history.days, _folder(frequency)))]
+    places = [Destination(directory, _folder(frequency), history.daily_rows(_folder(frequency)))]
     return write_tables(dealt(table, places, "key"), places, "key")[0]
 
 

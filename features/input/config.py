@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -65,6 +66,9 @@ class InputConfig(Strict):
     days: Literal["folders", "timestamp"] = "folders"
     """`folders`: a row's day is that of its `date=` folder, whatever its timestamp. `timestamp`: the day of its
     timestamp, in UTC."""
+    earliest: date = date(2000, 1, 1)
+    """Rows and folders of days before it, or after tomorrow, are misdated: they are counted, told, and do not begin the
+    history."""
     columns: Mapping[str, SparkType] = {}
     """Of csv and json: the Spark type of each column that the spec reads; types are never guessed. Of a csv without a
     header: all columns in their order."""
@@ -96,6 +100,11 @@ class InputConfig(Strict):
 
     def __hash__(self) -> int:
         return hash(digest(self.model_dump(mode="json")))
+
+    @property
+    def bounds(self) -> tuple[str, str]:
+        """The first and the last day that a row may be of, as YYYY-MM-DD."""
+        return self.earliest.isoformat(), (datetime.now(UTC).date() + timedelta(1)).isoformat()
 
     @property
     def is_files(self) -> bool:

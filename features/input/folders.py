@@ -6,8 +6,9 @@ that a timestamp tells apart. What comes after knows neither: it is given LogPar
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Protocol
@@ -26,6 +27,11 @@ from nightjar.features.input.files import FileHead, file_problems, read_heads, s
 from nightjar.features.spark.rows import source
 from nightjar.features.spark.tables import DAY, day_of_file, for_spark
 
+log = logging.getLogger(__name__)
+
+SKIPPED = "skipped"
+"""The fingerprint of a day that has no log and counts as one without rows."""
+
 
 @dataclass(frozen=True)
 class LogPartition:
@@ -33,7 +39,8 @@ class LogPartition:
 
     url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
     that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
-    timestamp: the column that gives the day where no folder does.
+    timestamp: the column that gives the day where no folder does. gone: there is no log to be read, as the log of an
+    old day may be removed once it is counted, or as the log of a skipped day has never come.
     """
 
     date: str
@@ -44,6 +51,18 @@ class LogPartition:
     input: InputConfig = PARQUET
     names: tuple[str, ...] = ()
     timestamp: str = ""
+    gone: bool = False
+
+    @classmethod
+    def without_log(cls, day: str, fingerprint: str | None = None) -> LogPartition:
+        """A day whose log is gone and had this fingerprint; or one that is skipped, and counts as one without rows."""
+        counted = 0 if fingerprint in (None, SKIPPED) else None
+        return cls(day, url="", counted=counted, types=(), fingerprint=fingerprint or SKIPPED, gone=True)
+
+    @property
+    def is_skipped(self) -> bool:
+        """True if there never was a log of the day."""
+        return self.fingerprint == SKIPPED
 
     @property
     def rows(self) -> int:
@@ -58,8 +77,13 @@ class Logs(Protocol):
     def first_date(self, spec: FeatureSpec) -> str:
         """The first day, as YYYY-MM-DD. Raises DataError if there is none."""
 
-    def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+    def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """Check that every date has rows and every column that `spec` reads, with a type that it allows.
+
+        Args:
+            dates: the days.
+            spec: the features.
+            may_lack: dates that may be without a log, and are left out then.
 
         Raises one DataError that lists every problem.
         """
@@ -76,18 +100,27 @@ class DateFolders:
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
         dates = [day for name in storage.list_folders(self.root) if (day := date_of_folder(name))]
-        if not dates:
+        earliest, latest = self.config.bounds
+        dated = [day for day in dates if earliest <= day <= latest]
+        if len(dated) < len(dates):
+            misdated = len(dates) - len(dated)
+            log.warning("%s: %d folders are of days before %s or after %s", self.root, misdated, earliest, latest)
+        if not dated:
             raise DataError(
-                f"{self.root} holds no {date_folder('YYYY-MM-DD')} folder. Give the folder of date-partitioned logs."
+                f"{self.root} holds no {date_folder('YYYY-MM-DD')} folder of a day from {earliest} to {latest}. Give "
+                f"the folder of date-partitioned logs."
             )
-        return min(dates)
+        return min(dated)
 
-    def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+    def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
         self.config.require_types(spec)
         problems: dict[str, list[str]] = defaultdict(list)
         partitions = []
+        there = set(storage.list_folders(self.root))
         for day in dates:
+            if day in may_lack and date_folder(day) not in there:
+                continue
             folder = storage.join(self.root, date_folder(day))
             heads, unreadable = read_heads(folder, self.config)
             found = unreadable or list(file_problems(heads, spec, self.config))
@@ -111,11 +144,13 @@ class DateFolders:
         )
 
 
-def check_logs(logs: Logs | str, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+def check_logs(
+    logs: Logs | str, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()
+) -> list[LogPartition]:
     """`logs.check`; a path or URL is that of Parquet files in date folders."""
     if isinstance(logs, str):
         logs = DateFolders(storage.absolute(logs))
-    return logs.check(dates, spec)
+    return logs.check(dates, spec, may_lack)
 
 
 def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
@@ -126,7 +161,15 @@ def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
 
 
 def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
-    """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types."""
+    """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types.
+
+    Raises DataError if the log of a day is gone.
+    """
+    if gone := [partition.date for partition in partitions if partition.gone]:
+        raise DataError(
+            f"the rows of {_dates(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
+            f"other dates."
+        )
     alike: dict[tuple[tuple[str, ...], ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:
         alike[partition.types, partition.names].append(partition)
@@ -198,6 +241,11 @@ def day_after(day: str) -> str:
 def day_number(day: str) -> int:
     """Days since 1970-01-01."""
     return (date.fromisoformat(day) - date(1970, 1, 1)).days
+
+
+def date_of(number: int) -> str:
+    """The inverse of `day_number`."""
+    return (date(1970, 1, 1) + timedelta(number)).isoformat()
 
 
 def _dates(days: Sequence[str]) -> str:

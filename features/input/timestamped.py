@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -29,6 +29,7 @@ from nightjar.features.input.folders import (
     DateFolders,
     LogPartition,
     Logs,
+    date_of,
     day_number,
     day_of,
     open_log,
@@ -37,6 +38,8 @@ from nightjar.features.input.folders import (
 )
 from nightjar.features.spark.rows import row_hash
 from nightjar.features.spark.tables import DAY
+
+log = logging.getLogger(__name__)
 
 GetSpark = Callable[[], SparkSession]
 
@@ -75,18 +78,25 @@ class LogTable:
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
         table, _ = self._open(spec)
+        day, (earliest, latest) = day_of(spec.timestamp), self.config.bounds
+        is_dated = day.between(day_number(earliest), day_number(latest))
         with damage_reported():
-            first = table.agg(F.min(day_of(spec.timestamp))).collect()[0][0]
+            first, misdated = table.agg(F.min(F.when(is_dated, day)), F.count_if(~is_dated)).collect()[0]
+        if misdated:
+            log.warning("%s: %d rows are of days before %s or after %s", self.location, misdated, earliest, latest)
         if first is None:
-            raise DataError(f"{self.location} holds no row with a {spec.timestamp}. Give a log with rows.")
-        return (date(1970, 1, 1) + timedelta(first)).isoformat()
+            raise DataError(
+                f"{self.location} holds no row with a {spec.timestamp} from {earliest} to {latest}. Give a log "
+                f"with rows."
+            )
+        return date_of(first)
 
-    def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
+    def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """See Logs. Files are looked at before Spark starts."""
         table, schema = self._open(spec)
         with damage_reported():
             contents = self._contents_of(table, dates, spec)
-        empty = [day for day in dates if not contents[day].rows]
+        empty = [day for day in dates if not contents[day].rows and day not in may_lack]
         if empty:
             refuse(self.location, {"there are no rows. Write the log of that day, or choose other dates.": empty})
         return [
@@ -101,6 +111,7 @@ class LogTable:
                 timestamp=spec.timestamp,
             )
             for day in dates
+            if contents[day].rows
         ]
 
     def _open(self, spec: FeatureSpec) -> tuple[DataFrame, pa.Schema]:

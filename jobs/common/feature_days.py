@@ -10,7 +10,7 @@ from nightjar.features.contract.strict import load_yaml
 from nightjar.features.input.config import PARQUET, InputConfig
 
 if TYPE_CHECKING:
-    from nightjar.features.dataset.build import BuildPlan
+    from nightjar.features.dataset.plan import BuildPlan
     from nightjar.features.input.timestamped import GetSpark
 
 
@@ -38,7 +38,7 @@ class FeatureDays:
 
     def plan(self, spec: FeatureSpec, source: InputConfig, spark: GetSpark) -> BuildPlan:
         """Check the input. spark: for a log whose days only Spark can tell; other logs are checked without it."""
-        from nightjar.features.dataset.build import (  # PySpark, once the config is right
+        from nightjar.features.dataset.plan import (  # PySpark, once the config is right
             BuildDates,
             BuildSettings,
             plan_build,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Literal
 
 from pydantic import Field
 
@@ -25,9 +26,15 @@ class NightlyConfig(Strict):
     train_days: int = Field(7, ge=1)
     """Days before the night's date that it trains on."""
     history_from: date | None = None
-    """First day of vocabularies and counts. Empty: the first in the logs. Ids are given in the order in which values
-    appear from that day on: a later day deals them anew, without the rows of retired values, and a warm start carries
-    the others over by value."""
+    """First day of vocabularies and counts. Empty: the first that the output has counted, whether or not its log is
+    still there; of a new output, the first in the logs. Ids are given in the order in which values appear from that day
+    on: a later day deals them anew, without the rows of retired values, and a warm start carries the others over by
+    value."""
+    missing_days: Literal["fail", "skip"] = "fail"
+    """What a day without a log does between the first and the night's own. `skip`: it counts as a day without rows,
+    until its log comes."""
+    most_missing_days: int = Field(2, ge=1)
+    """With `skip`: so many days in a row may be without a log."""
     baselines: tuple[ModelName, ...] = ()
     """Models that are trained and evaluated beside, and never promoted."""
     warm_start: WarmStartConfig = WarmStartConfig()

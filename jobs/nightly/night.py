@@ -39,7 +39,8 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import key_of
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, plan_build
+from nightjar.features.dataset.history import known_history
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.folders import Logs
 from nightjar.jobs.nightly import ingredients
@@ -87,7 +88,7 @@ class Night:
     def features_under(self, spec: FeatureSpec) -> BuildPlan:
         """The same days under another feature spec, such as the champion's."""
         nightly = self.config.nightly
-        first_logged = nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
+        first_logged = nightly.history_from or date.fromisoformat(self._first_day(spec))
         last = self.date - timedelta(1)
         first = max(first_logged, self.date - timedelta(nightly.train_days))
         if first > last:
@@ -109,8 +110,22 @@ class Night:
                 history_from=first_logged.isoformat(),
                 holdout=self.date.isoformat(),
             ),
-            settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
+            settings=BuildSettings(
+                min_files=max(BuildSettings.min_files, self.config.training.lanes),
+                most_missing_days=nightly.most_missing_days if nightly.missing_days == "skip" else 0,
+            ),
         )
+
+    def _first_day(self, spec: FeatureSpec) -> str:
+        """The first that the output has ever counted under a spec; until then, the first in the logs."""
+        known = known_history(self.output, spec)
+        return known.first_date if known and known.first_date < self.date.isoformat() else self.logs.first_date(spec)
+
+    @property
+    def is_logged(self) -> bool:
+        """True if its own day has a log."""
+        day = self.date.isoformat()
+        return bool(self.logs.check([day], self.config.features, may_lack=[day]))
 
     @property
     def validation(self) -> LogValidation:

@@ -28,7 +28,8 @@ from nightjar.features.contract.publishing import (
 )
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
-from nightjar.features.dataset.build import BuildPlan, encode_days
+from nightjar.features.dataset.build import encode_days
+from nightjar.features.dataset.plan import BuildPlan
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
 from nightjar.serving.evaluation.evaluation import read_scores

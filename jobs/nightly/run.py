@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import NightjarError
+from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.metrics import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
@@ -45,6 +45,7 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     run = JobRun()
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
+    request = replace(request, nights=nights_with_log(request.nights))
     for night in request.nights:
         with _told(night, run):
             night.check()
@@ -81,6 +82,19 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     if not worked:
         console.print("nothing to do: everything is published already")
     return EXIT_REJECTED if rejected else 0 if worked else EXIT_NOTHING_TO_DO
+
+
+def nights_with_log(nights: tuple[Night, ...]) -> tuple[Night, ...]:
+    """Of a range, where days without a log are skipped, the nights whose own day has one."""
+    if len(nights) == 1 or nights[0].config.nightly.missing_days == "fail":
+        return nights
+    logged = tuple(night for night in nights if night.is_logged)
+    for night in nights:
+        if night not in logged:
+            log.warning("night %s is skipped: there is no log of its day", night.date)
+    if not logged:
+        raise DataError(f"there is no log of any night from {nights[0].date} to {nights[-1].date}. Write one.")
+    return logged
 
 
 @contextmanager

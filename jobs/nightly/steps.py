@@ -59,7 +59,8 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         run: its seconds by step are published with the night.
         following: the range's next night, if any; its log is looked at while this one trains.
     """
-    made = night.directories()
+    plan = night.features
+    made = {**night.directories(), AGGREGATE: tuple(plan.aggregate_dirs[day.date] for day in plan.needed)}
     artifact = (night.artifact(night.config.training.model),)
 
     def step(name: str, made_from: tuple[str, ...], do: Callable[[GetSpark], object], *needs: str) -> Step:
@@ -184,6 +185,7 @@ def _record(night: Night, decision: Decision) -> None:
             attempt=1 + _attempts(night),
             version=night.promotion.version,
             verdict=decision.verdict,
+            skipped=night.features.skipped,
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)

@@ -18,7 +18,8 @@ from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import key_counts
 from nightjar.features.counts.conjunctions import counted_conjunctions, sketched_conjunctions
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, BuiltFeatures, plan_build
 from nightjar.features.encoder.admission import (
     SKETCH_REGISTERS,
     CountingBloomFilter,

@@ -15,15 +15,8 @@ from pyspark.sql import SparkSession
 
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
-from nightjar.features.dataset.build import (
-    BuildDates,
-    BuildPlan,
-    BuildSettings,
-    BuiltFeatures,
-    build,
-    encode_days,
-    plan_build,
-)
+from nightjar.features.dataset.build import build, encode_days
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, BuiltFeatures, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID, ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows

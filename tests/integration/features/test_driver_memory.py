@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildDates, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, plan_build
 from tests.kits.feature_logs import days, write_day
 
 DATES = days("2026-03-01", 3)

@@ -19,7 +19,8 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
 from nightjar.features.counts.rollup import admissions
-from nightjar.features.dataset.build import BuildDates, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, plan_build
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.encoder.hashing import hash_strings

@@ -18,15 +18,8 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
-from nightjar.features.dataset.build import (
-    BuildDates,
-    BuildPlan,
-    BuildSettings,
-    BuiltFeatures,
-    build,
-    encode_days,
-    plan_build,
-)
+from nightjar.features.dataset.build import build, encode_days
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, BuiltFeatures, plan_build
 from nightjar.features.encoder.encoder import Encoder
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state

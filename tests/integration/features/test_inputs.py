@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, aggregate, build, plan_build
+from nightjar.features.dataset.build import aggregate, build
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.folders import DAY, LogPartition, check_logs, day_number, read_logs
 from nightjar.features.input.timestamped import logs_at
@@ -272,3 +274,15 @@ def test_a_night_on_one_csv_of_all_days_ends_in_a_published_model(spark: SparkSe
     assert pointer is not None
     assert pointer.version.startswith("2026-01-02-wide_deep-")
     assert run_nightly.main(arguments) == EXIT_NOTHING_TO_DO
+
+
+def test_rows_of_1970_and_of_next_century_are_told_and_begin_no_history(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    days = {day: rows_of(day) for day in ("1970-01-01", *DATES, "2170-01-01")}
+    for day, rows in days.items():
+        write(tmp_path / f"{day}.parquet", rows)
+    logs = logs_at(config("parquet", "timestamp"), str(tmp_path), lambda: spark)
+    with caplog.at_level(logging.WARNING):
+        assert logs.first_date(SPEC) == DATES[0]
+    assert f"{len(days['1970-01-01']) + len(days['2170-01-01'])} rows are of days before 2000-01-01" in caplog.text

@@ -16,7 +16,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from tests.kits.feature_logs import SPEC, days, make_day, write_day
 
 DATES = days("2026-03-01", 4)

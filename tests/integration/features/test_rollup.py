@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.counts.rollup import newest_rollup
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
 
 DATES = days("2026-03-01", 7)

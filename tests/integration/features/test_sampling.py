@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Sampling
-from nightjar.features.dataset.build import BuildDates, build, plan_build
+from nightjar.features.dataset.build import build
+from nightjar.features.dataset.plan import BuildDates, plan_build
 
 ROWS, RATE, SCALE = 2000, 0.2, 8192
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")

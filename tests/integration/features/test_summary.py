@@ -23,7 +23,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.contract.summary import SummaryManifest
-from nightjar.features.dataset.build import BuildDates, plan_build
+from nightjar.features.dataset.plan import BuildDates, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.encoder.state import load_state
 from nightjar.jobs.report_features import main

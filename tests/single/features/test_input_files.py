@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -242,3 +243,15 @@ def test_parquet_in_date_folders_needs_no_config(folder: Path) -> None:
     [day] = check_logs(str(folder.parent), [DAY], SPEC)
     assert (day.rows, day.names) == (1, ())
     assert day == check(folder.parent, InputConfig())[0]
+
+
+def test_folders_that_are_out_of_bounds_in_time_begin_no_history(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in ("1970-01-01", "2019-12-31", DAY, "2999-01-01"):
+        (tmp_path / f"date={day}").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert logs_at(config(earliest="2020-01-01"), str(tmp_path), no_spark).first_date(SPEC) == DAY
+    assert "3 folders are of days before 2020-01-01" in caplog.text
+    with pytest.raises(DataError, match="holds no date=YYYY-MM-DD folder of a day from 2027-01-01"):
+        logs_at(config(earliest="2027-01-01"), str(tmp_path), no_spark).first_date(SPEC)

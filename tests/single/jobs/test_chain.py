@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nightjar.features.contract.errors import LockedError, UsageError
+from nightjar.features.contract.errors import DataError, LockedError, UsageError
 from nightjar.features.contract.manifests import Manifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.input.folders import DateFolders
 from nightjar.jobs.nightly.chain import Step, carry_out, records, why
+from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
+from nightjar.jobs.nightly.night import Night
+from nightjar.jobs.nightly.run import nights_with_log
 from nightjar.jobs.nightly.telemetry import JobRun
+from tests.kits.small_night import CONFIG, write_day
 
 NOTHING: Any = None
 MADE_FROM = {"log of 2026-01-04": "x", "features.fields": "f", "training.epochs": "2", "gate.seed": "0"}
@@ -109,3 +115,19 @@ def test_long_values_are_named_by_their_digest() -> None:
     one, other = (named("", {"layers": [n] * 40})["layers"] for n in (1, 2))
     assert len(one) == 12
     assert one != other
+
+
+def test_nights_of_a_range_whose_day_has_no_log_are_left_out_only_where_days_may_be_missing(tmp_path: Path) -> None:
+    for day in (1, 2, 4):
+        write_day(tmp_path, day, rows=5)
+
+    def dates(policy: str, *days: int) -> list[int]:
+        config = NightConfig.model_validate({**CONFIG, "nightly": {"missing_days": policy}})
+        nights = (Night(config, DateFolders(str(tmp_path)), str(tmp_path / "out"), date(2026, 1, n)) for n in days)
+        return [night.date.day for night in nights_with_log(tuple(nights))]
+
+    assert dates("skip", 2, 3, 4) == [2, 4]
+    assert dates("fail", 2, 3, 4) == [2, 3, 4]
+    assert dates("skip", 3) == [3], "its own check says that the log is missing"
+    with pytest.raises(DataError, match="there is no log of any night from 2026-01-05 to 2026-01-06"):
+        dates("skip", 5, 6)

@@ -26,7 +26,7 @@ def directory(output: str, path: str) -> None:
 
 def make_night(output: str, night: str) -> None:
     before = f"2026-01-{int(night[-2:]) - 1:02d}"
-    publish(f"{output}/models", f"{night}-lr-aa", int(night[-2:]))
+    publish(f"{output}/models", f"{night}-lr-aa")
     for path in (
         f"aggregates/date={night}-aa",
         f"rollups/through={before}-aa",

@@ -114,6 +114,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
             verdict="published" if date == GOOD else "rejected",
             ingredients={},
             directories=directories,
+            skipped=("2025-12-24",),
         ),
     )
 
@@ -162,6 +163,7 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "champion before",
         "premium=true",
         "From 2026-01-02-wide_deep",
+        "Days without a log 2025-12-24",
         "12.5",
         "<user>",
     ):
