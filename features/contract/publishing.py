@@ -8,25 +8,38 @@ changed inputs make a new directory, and nothing published is ever written again
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import manifests, storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifests import FORMAT, FileEntry, Manifest
+from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.strict import digest, explain
 
 MANIFEST = "manifest.json"
 _REMEDY = "Restore it, or remove the directory and run its step again."
+
+# The oldest that is read: the one before FORMAT, from the next one on.
+OLDEST_FORMAT = 2
+# Raise it when the same log gives other counts. The history is then counted again, for which its logs must be there.
+COUNTS_FORMAT = 2
+# Parts of a manifest that say how features are computed.
+_OF_FEATURES = ("spec", "columns")
 
 M = TypeVar("M", bound=Manifest)
 
 
 def key_of(**inputs: Any) -> str:
     """Twelve hexadecimal digits for a directory's name, from JSON values that say what it is made from, and FORMAT."""
-    return digest({"format": FORMAT, "inputs": inputs})[:12]
+    return digest({"format": manifests.FORMAT, "inputs": inputs})[:12]
+
+
+def key_of_counts(**inputs: Any) -> str:
+    """`key_of` for daily counts and roll-ups, with COUNTS_FORMAT: they outlive a change of the format of all else."""
+    return digest({"format": COUNTS_FORMAT, "inputs": inputs})[:12]
 
 
 def is_published(directory: str) -> bool:
@@ -35,18 +48,81 @@ def is_published(directory: str) -> bool:
 
 
 def read_manifest(directory: str, model: type[M]) -> M:
-    """The manifest of a published directory. Raises DataError if there is none or if it is not of this kind."""
+    """The manifest of a published directory, of this format or of the one before.
+
+    Keys that a later version has added are left out, unless they say something of a feature that is read: one that is
+    set, in the spec or in a column. Raises DataError if there is no manifest, if it is not of this kind, or if it needs
+    another version.
+    """
     url = storage.join(directory, MANIFEST)
     try:
-        document = json.loads(storage.read_bytes(url))
+        document = _json_of(directory)
     except FileNotFoundError as error:
         raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
     except ValueError as error:
         raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{url} is damaged: it holds no object. {_REMEDY}")
+    _require_format(document, directory)
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise DataError(explain(error, url)) from error
+        return _without_what_is_new(document, error, model, directory)
+
+
+def _require_format(document: Mapping[str, Any], directory: str) -> None:
+    """Raise a DataError if the manifest is of a format that is not read any more, or not yet."""
+    oldest, newest = OLDEST_FORMAT, manifests.FORMAT
+    found = document.get("format", newest)
+    if isinstance(found, int) and not oldest <= found <= newest:
+        remedy = (
+            f"Make it again, or read it with a version of Nightjar that reads the format {found}."
+            if found < oldest
+            else f"It was made by {_maker(document, directory)}: install that version or a later one."
+        )
+        raise DataError(f"{directory} is of the format {found}; this version reads {oldest} to {newest}. {remedy}")
+
+
+def _without_what_is_new(document: dict[str, Any], error: ValidationError, model: type[M], directory: str) -> M:
+    """The manifest without unknown keys that change nothing. Raises DataError where they do, or for another problem."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        path, value = problem["loc"], problem["input"]
+        matters = path[0] in _OF_FEATURES and value not in (None, False, "", 0, [], {})
+        if problem["type"] != "extra_forbidden":
+            raise DataError(explain(error, storage.join(directory, MANIFEST))) from error
+        if matters:
+            name = ".".join(map(str, path))
+            raise DataError(
+                f"{directory} needs {name} = {value!r}, which this version of Nightjar cannot compute. It was made by "
+                f"{_maker(document, directory)}: install that version or a later one."
+            ) from error
+        _remove(document, path)
+    try:
+        return model.model_validate(document)
+    except ValidationError as again:
+        return _without_what_is_new(document, again, model, directory)
+
+
+def _remove(document: Any, path: tuple[int | str, ...]) -> None:
+    """Remove a key. Parts of the path that name no key or item are pydantic's names for the types of a union."""
+    for part in path[:-1]:
+        with suppress(KeyError, TypeError):
+            document = document[part]
+    del document[path[-1]]
+
+
+def _maker(document: Mapping[str, Any], directory: str) -> str:
+    """The version that made an artifact, or an artifact's part, for people."""
+    try:
+        whole = document if "lineage" in document else _json_of(directory.rpartition("/")[0])
+        return f"Nightjar {whole['lineage']['code']['version']}"
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return "a later version"
+
+
+def _json_of(directory: str) -> Any:
+    return json.loads(storage.read_bytes(storage.join(directory, MANIFEST)))
 
 
 def manifest_digest(directory: str) -> str:

@@ -234,5 +234,9 @@ class FeatureSpec(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change when anything in the spec changes."""
-        return digest(self.model_dump(mode="json"))[:16]
+        """Sixteen hexadecimal digits that change when anything in the spec changes.
+
+        A setting at its default is left out, so that a release that adds one leaves every fingerprint, and with it the
+        history, as it was.
+        """
+        return digest(self.model_dump(mode="json", exclude_defaults=True))[:16]

@@ -23,7 +23,7 @@ from nightjar.features.contract.outputs import (
     DatasetName,
     ThroughName,
 )
-from nightjar.features.contract.publishing import is_published, key_of
+from nightjar.features.contract.publishing import is_published, key_of, key_of_counts
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.rollup import days_read, newest_rollup
 from nightjar.features.dataset.history import KnownHistory, known_history
@@ -243,7 +243,7 @@ def _plan(
         raise DataError(f"there is no log of any training day: {_some(dates.train)}. Write one, or choose other dates.")
     holdout = partitions[-1] if dates.holdout else None
 
-    aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
+    aggregate_keys = {p.date: key_of_counts(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     keys = [aggregate_keys[day.date] for day in history]
     state_key = key_of(spec=spec.fingerprint, aggregates=keys, fit_from=dates.fit[0])
 
@@ -264,7 +264,7 @@ def _plan(
             day: storage.join(output, AGGREGATES, str(DailyName(day, key))) for day, key in aggregate_keys.items()
         },
         rollup_dirs={
-            day.date: storage.join(output, ROLLUPS, str(ThroughName(day.date, key_of(days=keys[: n + 1]))))
+            day.date: storage.join(output, ROLLUPS, str(ThroughName(day.date, key_of_counts(days=keys[: n + 1]))))
             for n, day in enumerate(history)
         },
         built=BuiltFeatures(
