@@ -222,7 +222,7 @@ def growth(bench: Bench, spec: FeatureSpec, nights: int, rows: int) -> None:
     for night in range(1, nights + 1):
         day = bench.write(rows, "zipf")
         plan = bench.plan(spec, day, None)
-        days = aggregate(bench.spark, plan)
+        days = aggregate(bench.spark, plan, plan.history)
         merged = partial(publish_rollup, bench.spark, spec)
         rolled = partial(merged, plan.rollup_dirs[str(day)], History(days, before))
         if night % 10 and night > 1:
