@@ -1,6 +1,7 @@
 """What old nights leave behind is removed: models by number, data sets by number of nights.
 
-Never the champion nor the one before it, nor anything of the night at hand. Logs of runs, decisions, daily counts and
+Never the champion nor the one before it, nor anything of the night at hand, nor the history under any feature spec: the
+newest roll-up of each. Logs of runs, decisions, daily counts and
 the records of nights stay: they are small, and they say what happened. A kill anywhere is made good by the next call.
 """
 
@@ -13,6 +14,7 @@ from datetime import date
 from pydantic import Field
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.manifests import RollupManifest
 from nightjar.features.contract.outputs import (
     BASELINES,
     CANDIDATES,
@@ -25,7 +27,7 @@ from nightjar.features.contract.outputs import (
     night_of,
     night_that_needs,
 )
-from nightjar.features.contract.publishing import unpublish
+from nightjar.features.contract.publishing import is_published, read_manifest, unpublish
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 
@@ -41,7 +43,8 @@ class KeepConfig(Strict):
     models: int | None = Field(default=None, ge=1)
     """The latest versions, with the candidates, baselines and evaluations of their dates. Empty: all."""
     datasets: int | None = Field(default=None, ge=1)
-    """The latest nights whose encoded rows, encoder states and roll-ups stay. Empty: all."""
+    """The latest nights whose encoded rows, encoder states and roll-ups stay; the newest roll-up of every feature spec
+    stays in any case. Empty: all."""
 
 
 def prune(keep: KeepConfig, output: str, night: date) -> list[str]:
@@ -78,8 +81,18 @@ def _datasets(keep: int | None, output: str, night: date) -> Iterator[str]:
     records = storage.list_folders(storage.join(output, NIGHTS))
     nights = sorted({date.fromisoformat(of) for name in records if (of := night_of(name))} | {night})
     oldest = nights[-keep:][0]
+    histories = _histories(storage.join(output, ROLLUPS))
     for kind in OF_DATA:
         for name in storage.list_folders(storage.join(output, kind)):
             needed_by = night_that_needs(name)
-            if needed_by and needed_by < oldest and needed_by != night:
+            if needed_by and needed_by < oldest and needed_by != night and (kind != ROLLUPS or name not in histories):
                 yield f"{kind}/{name}"
+
+
+def _histories(rollups: str) -> set[str]:
+    """The newest roll-up of every feature spec: the only place where the days are known whose logs are gone."""
+    newest: dict[str, str] = {}
+    for name in sorted(storage.list_folders(rollups)):
+        if is_published(directory := storage.join(rollups, name)):
+            newest[read_manifest(directory, RollupManifest).spec_fingerprint] = name
+    return set(newest.values())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import Manifest
+from nightjar.features.contract.manifests import Manifest, RollupManifest
 from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
 from nightjar.jobs.nightly.retention import KeepConfig, prune
 from nightjar.serving import registry
@@ -21,7 +21,15 @@ def directory(output: str, path: str) -> None:
     place = storage.join(output, path)
     begin(place)
     storage.write_bytes(storage.join(place, "data"), path.encode())
-    commit(place, Manifest(kind="some", files=describe_files(place)))
+    files = describe_files(place)
+    if path.startswith("rollups/"):
+        through, spec = path[-13:-3], path[-2:]
+        commit(
+            place,
+            RollupManifest(files=files, spec_fingerprint=spec, first_date="2026-01-01", through_date=through),
+        )
+    else:
+        commit(place, Manifest(kind="some", files=files))
 
 
 def make_night(output: str, night: str) -> None:
@@ -85,6 +93,14 @@ def test_data_sets_and_states_go_with_their_nights_and_counts_stay(output: str) 
     for kind in ("rollups", "states"):
         assert storage.list_folders(f"{output}/{kind}") == ["through=2026-01-06-aa", "through=2026-01-07-aa"]
     assert len(storage.list_folders(f"{output}/aggregates")) == len(dates(output, "models")) == len(NIGHTS)
+
+
+def test_the_history_under_a_spec_that_no_night_uses_any_more_stays(output: str) -> None:
+    """The champion may be of that spec, and the logs of its first days may be gone."""
+    for through in ("2026-01-01", "2026-01-02"):
+        directory(output, f"rollups/through={through}-bb")
+    prune(KeepConfig(datasets=1), output, date(2026, 1, 8))
+    assert storage.list_folders(f"{output}/rollups") == ["through=2026-01-02-bb", "through=2026-01-07-aa"]
 
 
 def test_nothing_of_the_night_at_hand_goes_even_where_it_is_an_old_one(output: str) -> None:
