@@ -1,8 +1,8 @@
 """What old nights leave behind is removed: models by number, data sets by number of nights.
 
 Never the champion nor the one before it, nor anything of the night at hand, nor the history under any feature spec: the
-newest roll-up of each. Logs of runs, decisions, daily counts and
-the records of nights stay: they are small, and they say what happened. A kill anywhere is made good by the next call.
+newest roll-up of each. Logs of runs, decisions, daily counts and the records of nights stay: they are small, and they
+say what happened. A kill anywhere is made good by the next call.
 """
 
 from __future__ import annotations

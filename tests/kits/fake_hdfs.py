@@ -1,7 +1,7 @@
 """A file system in this process that promises what HDFS does and no more, and whose client dies on command.
 
-A file is there, empty, as soon as it is opened for writing, and grows with what is written. A rename does not
-overwrite; onto a folder it moves into it. Writing a file makes no folder.
+A file is there, empty, as soon as it is opened for writing, which makes its folders, and grows with what is written. A
+rename does not overwrite, nor make a folder; onto a folder it moves into it.
 """
 
 from __future__ import annotations
@@ -101,8 +101,7 @@ class FakeHdfs(AbstractFileSystem):
             if path not in self.files:
                 raise FileNotFoundError(path)
             return io.BytesIO(self.files[path])
-        if path.rpartition("/")[0] not in self.folders:
-            raise FileNotFoundError(path)
+        self.makedirs(path.rpartition("/")[0], exist_ok=True)
         self.step()
         self.files[path] = b""
         return _Growing(self, path)
