@@ -88,10 +88,15 @@ class Held:
                 log.warning("the lease %s could not be renewed: %s", self.folder, error)
 
     def end(self, thread: threading.Thread) -> None:
-        """Stop the heart and release."""
+        """Stop the heart and release. What comes in the way of that is told and changes no verdict: the lease ends by
+        itself, as a dead run's does.
+        """
         self._stop.set()
         thread.join()
-        self._write(released=True)
+        try:
+            self._write(released=True)
+        except Exception:  # whatever a file system's driver raises
+            log.warning("the lease %s could not be released", self.folder, exc_info=True)
 
     def _write(self, **changes: object) -> None:
         storage.write_bytes(_entry(self.folder, self.number), _json(self.lease.model_copy(update=changes)))

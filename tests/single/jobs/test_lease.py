@@ -142,3 +142,14 @@ def test_an_owner_that_is_ended_on_this_machine_is_followed_at_once(tmp_path: Pa
     assert process.returncode == (EXIT_TERMINATED if end == signal.SIGTERM else -end)
     assert [entry.released for entry in entries(folder)] == [end == signal.SIGTERM]
     assert acquire(folder, "second", STALE).number == 2
+
+
+def test_a_release_that_fails_changes_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("token expired")
+
+    with lease(str(tmp_path / "lock"), "a night", heartbeat_seconds=60):
+        monkeypatch.setattr(storage, "write_bytes", refuse)
+    assert "could not be released" in caplog.text
