@@ -163,7 +163,8 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "champion before",
         "premium=true",
         "From 2026-01-02-wide_deep",
-        "Days without a log 2025-12-24",
+        "Days without a log",
+        "2025-12-24",
         "12.5",
         "<user>",
     ):
