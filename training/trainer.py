@@ -13,6 +13,7 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifest import DatasetManifest, read_manifest
 from nightjar.training.checkpoint import checkpoint
 from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
+from nightjar.training.data.base_rate import base_log_odds
 from nightjar.training.data.dataset import REBUILD, Dataset
 from nightjar.training.data.loader import epoch_batches
 from nightjar.training.data.plan import Plan
@@ -25,6 +26,7 @@ from nightjar.training.run.launch import Launcher, run
 from nightjar.training.step.step import NOTHING, Learner
 from nightjar.training.tracking.progress import Progress, RankLog
 from nightjar.training.tracking.trackers import Tracker, tracking
+from nightjar.training.warm_start.intercept import begin_at
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     at = checkpoints.resume()
     validation.go_on(at.done(plan), at.extra)
     if at.extra is None:
-        _begin(job, learner, collective, ranked)
+        _begin(job, dataset, learner, collective, ranked)
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
     with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:
@@ -97,10 +99,14 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     return statistics
 
 
-def _begin(job: TrainingJob, learner: Learner, collective: Collective, ranked: RankLog) -> None:
-    """With what the parent of a warm start has learned, or with nothing."""
+def _begin(job: TrainingJob, dataset: Dataset, learner: Learner, collective: Collective, ranked: RankLog) -> None:
+    """With what the parent of a warm start has learned, or with the base rate alone."""
     transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
-    if transfer:
+    if transfer is None:
+        log_odds = base_log_odds(dataset, collective)
+        begin_at(log_odds, learner.wide, job.config.resolved.wide, learner.head)
+        ranked.info("a cold start, with the intercept %.4f, the log-odds of the training rows", log_odds)
+    else:
         transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
         ranked.info("%s", transfer.report().summary())
 
