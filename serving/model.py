@@ -6,7 +6,8 @@ Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import onnxruntime
@@ -14,11 +15,19 @@ import onnxruntime
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest, verify
+from nightjar.features.contract.manifest import (
+    ArtifactManifest,
+    CountersManifest,
+    StateManifest,
+    read_manifest,
+    verify,
+)
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
-from nightjar.features.encoder.state import FittedState, load_state
+from nightjar.features.encoder.state import FittedState, load_encoder_state
 from nightjar.serving.arrays import read_array
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
@@ -29,15 +38,32 @@ HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192
 
 
-def load(path: str, *, threads: int = 1) -> ServingModel:
+def load(path: str, *, threads: int = 1, counters: str | None = None) -> ServingModel:
     """Load a published artifact: a local directory or an fsspec URL. Every file's checksum is compared.
 
-    threads: how many of them one call's dense layers use; calls may also come from several threads.
-    Raises DataError if the artifact is missing, damaged or inconsistent.
+    Args:
+        path: of the artifact.
+        threads: how many of them one call's dense layers use; calls may also come from several threads.
+        counters: directory of published counters to serve with; None for those that the artifact was packed with, which
+            are as of the day that it was judged on.
+
+    Raises:
+        DataError: the artifact or the counters are missing, damaged or inconsistent, or do not fit each other.
     """
     manifest = read_manifest(path, ArtifactManifest)
     verify(path, manifest)
-    return open_model(path, manifest, threads=threads)
+    model = open_model(path, manifest, threads=threads)
+    return model.with_counters(read_counters(counters, model.state.spec)) if counters else model
+
+
+def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = None) -> Counters:
+    """Published counters, every file's checksum compared. held: what a model has now, of which a delta may be enough.
+
+    Raises DataError if they are missing or damaged, or were published for other frequencies than the spec's.
+    """
+    manifest = read_manifest(directory, CountersManifest)
+    verify(directory, manifest)
+    return moved(held, directory, manifest, spec) if held else load_counters(directory, manifest, spec)
 
 
 @dataclass(frozen=True)
@@ -49,6 +75,17 @@ class ServingModel:
     head: onnxruntime.InferenceSession
     wide: WideTable | None
     embeddings: tuple[EmbeddingTable, ...]
+    counters: Counters
+
+    @property
+    def counters_as_of(self) -> date:
+        """The day whose requests the counters are for: they count what was logged before it."""
+        return self.counters.as_of
+
+    def with_counters(self, counters: Counters) -> ServingModel:
+        """The same weights with other counters."""
+        state = replace(self.state, frequencies=counters.frequencies(self.state.spec))
+        return replace(self, state=state, counters=counters)
 
     @property
     def input_columns(self) -> tuple[str, ...]:
@@ -128,8 +165,10 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
             )
         embeddings.append(EmbeddingTable(slots, table))
     encoder = storage.join(directory, ENCODER)
-    state = load_state(encoder, read_manifest(encoder, StateManifest))
-    return ServingModel(manifest, state, head, wide, tuple(embeddings))
+    of_state = read_manifest(encoder, StateManifest)
+    counters = load_counters(encoder, of_state, of_state.spec)
+    state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
+    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters)
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:

@@ -15,7 +15,7 @@ from nightjar.features.contract.manifest import AggregateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.summary import FrequencySummary, RateRange, SeenRange
 from nightjar.features.counts.aggregate import FREQUENCY_SCHEMA
-from nightjar.features.encoder.state import FREQUENCY
+from nightjar.features.encoder.counters import FREQUENCY
 from nightjar.features.spark.tables import for_spark, read_daily
 
 # Keys are put together by steps of the log-odds of their rates.

@@ -150,6 +150,23 @@ class CrossFigures(Strict):
     expected_collision_rate: float
 
 
+class CountersManifest(Manifest):
+    """The counters of a serving model: every key's history as of the day after `through_date`, which it serves.
+
+    Files: frequency/<name>/*.parquet, as a state has them; delta/<name>/*.parquet, the rows that differ from those of
+    the counters `previous` (with `gone`, true where the key has none any more). fingerprint: of the specs that these
+    counters fit (FeatureSpec.counters_fingerprint). keys, changed: rows of the tables and of the deltas, by frequency.
+    """
+
+    kind: Literal["counters"] = "counters"
+    fingerprint: str
+    first_date: str
+    through_date: str
+    previous: str | None = None
+    keys: Mapping[str, int]
+    changed: Mapping[str, int] = {}
+
+
 class StateManifest(Manifest):
     """The encoder's fitted state, from training days only.
 

@@ -220,6 +220,18 @@ class FeatureSpec(Strict):
         return list(dict.fromkeys(column for column in columns if column))
 
     @property
+    def counters_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change when the counters of the frequencies mean something else.
+
+        Specs that agree in it can be served with the same counters. The prior and the strength of a frequency are not
+        in it, nor are vocabularies: what is counted is hashes of values.
+        """
+        keys = {name for frequency in self.frequencies for name in frequency.keys}
+        counted = [[f.name, f.keys, sorted(f.windows), f.delay_days, f.is_ranked, f.is_dated] for f in self.frequencies]
+        hashed = [[f.name, f.source, f.multi_valued, f.boundaries] for f in self.fields if f.name in keys]
+        return digest([self.label, self.timestamp, sorted(counted), sorted(hashed)])[:16]
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when anything in the spec changes."""
         return digest(self.model_dump(mode="json"))[:16]

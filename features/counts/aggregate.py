@@ -26,7 +26,8 @@ from nightjar.features.counts.conjunctions import (
 )
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
-from nightjar.features.encoder.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
+from nightjar.features.encoder.counters import FREQUENCY
+from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
 from nightjar.features.spark.rows import (
     LABEL,

@@ -44,7 +44,8 @@ from nightjar.features.counts.point_in_time import (
     counts_schema,
     reach,
 )
-from nightjar.features.encoder.state import CROSS, FREQUENCY, SKETCH, VOCABULARY
+from nightjar.features.encoder.counters import FREQUENCY
+from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.input.folders import day_number
 from nightjar.features.spark.tables import (
     PART,

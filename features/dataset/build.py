@@ -200,6 +200,13 @@ def fit(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManifest]:
     return aggregates
 
 
+def rolled_up(spark: SparkSession, plan: BuildPlan) -> Rollup:
+    """The counts of all days of the plan's history, merged; what is not published of them is counted and published."""
+    aggregates = aggregate(spark, plan)
+    with damage_reported():
+        return _rollup(spark, plan, _of_history(plan, aggregates))
+
+
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 

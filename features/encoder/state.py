@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 from nightjar.features.contract import storage
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
 from nightjar.features.contract.manifest import StateManifest
-from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
+from nightjar.features.encoder.counters import load_counters
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
-from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
+from nightjar.features.encoder.frequency import FrequencyTable
 
 VOCABULARY = "vocabulary"
-FREQUENCY = "frequency"
 CROSS = "cross"
 SKETCH = "sketch"
 
@@ -43,10 +43,9 @@ class FittedState:
 
 
 def load_state(directory: str, manifest: StateManifest) -> FittedState:
-    """Read a published state, frequency tables included."""
-    spec = manifest.spec
-    frequencies = {frequency.name: load_frequency(directory, manifest, frequency) for frequency in spec.frequencies}
-    return FittedState(spec, load_encoder_state(directory, manifest), frequencies)
+    """Read a published state, its own counters included."""
+    frequencies = load_counters(directory, manifest, manifest.spec).frequencies(manifest.spec)
+    return FittedState(manifest.spec, load_encoder_state(directory, manifest), frequencies)
 
 
 def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
@@ -59,23 +58,6 @@ def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
         crosses={cross.name: _load_cross(directory, manifest, cross) for cross in spec.crosses if cross.is_fitted},
         moments={name: Moments(*values) for name, values in manifest.moments.items()},
     )
-
-
-def load_frequency(directory: str, manifest: StateManifest, frequency: Frequency) -> FrequencyTable:
-    """Read every key's history as of the day after the state's last."""
-    table = _read(directory, f"{FREQUENCY}/{frequency.name}", manifest)
-    keys = _numpy(table, "key", np.int64)
-    order = np.argsort(keys)
-
-    def column(name: str) -> np.ndarray:
-        return _numpy(table, name, np.int64)[order]
-
-    counts = {w: Counts(column(f"impressions_{w}"), column(f"positives_{w}")) for w in frequency.windows}
-    ranks = {window: Ranks.of(of.impressions) for window, of in counts.items()} if frequency.is_ranked else {}
-    age = None
-    if frequency.is_dated:
-        age = np.datetime64(manifest.through_date, "D").astype(np.int64) + 1 - column("first")
-    return FrequencyTable(keys[order], counts, ranks, age)
 
 
 def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:

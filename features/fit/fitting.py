@@ -13,8 +13,8 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifest import StateManifest, begin, commit, describe_files
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.counts.rollup import History
+from nightjar.features.encoder.counters import FREQUENCY
 from nightjar.features.encoder.dense import fit_boundaries
-from nightjar.features.encoder.state import FREQUENCY
 from nightjar.features.fit.ids import Ids
 from nightjar.features.fit.moments import fit_moments
 from nightjar.features.input.folders import LogPartition, read_logs
