@@ -1,8 +1,12 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
     <root>/<version>/                artifacts, immutable (features.contract.manifest)
+    <root>/counters/<name>/          counters to serve them with, one a night and frequencies (features.counts.counters)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
+
+Weights and counters are two published things, and the pointer names both: a night that publishes no model moves it to
+newer counters, and a rollback to older weights keeps the newest counters that fit them.
 
 The pointer alone decides. A move writes its history entry first and the pointer after, so that every entry up
 to the pointer's sequence is there; a kill in between leaves an entry that no pointer reaches, which the next
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import date
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
@@ -22,6 +27,8 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifest import (
     MANIFEST,
     ArtifactManifest,
+    CountersManifest,
+    StateManifest,
     is_published,
     manifest_digest,
     read_manifest,
@@ -31,6 +38,8 @@ from nightjar.features.contract.manifest import (
 from nightjar.features.contract.spec import Strict, explain
 
 POINTER = "champion.json"
+COUNTERS = "counters"
+ENCODER = "encoder"  # of an artifact: its encoder state
 HISTORY = "history"
 PRUNING = f"{HISTORY}/pruning.json"
 
@@ -43,7 +52,9 @@ class Pointer(Strict):
 
     digest: sha256 of the version's manifest. reason: who or what decided. sequence: counts the moves from 1.
     previous: sequence of the move that made the champion before, None for the first; a rollback takes it over
-    from the move that it returns to.
+    from the move that it returns to. counters, counters_digest: name of the counters that it is served with, and sha256
+    of their manifest; None for those that the version was packed with. judged: the version that the gate judged, where
+    this one has learned the judging day on top of it.
     """
 
     version: str = Field(min_length=1)
@@ -51,6 +62,9 @@ class Pointer(Strict):
     reason: str
     sequence: int = Field(ge=1)
     previous: int | None = None
+    counters: str | None = Field(default=None, min_length=1)
+    counters_digest: str | None = None
+    judged: str | None = Field(default=None, min_length=1)
 
 
 class Pruning(Strict):
@@ -76,19 +90,68 @@ def versions(root: str) -> list[str]:
     return sorted(published_at, key=lambda version: (published_at[version], version), reverse=True)
 
 
-def promote(root: str, version: str, reason: str) -> Pointer:
+def promote(root: str, version: str, reason: str, counters: str | None = None, judged: str | None = None) -> Pointer:
     """Make `version` the champion, after every file of it has been compared with its manifest.
 
-    Nothing is written if it is the champion already. Raises UsageError if `version` is not published under
-    `root`, DataError if it is damaged or is not an artifact.
+    Nothing is written if it is the champion already, with these counters or newer ones.
+
+    Args:
+        root: of the registry.
+        version: name of its directory.
+        reason: who or what decided.
+        counters: name of the counters to serve it with; None for the newest that fit it.
+        judged: the version that the gate judged, if it is another.
+
+    Raises:
+        UsageError: `version` is not published under `root`.
+        DataError: it is damaged or is not an artifact, or the counters are damaged or do not fit it.
     """
     current = champion(root)
     digest = _verified(root, version)
     if current is not None and (current.version, current.digest) == (version, digest):
-        return current
+        return renew(root, counters, reason) if counters else current
     last = current.sequence if current else 0
-    move = Pointer(version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None)
-    return _move(root, move)
+    move = Pointer(
+        version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None, judged=judged
+    )
+    return _move(root, _with_counters(root, move, counters or newest_counters(root, version)))
+
+
+def renew(root: str, counters: str, reason: str) -> Pointer:
+    """Serve the champion with these counters from now on, unless it is served with them or with newer ones.
+
+    Raises UsageError if there is no champion, DataError if the counters are damaged or do not fit it.
+    """
+    current = champion(root)
+    if current is None:
+        raise UsageError(f"{root} has no champion whose counters could be renewed. Promote a version first.")
+    if current.counters == counters or _is_older(root, counters, current):
+        return current
+    move = current.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
+    return _move(root, _with_counters(root, move, counters))
+
+
+def newest_counters(root: str, version: str, on: date | None = None) -> str | None:
+    """Name of the newest counters that fit a version; None if there are none.
+
+    on: a day; counters that count anything logged on it or later are left out: those that the version served with on
+    that day, or would have.
+    """
+    published = dict(_counters(root))
+    if not published:
+        return None
+    fingerprint = read_manifest(storage.join(root, version, ENCODER), StateManifest).spec.counters_fingerprint
+    found = {
+        name: manifest.through_date
+        for name, manifest in published.items()
+        if manifest.fingerprint == fingerprint and (on is None or manifest.through_date < on.isoformat())
+    }
+    return max(found, key=lambda name: (found[name], name), default=None)
+
+
+def counters_directory(root: str, name: str) -> str:
+    """Where counters are."""
+    return storage.join(root, COUNTERS, name)
 
 
 def rollback(root: str, reason: str = "rollback") -> Pointer:
@@ -104,7 +167,8 @@ def rollback(root: str, reason: str = "rollback") -> Pointer:
         raise UsageError(f"{root} had no champion before {current.version}. Promote one of {versions(root)}.")
     if _verified(root, target.version) != target.digest:
         raise DataError(f"{target.version} has changed since it was champion. Promote it by name, if it is wanted.")
-    return _move(root, target.model_copy(update={"sequence": current.sequence + 1, "reason": reason}))
+    move = target.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
+    return _move(root, _with_counters(root, move, newest_counters(root, target.version) or target.counters))
 
 
 def prune(root: str, keep_last: int) -> list[str]:
@@ -153,17 +217,22 @@ def load_champion(root: str) -> str:
 
 
 def with_champion(root: str, use: Callable[[str], T]) -> T:
-    """`use(directory of the champion)`, again with the new champion if that fails and the pointer has moved.
+    """`with_pointer` for those who want nothing but the directory of the champion's version."""
+    return with_pointer(root, lambda pointer: use(storage.join(root, pointer.version)))
 
-    So a reader that is overtaken by promotions and a prune never sees half a model. Raises DataError if there
-    is no champion or if it is damaged, and whatever `use` raises while the pointer stands still.
+
+def with_pointer(root: str, use: Callable[[Pointer], T]) -> T:
+    """`use(pointer)`, again with the new pointer if that fails and it has moved.
+
+    So a reader that is overtaken by promotions and a prune never sees half a model, nor a model with another's
+    counters. Raises DataError if there is no champion or if it is damaged, and whatever `use` raises while the pointer
+    stands still.
     """
     pointer = champion(root)
     while pointer is not None:
         try:
-            directory = storage.join(root, pointer.version)
-            _require_digest(directory, pointer)
-            return use(directory)
+            _require_digest(storage.join(root, pointer.version), pointer)
+            return use(pointer)
         except Exception:  # whatever `use` makes of files that vanish
             moved = champion(root)
             if moved == pointer:
@@ -177,6 +246,39 @@ def _move(root: str, move: Pointer) -> Pointer:
     _write(_entry(root, move.sequence), move)
     _write(storage.join(root, POINTER), move)
     return move
+
+
+def _with_counters(root: str, move: Pointer, name: str | None) -> Pointer:
+    """The move with these counters, after every file of them has been compared with their manifest."""
+    if name is None:
+        return move.model_copy(update={"counters": None, "counters_digest": None})
+    directory = counters_directory(root, name)
+    manifest = read_manifest(directory, CountersManifest)
+    verify(directory, manifest)
+    spec = read_manifest(storage.join(root, move.version, ENCODER), StateManifest).spec
+    if manifest.fingerprint != spec.counters_fingerprint:
+        raise DataError(
+            f"the counters {directory} do not fit {move.version}: they are of other frequencies. Publish counters for "
+            f"its feature spec."
+        )
+    return move.model_copy(update={"counters": name, "counters_digest": manifest_digest(directory)})
+
+
+def _is_older(root: str, name: str, current: Pointer) -> bool:
+    """Whether counters are as of an earlier day than the champion's, such as those of a night that is run again."""
+    if current.counters is None:
+        return False
+    theirs, ours = (
+        read_manifest(counters_directory(root, counters), CountersManifest) for counters in (current.counters, name)
+    )
+    return ours.through_date < theirs.through_date
+
+
+def _counters(root: str) -> Iterator[tuple[str, CountersManifest]]:
+    folder = storage.join(root, COUNTERS)
+    for name in storage.list_folders(folder):
+        if is_published(storage.join(folder, name)):
+            yield name, read_manifest(storage.join(folder, name), CountersManifest)
 
 
 def _entry(root: str, sequence: int) -> str:
