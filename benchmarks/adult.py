@@ -19,7 +19,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import DatasetManifest, key_of, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.outputs import CANDIDATES, MODELS
+from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import build, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(args.seeds):
             training = config.training.model_copy(update={"model": model, "seed": seed})
             key = key_of(train=built.train_dir, training=training.settings)
-            candidate, artifact = (storage.join(work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
+            candidate, artifact = (storage.join(work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, holdout))
             pack(candidate, built.state_dir, holdout, artifact, {})
             observed, scores = predict({model: load(artifact)}, holdout, read_manifest(holdout, DatasetManifest))

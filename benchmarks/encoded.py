@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import DATA, part_file
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import DatasetManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
 
 _DATE = "2026-01-01"
@@ -20,11 +22,11 @@ def publish_encoded(
 ) -> DatasetManifest:
     """Publish a data set of one file a table. sizes: ids of each field; the tables hold the encoded columns."""
     begin(directory)
-    storage.make_folder(storage.join(directory, "data"))
+    storage.make_folder(storage.join(directory, DATA))
     rows: dict[str, int] = {}
     positives = 0
     for index, table in enumerate(tables):
-        path = f"data/part-{index:05d}.parquet"
+        path = part_file(DATA, index)
         pq.write_table(table, storage.join(directory, path), row_group_size=max(len(table), 1), compression="zstd")
         rows[path] = len(table)
         positives += int(table.column("label").to_numpy().sum())

@@ -24,7 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.artifact_files import DATA
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.outputs import date_folder
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
@@ -156,7 +159,7 @@ def build_twins(spark: SparkSession, folder: Path, rows: int, seed: int) -> tupl
     """Publish the features of two days of `rows` rows each; the second day's raw rows."""
     tables = {day: make_rows(day, rows, seed) for day in DATES}
     for day, table in tables.items():
-        target = folder / "logs" / f"date={day}"
+        target = folder / "logs" / date_folder(day)
         target.mkdir(parents=True)
         pq.write_table(table, target / "part-0.parquet", row_group_size=max(1, rows // 4))
     plan = plan_build(
@@ -174,7 +177,7 @@ def differences(built: BuiltFeatures, raw: pa.Table) -> dict[str, int]:
     """Rows that differ between Spark's encoding of `raw` and the artifact's, by column, for every column."""
     assert built.holdout_dir
     state = load_state(built.state_dir, read_manifest(built.state_dir, StateManifest))
-    parts = [pq.ParquetFile(path).read() for path in sorted(Path(built.holdout_dir, "data").iterdir())]
+    parts = [pq.ParquetFile(path).read() for path in sorted(Path(built.holdout_dir, DATA).iterdir())]
     of_spark = pa.concat_tables(parts).sort_by("truth").combine_chunks()
     of_artifact = Encoder(SPEC, state.encoder).encode(hash_rows(state, _with_so_far(raw)))
     assert of_spark.num_rows == raw.num_rows

@@ -27,7 +27,9 @@ import psutil
 from pyspark.sql import SparkSession
 
 from benchmarks.criteo_log import Draw, clicks
-from nightjar.features.contract.spec import FeatureSpec, Frequency, load_yaml
+from nightjar.features.contract.outputs import date_folder
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.counts.rollup import History, publish_rollup
 from nightjar.features.dataset.build import BuildPlan, aggregate, build, encode_days, plan_build
 from nightjar.features.spark.tables import for_spark
@@ -136,7 +138,7 @@ class Bench:
         day, self.day = self.day, self.day + timedelta(1)
         files = max(2, rows // 500_000)
         table = clicks(self.spark, day, rows, self.vocabulary, draw).coalesce(files)
-        table.write.parquet(for_spark(str(self.root / "logs" / f"date={day}")))
+        table.write.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
         return day
 
     def plan(self, spec: FeatureSpec, through: date, holdout: date | None) -> BuildPlan:
@@ -150,7 +152,7 @@ class Bench:
 
     def copy(self, day: date) -> None:
         """Spark's own reader and writer."""
-        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / f"date={day}")))
+        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
         source.write.mode("overwrite").parquet(for_spark(str(self.root / "copy")))
 
 

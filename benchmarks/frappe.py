@@ -28,18 +28,14 @@ import pyarrow.parquet as pq
 from sklearn.metrics import log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import CANDIDATE_SCORES, DATA, GOLDEN_ENCODED, part_file
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    DatasetManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    key_of,
-)
-from nightjar.features.contract.spec import CategoricalField, FeatureSpec, load_yaml
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.outputs import CANDIDATES, DATASETS
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, key_of
+from nightjar.features.contract.spec import CategoricalField, FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import entry_point
 from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
 from nightjar.training.job import TrainingJob
@@ -94,7 +90,7 @@ def publish(directory: str, spec: FeatureSpec, sizes: dict[str, int], table: pa.
     """A data set of these rows, dealt to the files in turn; golden: all of them are its golden rows as well."""
     begin(directory)
     counts = {}
-    parts = {f"data/part-{n}.parquet": table.take(pa.array(range(n, len(table), FILES))) for n in range(FILES)}
+    parts = {part_file(DATA, n): table.take(pa.array(range(n, len(table), FILES))) for n in range(FILES)}
     for path, rows in (parts | ({GOLDEN_ENCODED: table} if golden else {})).items():
         storage.make_folder(storage.join(directory, os.path.dirname(path)))
         pq.write_table(rows, storage.join(directory, path), row_group_size=max(len(rows), 1))
@@ -132,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configs = {model: load_yaml(Path(args.config) / f"{model}.yaml", TrainingConfig, "training") for model in models}
     paths = {"train": args.train, "valid": args.valid, "test": args.test}
     key = key_of(files={name: storage.sha256(storage.absolute(path)) for name, path in paths.items()})
-    directories = {name: storage.join(os.path.abspath(args.work), "datasets", f"{name}-{key}") for name in paths}
+    directories = {name: storage.join(os.path.abspath(args.work), DATASETS, f"{name}-{key}") for name in paths}
     spec, sizes, tables = encode({name: read_csv(path) for name, path in paths.items()})
     for name, directory in directories.items():
         if not is_published(directory):
@@ -147,9 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             training = config.model_copy(update={"seed": seed, "validation": validation})
             name = f"{model}-{key_of(data=key, training=training.settings)}"
-            candidate = storage.join(os.path.abspath(args.work), "candidates", name)
+            candidate = storage.join(os.path.abspath(args.work), CANDIDATES, name)
             run_job(TrainingJob.of(training, directories["train"], candidate, directories["test"]))
-            score = np.load(storage.join(candidate, "scoring/golden_scores.npy")).astype(np.float64)
+            score = np.load(storage.join(candidate, CANDIDATE_SCORES)).astype(np.float64)
             found.append((roc_auc_score(label, score), log_loss(label, score)))
         spread = zip(np.mean(found, axis=0), np.std(found, axis=0), strict=True)
         print(f"| {model} | {' | '.join(f'{mean:.5f} ± {deviation:.5f}' for mean, deviation in spread)} |", flush=True)

@@ -19,7 +19,8 @@ from functools import partial
 import numpy as np
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import key_of
+from nightjar.features.contract.outputs import CANDIDATES, MODELS
+from nightjar.features.contract.publishing import key_of
 from nightjar.features.dataset.build import build, encode_days, plan_build
 from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(args.seeds):
             training = config.training.model_copy(update={"model": model, "seed": seed})
             key = key_of(train=built.train_dir, training=training.settings)
-            candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in ("candidates", "models"))
+            candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
             pack(candidate, built.state_dir, str(built.holdout_dir), artifact, {})
             evaluation, _ = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)

@@ -21,7 +21,9 @@ from statistics import fmean
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import CandidateManifest, key_of, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.outputs import MODELS, VersionName
+from nightjar.features.contract.publishing import key_of, read_manifest
 from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point
@@ -113,7 +115,7 @@ def nights(args: argparse.Namespace, work: str, spark: SparkSession) -> None:
         of_window, of_new = built[window], built[new]
 
         def name(how: str, *made_from: object) -> str:
-            return storage.join(work, "models", f"{date}-{DIRECTORY[how]}-{key_of(made_from=made_from)}")  # noqa: B023
+            return storage.join(work, MODELS, str(VersionName(str(date), DIRECTORY[how], key_of(made_from=made_from))))  # noqa: B023
 
         models = {
             WINDOW: train(cold, of_window.train_dir, of_window, name(WINDOW, cold.settings, of_window.train_dir), None)

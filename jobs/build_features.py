@@ -13,7 +13,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nightjar.features.contract.spec import FeatureSpec, load_yaml
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build, report
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.timestamped import GetSpark, logs_at

@@ -14,18 +14,15 @@ import sys
 from collections.abc import Sequence
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import REPORT
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import load_yaml
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.outputs import STATES
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import entry_point, session_for
 from nightjar.jobs.common.contest import Contest
-from nightjar.serving.evaluation.evaluation import REPORT
 from nightjar.serving.evaluation.seeds import markdown
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import MODELS, build_head, model_columns
@@ -50,7 +47,7 @@ def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
 def find_state(dataset: str) -> str:
     """The encoder state of a data set, in the folder `states` beside its own. Raises DataError if it is not there."""
     wanted = read_manifest(dataset, DatasetManifest).state
-    states = storage.join(dataset.rpartition("/")[0].rpartition("/")[0], "states")
+    states = storage.join(dataset.rpartition("/")[0].rpartition("/")[0], STATES)
     for name in storage.list_folders(states):
         directory = storage.join(states, name)
         if is_published(directory) and manifest_digest(directory) == wanted:

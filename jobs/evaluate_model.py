@@ -7,9 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import REPORT
 from nightjar.features.contract.errors import UsageError
 from nightjar.jobs.common.cli import entry_point
-from nightjar.serving.evaluation.evaluation import REPORT, evaluate
+from nightjar.serving.evaluation.evaluation import evaluate
 
 
 @entry_point
@@ -49,7 +51,7 @@ def _by_name(artifacts: Sequence[Sequence[str]]) -> dict[str, str]:
     for directory, *names in artifacts:
         if len(names) > 1:
             raise UsageError(f"--artifact takes a directory and a name; got {[directory, *names]}.")
-        name = names[0] if names else directory.rstrip("/").rpartition("/")[2]
+        name = names[0] if names else storage.name_of(directory.rstrip("/"))
         if name in named:
             raise UsageError(f"two artifacts are called {name!r}: {named[name]} and {directory}. Name them: DIR NAME.")
         named[name] = directory

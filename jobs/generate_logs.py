@@ -25,7 +25,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.spec import explain, load_yaml
+from nightjar.features.contract.strict import explain, load_yaml
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
 from nightjar.jobs.imports.simulation import (

@@ -17,13 +17,14 @@ from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError, ValidationFailed
-from nightjar.features.contract.manifest import ValidationManifest, is_published, read_manifest
+from nightjar.features.contract.manifests import ValidationManifest
+from nightjar.features.contract.outputs import REPORTS
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.jobs.build_features import command_line, plan_of
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import session_on_demand
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.reports.feature_report import draw, page_of
-from nightjar.serving.reports.night_report import REPORTS
 
 
 @entry_point

@@ -26,7 +26,9 @@ from rich.table import Table
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import NightjarError, UsageError
-from nightjar.features.contract.manifest import NightManifest, is_published, read_manifest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.outputs import INDEX, REPORTS, STEPS, VALIDATE, night_page
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.input.folders import dates_between
 from nightjar.features.input.timestamped import GetSpark, logs_at
 from nightjar.jobs.common.cli import (
@@ -38,7 +40,7 @@ from nightjar.jobs.common.cli import (
     leaving_in_order,
 )
 from nightjar.jobs.common.spark_session import session_on_demand
-from nightjar.jobs.nightly.chain import STEPS, carry_out, records, why
+from nightjar.jobs.nightly.chain import carry_out, records, why
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night, NightConfig
 from nightjar.jobs.nightly.steps import notify, steps_of
@@ -141,7 +143,7 @@ def _run(request: NightlyArguments, spark: GetSpark) -> int:
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
             with _told(night, run):
-                following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
+                following = next(iter(request.nights[number:]), None) if VALIDATE in request.only else None
                 worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
@@ -189,12 +191,12 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
     evaluations = {night: read_evaluation(night.evaluation) for night in over if is_published(night.evaluation)}
     if evaluations:
         console.print(table(evaluations, {night: record.verdict for night, record in over.items()}))
-    reports = storage.join(nights[-1].output, night_report.REPORTS)
+    reports = storage.join(nights[-1].output, REPORTS)
     for night in over:
         console.print(f"{night.date}  {night.start.reason}")
         console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
-        console.print(f"{night.date}  page    {storage.join(reports, f'{night.date}.html')}")
-    console.print(f"every night: {storage.join(reports, night_report.INDEX)}")
+        console.print(f"{night.date}  page    {storage.join(reports, night_page(night.date.isoformat()))}")
+    console.print(f"every night: {storage.join(reports, INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
     return any(record.verdict == "rejected" for record in over.values())
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import explain, load_yaml
+from nightjar.features.contract.strict import explain, load_yaml
 from nightjar.jobs.common.cli import entry_point, session_for
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob

@@ -14,7 +14,7 @@ import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifest import manifest_digest
+from nightjar.features.contract.publishing import manifest_digest
 from nightjar.features.encoder.rows import Rows
 from nightjar.serving import registry
 from nightjar.serving.model import ServingModel, load, read_counters

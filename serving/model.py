@@ -13,15 +13,11 @@ import numpy as np
 import onnxruntime
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    CountersManifest,
-    StateManifest,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
@@ -31,9 +27,6 @@ from nightjar.features.encoder.state import FittedState, load_encoder_state
 from nightjar.serving.arrays import read_array
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
-SCORING = "scoring"
-ENCODER = "encoder"
-GOLDEN_SCORES = "golden/scores.npy"
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192
 
@@ -152,11 +145,11 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
     layout = table_layout(manifest.columns)
     wide = None
     if "first_order" in inputs:
-        ids, weights = (_array(directory, manifest, f"{SCORING}/wide_{what}.npy") for what in ("ids", "weights"))
+        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
         wide = WideTable(layout, ids, weights)
     embeddings = []
     for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():
-        path = f"{SCORING}/embedding_{width}.npy"
+        path = embedding_values(width)
         table = _array(directory, manifest, path)
         if table.shape != (layout.embedding_rows(width), width):
             raise DataError(
@@ -172,7 +165,7 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
-    url = storage.join(directory, _listed(directory, manifest, f"{SCORING}/head.onnx"))
+    url = storage.join(directory, _listed(directory, manifest, HEAD))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,6 +1,6 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
-    <root>/<version>/                artifacts, immutable (features.contract.manifest)
+    <root>/<version>/                artifacts, immutable (features.contract.publishing)
     <root>/counters/<name>/          counters to serve them with, one a night and frequencies (features.counts.counters)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
@@ -23,25 +23,19 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
+from nightjar.features.contract.outputs import COUNTERS, HISTORY, POINTER, PRUNING, numbered_file
+from nightjar.features.contract.publishing import (
     MANIFEST,
-    ArtifactManifest,
-    CountersManifest,
-    StateManifest,
     is_published,
     manifest_digest,
     read_manifest,
     unpublish,
     verify,
 )
-from nightjar.features.contract.spec import Strict, explain
-
-POINTER = "champion.json"
-COUNTERS = "counters"
-ENCODER = "encoder"  # of an artifact: its encoder state
-HISTORY = "history"
-PRUNING = f"{HISTORY}/pruning.json"
+from nightjar.features.contract.strict import Strict, explain
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
@@ -282,7 +276,7 @@ def _counters(root: str) -> Iterator[tuple[str, CountersManifest]]:
 
 
 def _entry(root: str, sequence: int) -> str:
-    return storage.join(root, HISTORY, f"{sequence:06d}.json")
+    return storage.join(root, HISTORY, numbered_file(sequence))
 
 
 def _before(root: str, current: Pointer) -> Pointer | None:

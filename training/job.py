@@ -6,16 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED, training_log
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    CandidateManifest,
-    DatasetManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import digest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset, hold_back
 from nightjar.training.data.plan import Plan
@@ -115,7 +110,7 @@ class TrainingJob:
         if validation and validation.dataset:
             absolute = validation.model_copy(update={"dataset": storage.absolute(validation.dataset)})
             config = config.model_copy(update={"validation": absolute})
-        metrics = None if "://" in output else f"{output}.jsonl"
+        metrics = None if "://" in output else training_log(output)
         return cls(config, dataset, output, holdout and storage.absolute(holdout), metrics, warm_start)
 
     def plan(self, dataset: Dataset) -> Plan:

@@ -10,7 +10,8 @@ from contextlib import closing
 from functools import partial
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.checkpoint import checkpoint
 from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
 from nightjar.training.data.base_rate import base_log_odds

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.encoded import publish_encoded
-from nightjar.features.contract.manifest import is_published
+from nightjar.features.contract.publishing import is_published
 from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 
 FIELDS, DENSE, WIDTH = 26, 13, 16

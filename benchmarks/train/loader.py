@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.train.contestant import cpu_seconds
 from benchmarks.train.nightjar import BATCH
-from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.data.dataset import Dataset
 from nightjar.training.data.loader import epoch_batches, epoch_columns
 from nightjar.training.data.plan import EpochPlan, Plan

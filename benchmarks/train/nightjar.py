@@ -18,7 +18,8 @@ import psutil
 
 from benchmarks.train.contestant import cpu_seconds, serve
 from benchmarks.train.rows import log_loss
-from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset
 from nightjar.training.data.loader import epoch_batches, epoch_columns, laid_out

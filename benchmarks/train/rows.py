@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nightjar.features.contract.artifact_files import DATA
+
 
 def in_memory(directory: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids int64 [rows, fields], dense columns float32 [rows, N], labels float32 [rows]."""
-    table = pa.concat_tables(pq.read_table(path) for path in sorted(Path(directory, "data").glob("*.parquet")))
+    table = pa.concat_tables(pq.read_table(path) for path in sorted(Path(directory, DATA).glob("*.parquet")))
     ids = [name for name in table.column_names if name.startswith("f_")]
     dense = [name for name in table.column_names if name.startswith("d_")]
     return (

@@ -3,11 +3,15 @@
 Every task is one spark-submit of the same job, by a script like conf/schedule/yarn.sh. The scheduler decides when;
 the job decides what is left to do, so that retries and cleared tasks cost nothing where nothing changed. `catchup`
 fills the nights that were missed, one after the other: `max_active_runs=1`, and the lease of the output besides.
+
+Of Nightjar the scheduler needs the sources at NIGHTJAR_HOME alone: the steps' names are in a module without
+dependencies.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 
 from airflow import DAG
@@ -15,8 +19,10 @@ from airflow.providers.standard.operators.bash import BashOperator
 
 HOME = os.environ.get("NIGHTJAR_HOME", "/opt/nightjar")
 SUBMIT = os.environ.get("NIGHTJAR_SUBMIT_SCRIPT", "conf/schedule/standalone.sh")
-STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 NOTHING_TO_DO = 4
+
+sys.path.append(HOME)
+from nightjar.features.contract.outputs import STEPS  # noqa: E402
 
 with DAG(
     dag_id="nightjar",

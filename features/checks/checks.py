@@ -15,8 +15,9 @@ from typing import Literal, get_args
 from pydantic import Field, model_validator
 
 from nightjar.features.checks.drift import Drift
-from nightjar.features.contract.manifest import AggregateManifest, ProfileManifest, ValidationCheck
-from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec, Strict
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck
+from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
+from nightjar.features.contract.strict import Strict
 from nightjar.features.input.folders import LogPartition
 
 CheckName = Literal["schema", "rows", "label_rate", "missing", "unseen", "constant", "drift", "repeated"]

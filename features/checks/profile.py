@@ -14,24 +14,16 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ColumnProfile,
-    FileEntry,
-    ProfileManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    key_of,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import HISTOGRAM, table_folder
+from nightjar.features.contract.manifests import ColumnProfile, FileEntry, ProfileManifest
+from nightjar.features.contract.outputs import PROFILES, DailyName, log_input
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.input.folders import DAY, LogPartition, day_number, read_logs
 from nightjar.features.spark.rows import positive, source, values_of
 from nightjar.features.spark.tables import write_days
 
-HISTOGRAM = "histogram"
 HISTOGRAM_SCHEMA = "bin bigint, impressions bigint, positives bigint"
 
 _BINS_PER_OCTAVE = 32
@@ -42,7 +34,7 @@ _LARGEST = 1.7976931348623157e308
 def profile_dir(output: str, spec: FeatureSpec, day: LogPartition) -> str:
     """Where the profile of a day goes."""
     key = key_of(spec=spec.fingerprint, log=day.fingerprint)
-    return storage.join(output, "profiles", f"date={day.date}-{key}")
+    return storage.join(output, PROFILES, str(DailyName(day.date, key)))
 
 
 def profiles(
@@ -95,7 +87,7 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         bins = [bin_of(source(feature.source).cast("double")).alias(feature.name) for feature in spec.dense]
         columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *bins]
         rows = reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws])
-        folders = {f"{HISTOGRAM}/{feature.name}": most for feature in spec.dense}
+        folders = {table_folder(HISTOGRAM, feature.name): most for feature in spec.dense}
         counts = partial_counts(rows, "bigint").withColumnRenamed("value", "bin")
         return write_days(counts, directories, folders, key="bin")
 
@@ -104,7 +96,7 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         by_day, written = summary.result(), histograms.result()
     for directory, day in days.items():
         manifest = ProfileManifest(
-            inputs={f"logs/date={day.date}": day.fingerprint},
+            inputs={log_input(day.date): day.fingerprint},
             files=describe_files(directory, written[directory]),
             spec_fingerprint=spec.fingerprint,
             date=day.date,

@@ -11,11 +11,11 @@ from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import AggregateManifest
+from nightjar.features.contract.artifact_files import FREQUENCY
+from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.summary import FrequencySummary, RateRange, SeenRange
 from nightjar.features.counts.aggregate import FREQUENCY_SCHEMA
-from nightjar.features.encoder.counters import FREQUENCY
 from nightjar.features.spark.tables import for_spark, read_daily
 
 # Keys are put together by steps of the log-odds of their rates.

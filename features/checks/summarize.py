@@ -11,21 +11,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.checks.checks import features_of
-from nightjar.features.checks.profile import HISTOGRAM, HISTOGRAM_SCHEMA, bin_edges, profiles
+from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, bin_edges, profiles
 from nightjar.features.checks.rates import key_rates
 from nightjar.features.checks.tally import EVERYTHING, Tally, tallies
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    ProfileManifest,
-    StateManifest,
-    begin,
-    commit,
-    is_published,
-    key_of,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, StateManifest
+from nightjar.features.contract.outputs import SUMMARIES, DailyName, log_input
+from nightjar.features.contract.publishing import begin, commit, is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
 from nightjar.features.contract.summary import (
     Bucket,
@@ -37,12 +30,10 @@ from nightjar.features.contract.summary import (
 )
 from nightjar.features.counts.aggregate import LABELLED_SCHEMA, VOCABULARY_SCHEMA
 from nightjar.features.dataset.build import BuildPlan, counted, fit
-from nightjar.features.encoder.state import VOCABULARY
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.tables import day_of_file, read_tables, table_rows
 
-SUMMARIES = "summaries"
 TOP = 12
 RANGES = 12
 
@@ -57,9 +48,9 @@ class Summary:
     @property
     def directory(self) -> str:
         """Where it goes."""
-        state = self.plan.built.state_dir.rpartition("/")[2]
+        state = storage.name_of(self.plan.built.state_dir)
         key = key_of(state=state, logs=[day.fingerprint for day in self._days])
-        return storage.join(self.plan.output, SUMMARIES, f"date={self._days[-1].date}-{key}")
+        return storage.join(self.plan.output, SUMMARIES, str(DailyName(self._days[-1].date, key)))
 
     @property
     def _days(self) -> list[LogPartition]:
@@ -106,7 +97,7 @@ class _Ingredients:
         names = self._names(of_fields)
         newest = dict([list(self.aggregates.items())[-1]])
         return SummaryManifest(
-            inputs={f"logs/date={day.date}": day.fingerprint for day in self.days},
+            inputs={log_input(day.date): day.fingerprint for day in self.days},
             files=(),
             date=self.days[-1].date,
             days=tuple(day.date for day in self.days),
@@ -159,7 +150,7 @@ class _Ingredients:
 
     def _field(self, field: CategoricalField, tally: Tally, names: Mapping[tuple[int, int], str]) -> FieldSummary:
         values = self._of_days(field, "values")
-        folder, number = f"{VOCABULARY}/{field.name}", self.plan.spec.fields.index(field)
+        folder, number = table_folder(VOCABULARY, field.name), self.plan.spec.fields.index(field)
         ids = table_rows({folder: self.state}, folder) if field.kind == "vocabulary" else None
         return FieldSummary(
             values=values,

@@ -20,29 +20,19 @@ from nightjar.features.checks.checks import (
     simple_checks,
 )
 from nightjar.features.checks.drift import DailyCounts, Drift, drifts
-from nightjar.features.checks.profile import HISTOGRAM, HISTOGRAM_SCHEMA, profiles
+from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, profiles
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
 from nightjar.features.contract.errors import UsageError, ValidationFailed
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    ProfileManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-    is_published,
-    key_of,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.outputs import VALIDATIONS, DailyName, log_input, names_of_day
+from nightjar.features.contract.publishing import begin, commit, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 from nightjar.features.counts.aggregate import VOCABULARY_SCHEMA
 from nightjar.features.dataset.build import BuildPlan, aggregate, counted
-from nightjar.features.encoder.state import VOCABULARY
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.tables import read_daily
-
-VALIDATIONS = "validations"
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class LogValidation:
     def _plain(self) -> str:
         days = [day.fingerprint for day in (*self._reference, self._newest)]
         key = key_of(spec=self.plan.spec.fingerprint, logs=days, config=self.config.model_dump(mode="json"))
-        return storage.join(self.plan.output, VALIDATIONS, f"date={self._newest.date}-{key}")
+        return storage.join(self.plan.output, VALIDATIONS, str(DailyName(self._newest.date, key)))
 
     @property
     def _newest(self) -> LogPartition:
@@ -123,7 +113,7 @@ class LogValidation:
         directory = self.directory
         begin(directory)
         manifest = ValidationManifest(
-            inputs={f"logs/date={day.date}": day.fingerprint for day in days},
+            inputs={log_input(day.date): day.fingerprint for day in days},
             files=(),
             date=newest.log.date,
             rows=newest.log.rows,
@@ -141,11 +131,11 @@ class LogValidation:
     def _refuse_failed_days(self) -> None:
         """A day that failed on its own night must not come into the next one's training by the back door."""
         folder = storage.join(self.plan.output, VALIDATIONS)
-        published = [storage.join(folder, name) for name in storage.list_folders(folder)]
+        names = storage.list_folders(folder)
         for day in self.plan.train:
-            of_day = [d for d in published if f"/date={day.date}-" in d and is_published(d)]
-            found = [read_manifest(directory, ValidationManifest) for directory in of_day]
-            of_log = [v for v in found if v.inputs[f"logs/date={day.date}"] == day.fingerprint]
+            of_day = [storage.join(folder, name) for name in names_of_day(names, day.date)]
+            found = [read_manifest(directory, ValidationManifest) for directory in of_day if is_published(directory)]
+            of_log = [v for v in found if v.inputs[log_input(day.date)] == day.fingerprint]
             if of_log and not any(validation.passed for validation in of_log):
                 raise ValidationFailed(
                     f"the training day {day.date} failed its validation and was not allowed. Correct its log, or run "
@@ -175,9 +165,9 @@ def _drifts(
     def counts(feature: CategoricalField | DenseFeature) -> DailyCounts:
         sizes = {profile.date: profile.columns[feature.source].values for profile in profiled.values()}
         if isinstance(feature, CategoricalField):
-            table = read_daily(spark, aggregates, f"{VOCABULARY}/{feature.name}", VOCABULARY_SCHEMA)
+            table = read_daily(spark, aggregates, table_folder(VOCABULARY, feature.name), VOCABULARY_SCHEMA)
             return DailyCounts(table.select("day", table.hash.alias("value"), "impressions"), sizes, feature.min_count)
-        table = read_daily(spark, profiled, f"{HISTOGRAM}/{feature.name}", HISTOGRAM_SCHEMA)
+        table = read_daily(spark, profiled, table_folder(HISTOGRAM, feature.name), HISTOGRAM_SCHEMA)
         return DailyCounts(table.withColumnRenamed("bin", "value"), sizes)
 
     features = features_of(spec)

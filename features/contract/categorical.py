@@ -6,20 +6,12 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from nightjar.features.contract.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
 Pooling = Literal["sum", "mean", "sqrtn"]
-
-
-class Strict(BaseModel):
-    """Base of every model read from YAML or JSON: immutable, unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def _set(self, *names: str) -> list[str]:
-        """Those of the settings that are not at their defaults."""
-        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
 
 class CategoricalField(Strict):

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from nightjar.features.contract.categorical import Pooling
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 
 Role = Literal["label", "weight", "group", "truth", "field", "cross", "dense"]
 BIAS = 0

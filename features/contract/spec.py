@@ -7,22 +7,17 @@ set, model and artifact. This module is free of PySpark.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from nightjar.features.contract.categorical import CategoricalField, Cross, Name, Strict
-from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.categorical import CategoricalField, Cross, Name
+from nightjar.features.contract.strict import Strict, digest
 
 Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
 Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count", "count_rank", "days_since_first_seen"]
-M = TypeVar("M", bound=BaseModel)
 
 
 class DenseFeature(Strict):
@@ -235,73 +230,3 @@ class FeatureSpec(Strict):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when anything in the spec changes."""
         return digest(self.model_dump(mode="json"))[:16]
-
-
-def digest(value: Any) -> str:
-    """sha256 of a JSON value in canonical form, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def explain(error: ValidationError, source: str) -> str:
-    """Every problem of a pydantic error, one a line, each with its path: for people."""
-    lines = []
-    problems = error.errors(include_url=False)
-    wrong_lists = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
-    for problem in problems:
-        # pydantic also finds a list too short when it has dropped the items that are wrong.
-        if problem["type"] == "too_short" and problem["loc"] in wrong_lists:
-            continue
-        path = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {path}: unknown key; remove it or correct its spelling")
-        elif problem["type"] == "missing":
-            lines.append(f"  {path}: required, but missing")
-        elif problem["type"] == "value_error" and isinstance(problem["input"], Mapping):
-            # A check of several settings names those that it means; it may have found several mistakes, one a line.
-            lines += [f"  {path}: {said}" for said in problem["msg"].removeprefix("Value error, ").splitlines()]
-        else:
-            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem['input'])})")
-    return f"{source} has {len(lines)} problem(s):\n" + "\n".join(lines)
-
-
-def _short(value: Any, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-class _OnceOnly(yaml.SafeLoader):
-    """Refuses a key that a mapping holds twice: YAML keeps the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(path: str | Path, model: type[M], section: str | None = None, absent: M | None = None) -> M:
-    """Read a YAML file (or its top-level `section`) into `model`. absent: what a missing section stands for.
-
-    Raises SpecError that lists every mistake with its path.
-    """
-    source = str(path)
-    try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_OnceOnly)
-    except OSError as error:
-        raise SpecError(f"cannot read {source}: {error.strerror or error}. Give the path of a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{source} is not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise SpecError(f"{source} must hold a mapping at its top level; it holds {type(document).__name__}.")
-    if section is not None:
-        if section not in document and absent is not None:
-            return absent
-        if section not in document:
-            raise SpecError(f"{source} has no section {section!r}; it has {sorted(document)}.")
-        source, document = f"{source} [{section}]", document[section]
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise SpecError(explain(error, source)) from error

@@ -24,6 +24,11 @@ def join(root: str, *parts: str) -> str:
     return "/".join([root.rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def name_of(url: str) -> str:
+    """What a file or a directory is called: the last part of its path."""
+    return url.rpartition("/")[2]
+
+
 def open_text_writer(url: str) -> TextIO:
     """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
     fs, path = _file_system(url)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from nightjar.features.contract.manifest import CrossFigures, FieldFigures, Manifest
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.manifests import CrossFigures, FieldFigures, Manifest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 
 
 class Bucket(Strict):

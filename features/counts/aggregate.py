@@ -16,8 +16,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, table_folder
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import AggregateManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.outputs import log_input
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.conjunctions import (
     counted_conjunctions,
@@ -26,8 +29,6 @@ from nightjar.features.counts.conjunctions import (
 )
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
-from nightjar.features.encoder.counters import FREQUENCY
-from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
 from nightjar.features.spark.rows import (
     LABEL,
@@ -161,7 +162,7 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
             partition, totals = days[directory]
             entries = [entry for tables in written for entry in tables[directory]]
             manifest = AggregateManifest(
-                inputs={f"logs/date={partition.date}": partition.fingerprint},
+                inputs={log_input(partition.date): partition.fingerprint},
                 files=describe_files(directory, entries),
                 spec_fingerprint=spec.fingerprint,
                 date=partition.date,
@@ -191,10 +192,14 @@ def _tables(
     """Arguments of `write_days` for every kind of table, each of them one pass over the rows. most: rows by day."""
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
     if spec.fields:
-        yield vocabulary_counts(raws, spec), {f"{VOCABULARY}/{field.name}": most for field in spec.fields}, "hash"
+        yield (
+            vocabulary_counts(raws, spec),
+            {table_folder(VOCABULARY, field.name): most for field in spec.fields},
+            "hash",
+        )
     if spec.frequencies:
         counts = key_counts(rows, [keys_of(frequency.keys, spec) for frequency in spec.frequencies])
-        yield counts, {f"{FREQUENCY}/{frequency.name}": most for frequency in spec.frequencies}, "key"
+        yield counts, {table_folder(FREQUENCY, frequency.name): most for frequency in spec.frequencies}, "key"
     if spec.crosses:
         counted = [cross for cross in spec.crosses if cross.is_fitted]
         sketched = [cross for cross in spec.crosses if is_sketched(cross)]
@@ -202,8 +207,8 @@ def _tables(
         conjunctions += [sketched_conjunctions(cross, spec) for cross in sketched]
         counts = key_counts(rows, conjunctions).drop("positives").withColumnRenamed("key", "hash")
         pairs = dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
-        folders = {f"{CROSS}/{cross.name}": most for cross in counted}
-        yield counts, folders | {f"{SKETCH}/{cross.name}": pairs for cross in sketched}, "hash"
+        folders = {table_folder(CROSS, cross.name): most for cross in counted}
+        yield counts, folders | {table_folder(SKETCH, cross.name): pairs for cross in sketched}, "hash"
 
 
 def _value_rules(spec: FeatureSpec) -> Iterator[tuple[str, str, Column, str]]:

@@ -15,11 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import CountersManifest, FileEntry, begin, commit, describe_files
+from nightjar.features.contract.artifact_files import DELTA, FREQUENCY, table_folder
+from nightjar.features.contract.manifests import CountersManifest, FileEntry
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.counts.point_in_time import counts_schema
 from nightjar.features.counts.rollup import Rollup
-from nightjar.features.encoder.counters import DELTA, FREQUENCY, GONE
+from nightjar.features.encoder.counters import GONE
 from nightjar.features.spark.tables import Destination, dealt, for_spark, write_tables
 
 
@@ -53,8 +55,8 @@ def publish_counters(
         first_date=rollup.manifest.first_date,
         through_date=rollup.manifest.through_date,
         previous=previous[0].rpartition("/")[2] if previous else None,
-        keys={frequency.name: _rows(tables, f"{FREQUENCY}/{frequency.name}/") for frequency in spec.frequencies},
-        changed={f.name: _rows(deltas, f"{DELTA}/{f.name}/") for f in spec.frequencies} if previous else {},
+        keys={frequency.name: _rows(tables, table_folder(FREQUENCY, frequency.name)) for frequency in spec.frequencies},
+        changed={f.name: _rows(deltas, table_folder(DELTA, f.name)) for f in spec.frequencies} if previous else {},
     )
     commit(directory, manifest)
     return manifest
@@ -73,9 +75,9 @@ def _write_delta(
     changed = ours.exceptAll(theirs).withColumn(GONE, F.lit(False))
     gone = theirs.join(ours, on="key", how="left_anti").withColumn(GONE, F.lit(True))
     rows = changed.unionByName(gone).withColumn("table", F.lit(0))
-    places = [Destination(directory, f"{DELTA}/{frequency.name}", manifest.keys[frequency.name])]
+    places = [Destination(directory, table_folder(DELTA, frequency.name), manifest.keys[frequency.name])]
     return write_tables(dealt(rows, places, "key"), places, "key")[0]
 
 
 def _rows(entries: list[FileEntry], folder: str) -> int:
-    return sum(entry.rows or 0 for entry in entries if entry.path.startswith(folder))
+    return sum(entry.rows or 0 for entry in entries if entry.path.startswith(f"{folder}/"))

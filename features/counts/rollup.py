@@ -24,16 +24,9 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    FileEntry,
-    RollupManifest,
-    begin,
-    commit,
-    describe_files,
-    is_published,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, table_folder
+from nightjar.features.contract.manifests import AggregateManifest, FileEntry, RollupManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.counts.aggregate import AT_A_TIME, FREQUENCY_SCHEMA, VOCABULARY_SCHEMA
 from nightjar.features.counts.conjunctions import is_sketched
@@ -44,8 +37,6 @@ from nightjar.features.counts.point_in_time import (
     counts_schema,
     reach,
 )
-from nightjar.features.encoder.counters import FREQUENCY
-from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.input.folders import day_number
 from nightjar.features.spark.tables import (
     PART,
@@ -185,7 +176,7 @@ def _write_admissions(
         earlier = read_tables(spark, [history.rollup.directory], kind, names, ADMISSIONS_SCHEMA)
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
     # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
-    folders = [f"{kind}/{name}" for name in names]
+    folders = [table_folder(kind, name) for name in names]
     places = [Destination(directory, folder, table_rows(history.days, folder)) for folder in folders]
     merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
     return write_tables(merged, places, "hash")
@@ -208,4 +199,4 @@ def _changes(spark: SparkSession, frequency: Frequency, history: History, last: 
 
 
 def _folder(frequency: Frequency) -> str:
-    return f"{FREQUENCY}/{frequency.name}"
+    return table_folder(FREQUENCY, frequency.name)

@@ -14,19 +14,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    DatasetManifest,
-    is_published,
-    key_of,
-    manifest_digest,
-    read_manifest,
+from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
+from nightjar.features.contract.outputs import (
+    AGGREGATES,
+    DATASETS,
+    ROLLUPS,
+    STATES,
+    DailyName,
+    DatasetName,
+    ThroughName,
 )
+from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import check_values, publish_aggregates
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup
@@ -130,14 +134,14 @@ def plan_build(
     keys = [aggregate_keys[day] for day in history_dates]
     state_key = key_of(spec=spec.fingerprint, aggregates=keys, fit_from=fit_dates[0])
     rollup_dirs = {
-        day: storage.join(output, "rollups", f"through={day}-{key_of(aggregates=keys[: n + 1])}")
+        day: storage.join(output, ROLLUPS, str(ThroughName(day, key_of(aggregates=keys[: n + 1]))))
         for n, day in enumerate(history_dates)
     }
 
-    def dataset(name: str, days: Sequence[LogPartition]) -> str:
+    def dataset(kind: Literal["train", "holdout"], days: Sequence[LogPartition]) -> str:
         logs_of_days = [day.fingerprint for day in days]
         key = key_of(state=state_key, logs=logs_of_days, files=[settings.min_files, settings.rows_per_file])
-        return storage.join(output, "datasets", f"{name}-{key}")
+        return storage.join(output, DATASETS, str(DatasetName(kind, days[0].date, days[-1].date, key)))
 
     return BuildPlan(
         spec=spec,
@@ -148,13 +152,13 @@ def plan_build(
         fit=history[-len(fit_dates) :],
         holdout=last,
         aggregate_dirs={
-            day: storage.join(output, "aggregates", f"date={day}-{key}") for day, key in aggregate_keys.items()
+            day: storage.join(output, AGGREGATES, str(DailyName(day, key))) for day, key in aggregate_keys.items()
         },
         rollup_dirs=rollup_dirs,
         built=BuiltFeatures(
-            state_dir=storage.join(output, "states", f"through={train_to}-{state_key}"),
-            train_dir=dataset(f"train-{train_from}..{train_to}", train),
-            holdout_dir=dataset(f"holdout-{holdout}", [last]) if last else None,
+            state_dir=storage.join(output, STATES, str(ThroughName(train_to, state_key))),
+            train_dir=dataset("train", train),
+            holdout_dir=dataset("holdout", [last]) if last else None,
         ),
     )
 
@@ -216,11 +220,12 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     days = [day for day in plan.days if day.date in dates]
     key = key_of(
         state=manifest_digest(state_dir),
-        aggregates=sorted(path.rpartition("/")[2] for path in plan.aggregate_dirs.values()),
+        aggregates=sorted(storage.name_of(path) for path in plan.aggregate_dirs.values()),
         dates=list(dates),
         files=[plan.settings.min_files, plan.settings.rows_per_file],
     )
-    directory = storage.join(plan.output, "datasets", f"scored-{days[0].date}..{days[-1].date}-{key}")
+    name = DatasetName("scored", days[0].date, days[-1].date, key)
+    directory = storage.join(plan.output, DATASETS, str(name))
     if _is_missing(directory):
         with damage_reported():
             _dataset(spark, plan, directory, days, aggregate(spark, plan), state_dir)

@@ -13,19 +13,13 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import DATA, GOLDEN_ENCODED, GOLDEN_RAW
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    GOLDEN_RAW,
-    DatasetManifest,
-    StateManifest,
-    begin,
-    commit,
-    describe_files,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import FeatureSpec, Frequency, digest
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.outputs import STATES, log_input
+from nightjar.features.contract.publishing import begin, commit, describe_files, manifest_digest, read_manifest
+from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.strict import digest
 from nightjar.features.counts.point_in_time import (
     age_column,
     count_column,
@@ -47,7 +41,6 @@ from nightjar.features.spark.rows import ROW_HASH, hashed
 from nightjar.features.spark.shared import shared
 from nightjar.features.spark.tables import write_arrow, write_table
 
-DATA = "data"
 GOLDEN_ROWS = 64
 
 _ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(), "truth": pa.float64()}
@@ -101,8 +94,8 @@ def publish_dataset(
     held = sum(entry.rows or 0 for entry in written)
     by_date = {manifest.date: manifest for manifest in history.days.values()}
     manifest = DatasetManifest(
-        inputs={f"logs/date={day.date}": day.fingerprint for day in days}
-        | {"states/" + state_directory.rpartition("/")[2]: manifest_digest(state_directory)},
+        inputs={log_input(day.date): day.fingerprint for day in days}
+        | {storage.join(STATES, storage.name_of(state_directory)): manifest_digest(state_directory)},
         files=describe_files(directory, written),
         spec_fingerprint=spec.fingerprint,
         state=manifest_digest(state_directory),

@@ -1,7 +1,7 @@
 """Which conjunctions of a hashed cross have a weight of their own (McMahan et al. 2013, section 4.1).
 
 Half of all conjunctions of a log are seen once and cost as much memory as the others. A cross may leave them out by
-exact count, by Poisson inclusion or by a counting Bloom filter (features.contract.spec.Admission).
+exact count, by Poisson inclusion or by a counting Bloom filter (features.contract.categorical.Admission).
 features.counts.conjunctions counts, in Spark; here is what the encoder asks, and what the figures of a state are
 computed with.
 """

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import DELTA, FREQUENCY, table_folder
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import CountersManifest, Manifest, StateManifest
+from nightjar.features.contract.manifests import CountersManifest, Manifest, StateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
 
-FREQUENCY = "frequency"
-DELTA = "delta"
 GONE = "gone"
 _REMEDY = "Restore it, or run the night again, which publishes counters anew."
 
@@ -47,7 +46,7 @@ def load_counters(directory: str, manifest: StateManifest | CountersManifest, sp
     """Read the tables of published counters or of a fitted state. Raises DataError if they do not fit the spec."""
     if isinstance(manifest, CountersManifest):
         _require_fit(directory, manifest, spec)
-    tables = {f.name: _sorted(_read(directory, f"{FREQUENCY}/{f.name}", manifest)) for f in spec.frequencies}
+    tables = {f.name: _sorted(_read(directory, table_folder(FREQUENCY, f.name), manifest)) for f in spec.frequencies}
     name = directory.rstrip("/").rpartition("/")[2] if isinstance(manifest, CountersManifest) else ""
     return Counters(tables, date.fromisoformat(manifest.through_date) + timedelta(1), name)
 
@@ -58,7 +57,8 @@ def moved(held: Counters, directory: str, manifest: CountersManifest, spec: Feat
         return load_counters(directory, manifest, spec)
     _require_fit(directory, manifest, spec)
     tables = {
-        f.name: _applied(held.tables[f.name], _read(directory, f"{DELTA}/{f.name}", manifest)) for f in spec.frequencies
+        f.name: _applied(held.tables[f.name], _read(directory, table_folder(DELTA, f.name), manifest))
+        for f in spec.frequencies
     }
     name = directory.rstrip("/").rpartition("/")[2]
     return Counters(tables, date.fromisoformat(manifest.through_date) + timedelta(1), name)

@@ -19,18 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import CROSS, VOCABULARY, table_folder
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
-from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
 from nightjar.features.encoder.counters import load_counters
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
 from nightjar.features.encoder.frequency import FrequencyTable
-
-VOCABULARY = "vocabulary"
-CROSS = "cross"
-SKETCH = "sketch"
 
 
 @dataclass(frozen=True)
@@ -63,10 +60,10 @@ def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
 def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:
     """Read the ids of the values of a field (`f_<field>`), or of a cross with an exact vocabulary (`x_<cross>`)."""
     kind, _, name = column.partition("_")
-    folder, sizes, hash_ids = f"{CROSS}/{name}", manifest.cross_sizes, 1
+    folder, sizes, hash_ids = table_folder(CROSS, name), manifest.cross_sizes, 1
     if kind == "f":
         field = manifest.spec.field(name)
-        folder, sizes, hash_ids = f"{VOCABULARY}/{name}", manifest.vocabulary_sizes, field.hash_ids
+        folder, sizes, hash_ids = table_folder(VOCABULARY, name), manifest.vocabulary_sizes, field.hash_ids
         if field.kind == "hashed":
             return Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), hash_ids)
     table = _read(directory, folder, manifest, columns=["hash", "id"])
@@ -79,7 +76,7 @@ def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Voc
 def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabulary | AdmissionFilter:
     if cross.vocabulary == "exact":
         return load_vocabulary(directory, manifest, f"x_{cross.name}")
-    hashes = _numpy(_read(directory, f"{CROSS}/{cross.name}", manifest, columns=["hash"]), "hash", np.int64)
+    hashes = _numpy(_read(directory, table_folder(CROSS, cross.name), manifest, columns=["hash"]), "hash", np.int64)
     if not isinstance(cross.admission, AdmitByBloom):
         return Listed(np.sort(hashes))
     reached = np.zeros(cross.admission.counters, dtype=bool)
@@ -89,7 +86,7 @@ def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabu
 
 def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:
     """The value behind every id of a field's vocabulary, the two reserved ids apart."""
-    table = _read(directory, f"{VOCABULARY}/{field}", manifest, columns=["id", "value"])
+    table = _read(directory, table_folder(VOCABULARY, field), manifest, columns=["id", "value"])
     return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
 
 

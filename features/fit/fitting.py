@@ -10,10 +10,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import StateManifest, begin, commit, describe_files
+from nightjar.features.contract.artifact_files import FREQUENCY
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.outputs import date_folder
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.counts.rollup import History
-from nightjar.features.encoder.counters import FREQUENCY
 from nightjar.features.encoder.dense import fit_boundaries
 from nightjar.features.fit.ids import Ids
 from nightjar.features.fit.moments import fit_moments
@@ -66,7 +68,7 @@ def publish_state(
     written = [entry for table in (*fields.values(), *crosses.values()) for entry in table.files] + frequencies
     manifest = StateManifest(
         inputs=dict(rollup.manifest.inputs)
-        | {f"quantiles/date={partition.date}": partition.fingerprint for partition in quantile_days},
+        | {f"quantiles/{date_folder(partition.date)}": partition.fingerprint for partition in quantile_days},
         files=describe_files(directory, written),
         spec=spec,
         spec_fingerprint=spec.fingerprint,

@@ -10,12 +10,12 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from nightjar.features.contract.manifest import CrossFigures, FieldFigures, FileEntry
+from nightjar.features.contract.artifact_files import CROSS, SKETCH, VOCABULARY
+from nightjar.features.contract.manifests import CrossFigures, FieldFigures, FileEntry
 from nightjar.features.contract.spec import CategoricalField, Cross, FeatureSpec
 from nightjar.features.counts.conjunctions import is_sketched
 from nightjar.features.counts.rollup import ADMISSIONS_SCHEMA, Rollup
 from nightjar.features.encoder.admission import RANK_BITS, estimate_distinct, expected_collision_rate
-from nightjar.features.encoder.state import CROSS, SKETCH, VOCABULARY
 from nightjar.features.fit.vocabularies import with_ids
 from nightjar.features.spark.tables import Destination, dealt, read_tables, table_rows, write_tables
 

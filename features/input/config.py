@@ -9,7 +9,8 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from nightjar.features.contract.errors import SpecError
-from nightjar.features.contract.spec import FeatureSpec, Strict, digest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict, digest
 
 # Lower-case Spark DDL; what features.input.files.requirements allows, and therefore all that a feature can read.
 SparkType = Literal[

@@ -6,7 +6,6 @@ that a timestamp tells apart. What comes after knows neither: it is given LogPar
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.spec import FeatureSpec, digest
+from nightjar.features.contract.outputs import date_folder, date_of_folder
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
 from nightjar.features.spark.rows import source
 from nightjar.features.spark.tables import DAY, day_of_file, for_spark
-
-_DATE = "date="
-_DATE_FOLDER = re.compile(r"date=\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,11 @@ class DateFolders:
 
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
-        dates = [name.removeprefix(_DATE) for name in storage.list_folders(self.root) if _DATE_FOLDER.fullmatch(name)]
+        dates = [day for name in storage.list_folders(self.root) if (day := date_of_folder(name))]
         if not dates:
-            raise DataError(f"{self.root} holds no {_DATE}YYYY-MM-DD folder. Give the folder of date-partitioned logs.")
+            raise DataError(
+                f"{self.root} holds no {date_folder('YYYY-MM-DD')} folder. Give the folder of date-partitioned logs."
+            )
         return min(dates)
 
     def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
@@ -88,7 +88,7 @@ class DateFolders:
         problems: dict[str, list[str]] = defaultdict(list)
         partitions = []
         for day in dates:
-            folder = storage.join(self.root, _DATE + day)
+            folder = storage.join(self.root, date_folder(day))
             heads, unreadable = read_heads(folder, self.config)
             found = unreadable or list(file_problems(heads, spec, self.config))
             for problem in found:

@@ -14,7 +14,8 @@ from pyspark.sql.pandas.types import to_arrow_type
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.spec import FeatureSpec, digest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import TABLE, InputConfig
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.files import (

@@ -17,7 +17,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import FileEntry, Manifest
+from nightjar.features.contract.artifact_files import part_file
+from nightjar.features.contract.manifests import FileEntry, Manifest
+from nightjar.features.contract.outputs import DATE_PREFIX
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 
 DAY = "row:day"
@@ -45,7 +47,7 @@ def day_of_file() -> Column:
 
     Not Spark's own partition column, which would shadow a column `date` in the files.
     """
-    folder = F.substring_index(F.col("_metadata.file_path"), "/date=", -1)
+    folder = F.substring_index(F.col("_metadata.file_path"), f"/{DATE_PREFIX}", -1)
     return F.unix_date(F.to_date(F.substring(folder, 1, 10)))
 
 
@@ -68,12 +70,12 @@ def write_table(
         content = _table(through(batches), schema)
         context = TaskContext.get()
         if content.num_rows and context:
-            yield _row(0, _write(content, directory, _path(folder, context.partitionId())), count(content))
+            yield _row(0, _write(content, directory, part_file(folder, context.partitionId())), count(content))
 
     written = _run(table, write)
     sums = [sum(of_files) for of_files in zip(count(schema.empty_table()), *(of for _, _, of in written), strict=True)]
     entries = [entry for _, entry, _ in written]
-    return entries or [_write(schema.empty_table(), directory, _path(folder, 0))], sums
+    return entries or [_write(schema.empty_table(), directory, part_file(folder, 0))], sums
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,13 @@ def write_tables(tables: DataFrame, places: Sequence[Destination], key: str) -> 
         for (number, part), piece in _pieces(batches):
             place = places[number]
             table = pa.Table.from_batches(piece).drop_columns(["table", PART]).cast(content).combine_chunks()
-            yield _row(number, _write(table, place.directory, _path(place.folder, part)))
+            yield _row(number, _write(table, place.directory, part_file(place.folder, part)))
 
     written: list[list[FileEntry]] = [[] for _ in places]
     for number, entry, _ in _run(tables.sortWithinPartitions("table", PART, key), write):
         written[number].append(entry)
     return [
-        found or [_write(content.empty_table(), place.directory, _path(place.folder, 0))]
+        found or [_write(content.empty_table(), place.directory, part_file(place.folder, 0))]
         for found, place in zip(written, places, strict=True)
     ]
 
@@ -249,10 +251,6 @@ def _by_path(found: tuple[int, FileEntry, list[int]]) -> tuple[int, str]:
 def _table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     rows = list(batches)
     return pa.Table.from_batches(rows).cast(schema).combine_chunks() if rows else schema.empty_table()
-
-
-def _path(folder: str, number: int) -> str:
-    return f"{folder}/part-{number:05d}.parquet"
 
 
 def _files(rows: int) -> int:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    ComparisonManifest,
-    DatasetManifest,
+from nightjar.features.contract.artifact_files import COMPARISON, REPORT, TABLE
+from nightjar.features.contract.manifests import ArtifactManifest, ComparisonManifest, DatasetManifest
+from nightjar.features.contract.outputs import ARTIFACTS, CANDIDATES, COMPARISONS, EVALUATIONS, SeedName
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,
@@ -25,7 +25,7 @@ from nightjar.features.contract.manifest import (
     manifest_digest,
     read_manifest,
 )
-from nightjar.serving.evaluation.evaluation import REPORT, evaluate
+from nightjar.serving.evaluation.evaluation import evaluate
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
@@ -35,7 +35,6 @@ from nightjar.training.run.launch import Launcher
 from nightjar.training.tracking.trackers import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.trainer import run_job
 
-COMPARISON, TABLE = "comparison.json", "table.md"
 _CURVE_POINTS = 10
 
 
@@ -57,16 +56,16 @@ class Contest:
         if config.validation is None:
             every = -(-self._steps // _CURVE_POINTS)
             config = config.model_copy(update={"validation": HeldOutValidationConfig(every_steps=every)})
-        return TrainingJob.of(config, self.dataset, self._directory("candidates", model, seed, config), self.holdout)
+        return TrainingJob.of(config, self.dataset, self._directory(CANDIDATES, model, seed, config), self.holdout)
 
     def artifact(self, model: str, seed: int) -> str:
         """Where the packed model goes."""
-        return self._directory("artifacts", model, seed, self.job(model, seed).config)
+        return self._directory(ARTIFACTS, model, seed, self.job(model, seed).config)
 
     @property
     def result(self) -> str:
         """Where the comparison goes."""
-        return storage.join(self.output, "comparisons", self._key())
+        return storage.join(self.output, COMPARISONS, self._key())
 
     def check(self) -> None:
         """Find what stands in the way before anything starts. Raises a NightjarError."""
@@ -98,7 +97,7 @@ class Contest:
 
     def _runs(self, model: str) -> tuple[SeedRun, ...]:
         artifacts = {f"seed {seed}": self.artifact(model, seed) for seed in self.seeds}
-        directory = storage.join(self.output, "evaluations", f"{model}-{self._key(model)}")
+        directory = storage.join(self.output, EVALUATIONS, f"{model}-{self._key(model)}")
         evaluation = evaluate(artifacts, [self.holdout], directory, threads=os.cpu_count() or 1)
         runs = []
         for seed, (name, artifact) in zip(self.seeds, artifacts.items(), strict=True):
@@ -150,11 +149,11 @@ class Contest:
 
     def _directory(self, kind: str, model: str, seed: int, config: TrainingConfig) -> str:
         key = key_of(**self._data, settings=config.settings)
-        return storage.join(self.output, kind, f"{model}-{seed}-{key}")
+        return storage.join(self.output, kind, str(SeedName(model, seed, key)))
 
     def _key(self, *models: str) -> str:
         artifacts = [self.artifact(model, seed) for model in models or self.models for seed in self.seeds]
-        return key_of(artifacts=[directory.rpartition("/")[2] for directory in artifacts])
+        return key_of(artifacts=[storage.name_of(directory) for directory in artifacts])
 
 
 def read_comparison(directory: str) -> SeedComparison:

@@ -37,7 +37,7 @@ from pydantic import Field, model_validator
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 
 TRUTH_VERSION = 1
 ROWS_PER_DAY_LIMIT = 10**10

@@ -9,13 +9,13 @@ from typing import Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.manifest import MANIFEST, NightManifest, is_published, read_manifest
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.outputs import NIGHTS
+from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.strict import digest
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly.telemetry import JobRun
 
-NIGHTS = "nights"
-STEPS = ("validate", "aggregate", "encode", "summarize", "train", "pack", "evaluate", "gate", "publish")
 _LONGEST = 40
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 
 log = logging.getLogger(__name__)
 

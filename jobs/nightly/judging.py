@@ -12,7 +12,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import ArtifactManifest, StateManifest, read_manifest
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.point_in_time import with_so_far
 from nightjar.features.encoder.rows import so_far_columns
@@ -22,7 +24,6 @@ from nightjar.features.spark.arrow_tasks import map_arrow
 from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
 from nightjar.features.spark.tables import DAY
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.model import ENCODER
 from nightjar.serving.raw_scores import SCORE, SLICE, ServedModel, request_columns, score_raw, so_far_of
 
 GROUP, TRUTH = "row:group", "row:truth"

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, LockedError
-from nightjar.features.contract.spec import Strict, explain
+from nightjar.features.contract.outputs import LOCK, number_of, numbered_file
+from nightjar.features.contract.strict import Strict, explain
 
-LOCK = "lock"
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 
@@ -154,11 +154,11 @@ def _in_use(folder: str, holder: Lease, stale_seconds: float) -> str:
 
 
 def _numbers(folder: str) -> list[int]:
-    return [int(name.removesuffix(".json")) for name in storage.list_files(folder, ".json")]
+    return [number_of(name) for name in storage.list_files(folder, ".json")]
 
 
 def _entry(folder: str, number: int) -> str:
-    return storage.join(folder, f"{number:06d}.json")
+    return storage.join(folder, numbered_file(number))
 
 
 def _read(url: str) -> Lease | None:

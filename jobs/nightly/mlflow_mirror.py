@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 
 VERSION, DIGEST = "nightjar.version", "nightjar.digest"

@@ -18,21 +18,38 @@ from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import REPORT
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
-from nightjar.features.contract.manifest import key_of
-from nightjar.features.contract.spec import FeatureSpec, Strict, load_yaml
+from nightjar.features.contract.outputs import (
+    AGGREGATE,
+    BASELINES,
+    CANDIDATES,
+    DECISIONS,
+    ENCODE,
+    EVALUATE,
+    EVALUATIONS,
+    GATE,
+    MODELS,
+    NIGHTS,
+    PACK,
+    SUMMARIZE,
+    TRAIN,
+    DecisionName,
+    NightName,
+    VersionName,
+)
+from nightjar.features.contract.publishing import key_of
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict, load_yaml
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
-from nightjar.jobs.nightly.chain import NIGHTS, ingredients
+from nightjar.jobs.nightly.chain import ingredients
 from nightjar.jobs.nightly.hook import HookConfig
 from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
 from nightjar.jobs.nightly.parents import (
-    BASELINES,
-    CANDIDATES,
-    MODELS,
     REASON,
     Start,
     WarmStartConfig,
@@ -42,7 +59,6 @@ from nightjar.jobs.nightly.parents import (
 )
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.jobs.nightly.retention import KeepConfig
-from nightjar.serving.evaluation.evaluation import REPORT
 from nightjar.serving.gate.gate import GateConfig
 from nightjar.training.config import ModelName, TrainingConfig
 from nightjar.training.job import TrainingJob
@@ -166,8 +182,7 @@ class Night:
         if self.start.parent:
             decay = self.config.nightly.warm_start.decay
             made_from |= {"parent": self.start.parent.version, "decay": decay}
-        key = key_of(**made_from)
-        return storage.join(self.output, kind, f"{self.date}-{model}-{key}")
+        return storage.join(self.output, kind, str(VersionName(self.date.isoformat(), model, key_of(**made_from))))
 
     def candidate(self, model: str) -> str:
         """Where the trained model goes."""
@@ -181,12 +196,13 @@ class Night:
     def evaluation(self) -> str:
         """Where the comparison goes."""
         key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models])
-        return storage.join(self.output, "evaluations", f"{self.date}-{key}")
+        return storage.join(self.output, EVALUATIONS, str(NightName(self.date.isoformat(), key)))
 
     @property
     def promotion(self) -> Promotion:
         """The gate's step."""
         gate = self.config.gate
+        key = key_of(gate=gate.model_dump(mode="json"))
         version = _name(self.artifact(self.config.training.model))
         return Promotion(
             config=gate,
@@ -196,7 +212,7 @@ class Night:
             features_under=self.features_under,
             holdout_dir=str(self.features.built.holdout_dir),
             evaluation=self.evaluation,
-            output=storage.join(self.output, "decisions", f"{version}-{key_of(gate=gate.model_dump(mode='json'))}"),
+            output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),
         )
 
     @property
@@ -258,21 +274,21 @@ class Night:
         """Every directory of the chain but the night's own record, by step."""
         plan, models = self.features, self.config.models
         return {
-            "aggregate": tuple(plan.aggregate_dirs.values()),
-            "encode": tuple(plan.built.directories()),
-            "summarize": (self.summary.directory,),
-            "train": tuple(self.candidate(model) for model in models),
-            "pack": tuple(self.artifact(model) for model in models),
-            "evaluate": (self.evaluation,),
-            "gate": (self.promotion.output,),
+            AGGREGATE: tuple(plan.aggregate_dirs.values()),
+            ENCODE: tuple(plan.built.directories()),
+            SUMMARIZE: (self.summary.directory,),
+            TRAIN: tuple(self.candidate(model) for model in models),
+            PACK: tuple(self.artifact(model) for model in models),
+            EVALUATE: (self.evaluation,),
+            GATE: (self.promotion.output,),
         }
 
     @property
     def record(self) -> str:
         """Where it is recorded that the night is over."""
         key = key_of(**{step: [_name(directory) for directory in made] for step, made in self.directories().items()})
-        return storage.join(self.output, NIGHTS, f"{self.date}-{key}")
+        return storage.join(self.output, NIGHTS, str(NightName(self.date.isoformat(), key)))
 
 
 def _name(directory: str | None) -> str:
-    return str(directory).rpartition("/")[2]
+    return storage.name_of(str(directory))

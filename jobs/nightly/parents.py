@@ -8,7 +8,6 @@ that a night that is run again has the same parent.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
@@ -16,22 +15,17 @@ from typing import Literal
 from pydantic import Field
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.outputs import BASELINES, CANDIDATES, MODELS, VersionName, night_of
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
-from nightjar.serving.model import ENCODER
 from nightjar.training.warm_start import WarmStart
 
-MODELS, BASELINES, CANDIDATES = "models", "baselines", "candidates"
 BESIDE, REASON = "beside", "start.reason"
-_NIGHT = re.compile(r"(\d{4}-\d{2}-\d{2})-")
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +115,10 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
 
 def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
     """The baseline of this architecture that was trained beside the parent; None if there is none."""
-    folder = storage.join(output, BASELINES)
+    folder, night = storage.join(output, BASELINES), night_of(parent.version)
     for name in storage.list_folders(folder):
-        if name.startswith(f"{parent.version[:10]}-{model}-") and is_published(storage.join(folder, name)):
+        parts = VersionName.parse(name)
+        if parts and (parts.night, parts.model) == (night, model) and is_published(storage.join(folder, name)):
             manifest = read_manifest(storage.join(folder, name), ArtifactManifest)
             if manifest.lineage.get(BESIDE) == parent.version:
                 return name
@@ -143,7 +138,7 @@ def _learned_through(models: str, version: str) -> date:
     directory = storage.join(models, version)
     if is_published(directory):
         return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"]))
-    night = _NIGHT.match(version)
+    night = night_of(version)
     if night is None:
         raise DataError(f"{directory}, which was champion, is not there any more. Restore it, or start with --cold.")
-    return date.fromisoformat(night[1]) - timedelta(1)
+    return date.fromisoformat(night) - timedelta(1)

@@ -15,12 +15,10 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, ENCODER
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DatasetManifest,
-    DecisionManifest,
-    StateManifest,
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, DecisionManifest, StateManifest
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,
@@ -28,16 +26,17 @@ from nightjar.features.contract.manifest import (
     manifest_digest,
     read_manifest,
 )
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 from nightjar.features.dataset.build import BuildPlan, encode_days
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
 from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, Check, Decision, GateConfig
+from nightjar.serving.gate.decision import Check, Decision, GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
-from nightjar.serving.model import ENCODER, load
+from nightjar.serving.model import load
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
 

@@ -7,22 +7,30 @@ the records of nights stay: they are small, and they say what happened. A kill a
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 
 from pydantic import Field
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import unpublish
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.outputs import (
+    BASELINES,
+    CANDIDATES,
+    DATASETS,
+    EVALUATIONS,
+    MODELS,
+    NIGHTS,
+    ROLLUPS,
+    STATES,
+    night_of,
+    night_that_needs,
+)
+from nightjar.features.contract.publishing import unpublish
+from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 
-OF_MODELS = ("candidates", "baselines", "evaluations")
-_DATE = r"\d{4}-\d{2}-\d{2}"
-_NIGHT = re.compile(rf"({_DATE})-")
-_HOLDOUT = re.compile(rf"(?:holdout-|scored-{_DATE}\.\.)({_DATE})-")
-_BEFORE_NIGHT = re.compile(rf"(?:train-{_DATE}\.\.|through=)({_DATE})-")
+OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
+OF_DATA = (DATASETS, STATES, ROLLUPS)
 
 log = logging.getLogger(__name__)
 
@@ -50,33 +58,24 @@ def prune(keep: KeepConfig, output: str, night: date) -> list[str]:
 def _models(keep: int | None, output: str, night: date) -> Iterator[str]:
     if keep is None:
         return
-    models = storage.join(output, "models")
+    models = storage.join(output, MODELS)
     removed = registry.prune(models, keep)
     log.info("removed %d versions: %s", len(removed), removed)
-    kept = {night.isoformat(), *(found[1] for v in registry.versions(models) if (found := _NIGHT.match(v)))}
+    kept = {night.isoformat(), *filter(None, map(night_of, registry.versions(models)))}
     for kind in OF_MODELS:
         for name in storage.list_folders(storage.join(output, kind)):
-            if (found := _NIGHT.match(name)) and found[1] not in kept:
+            if (of := night_of(name)) and of not in kept:
                 yield f"{kind}/{name}"
 
 
 def _datasets(keep: int | None, output: str, night: date) -> Iterator[str]:
     if keep is None:
         return
-    records = storage.list_folders(storage.join(output, "nights"))
-    nights = sorted({date.fromisoformat(found[1]) for name in records if (found := _NIGHT.match(name))} | {night})
+    records = storage.list_folders(storage.join(output, NIGHTS))
+    nights = sorted({date.fromisoformat(of) for name in records if (of := night_of(name))} | {night})
     oldest = nights[-keep:][0]
-    for kind in ("datasets", "states", "rollups"):
+    for kind in OF_DATA:
         for name in storage.list_folders(storage.join(output, kind)):
-            needed_by = _night_of(name)
+            needed_by = night_that_needs(name)
             if needed_by and needed_by < oldest and needed_by != night:
                 yield f"{kind}/{name}"
-
-
-def _night_of(name: str) -> date | None:
-    """The night that a data set or a state was made for."""
-    if found := _HOLDOUT.match(name):
-        return date.fromisoformat(found[1])
-    if found := _BEFORE_NIGHT.match(name):
-        return date.fromisoformat(found[1]) + timedelta(1)
-    return None

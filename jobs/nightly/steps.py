@@ -12,8 +12,23 @@ from typing import Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import ValidationFailed
-from nightjar.features.contract.manifest import NightManifest, begin, commit
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.outputs import (
+    AGGREGATE,
+    ENCODE,
+    EVALUATE,
+    GATE,
+    METRICS,
+    MODELS,
+    PACK,
+    PUBLISH,
+    SUMMARIZE,
+    TRAIN,
+    VALIDATE,
+    metrics_file,
+)
+from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly import hook, lineage, retention
@@ -21,7 +36,7 @@ from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
-from nightjar.jobs.nightly.parents import BESIDE, MODELS
+from nightjar.jobs.nightly.parents import BESIDE
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
 from nightjar.serving.evaluation.evaluation import evaluate, read_evaluation
 from nightjar.serving.gate.gate import Decision
@@ -43,20 +58,20 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         return Step(name, made.get(name, ()), needs, made_from, do)
 
     return [
-        step("validate", _FEATURES, lambda spark: _validate(night, spark)),
-        step("aggregate", _FEATURES, lambda spark: aggregate(spark(), night.features)),
-        step("encode", _DATASETS, lambda spark: build(spark(), night.features), *made["aggregate"]),
+        step(VALIDATE, _FEATURES, lambda spark: _validate(night, spark)),
+        step(AGGREGATE, _FEATURES, lambda spark: aggregate(spark(), night.features)),
+        step(ENCODE, _DATASETS, lambda spark: build(spark(), night.features), *made[AGGREGATE]),
         step(
-            "summarize",
+            SUMMARIZE,
             (*_FEATURES, "nightly.history_from"),
             lambda spark: night.summary.run(spark),
-            *made["aggregate"],
+            *made[AGGREGATE],
         ),
-        step("train", _MODELS, lambda spark: _train(night, spark, following), *made["encode"]),
-        step("pack", _MODELS, lambda spark: _pack(night), *made["train"]),
-        step("evaluate", _MODELS, lambda spark: _evaluate(night), *made["pack"]),
-        step("gate", _ALL, night.promotion.judge, *artifact),
-        Step("publish", (night.record,), made["evaluate"] + made["gate"], _ALL, lambda spark: _publish(night, run)),
+        step(TRAIN, _MODELS, lambda spark: _train(night, spark, following), *made[ENCODE]),
+        step(PACK, _MODELS, lambda spark: _pack(night), *made[TRAIN]),
+        step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
+        step(GATE, _ALL, night.promotion.judge, *artifact),
+        Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
     ]
 
 
@@ -113,7 +128,7 @@ def _publish(night: Night, run: JobRun) -> None:
     evaluation = read_evaluation(night.evaluation)
     metrics = open_metrics(night.date, decision.verdict == "published", evaluation, run.seconds, time.time()).encode()
     for name in (night.date.isoformat(), "latest"):
-        storage.write_bytes(storage.join(night.output, "metrics", f"{name}.prom"), metrics)
+        storage.write_bytes(storage.join(night.output, METRICS, metrics_file(name)), metrics)
     retention.prune(config.keep, night.output, night.date)
     notify(night, run, decision.verdict, "; ".join(check.reason for check in decision.failures))
     _record(night, decision)
@@ -146,7 +161,7 @@ def _record(night: Night, decision: Decision) -> None:
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)
-                for step, made in {"validate": _found(night.validation.accepted), **night.directories()}.items()
+                for step, made in {VALIDATE: _found(night.validation.accepted), **night.directories()}.items()
             },
         ),
     )

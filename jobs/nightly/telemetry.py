@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime
 from typing import TextIO
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.outputs import RUNS, run_log_file
 from nightjar.serving.evaluation.comparison import Evaluation
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class _LogFile(logging.StreamHandler[TextIO]):
 @contextmanager
 def structured_log(output: str, run: JobRun) -> Iterator[None]:
     """Write everything that is logged, and the error that ends the block, into the run's file."""
-    stream = storage.open_text_writer(storage.join(output, "runs", f"{run.id}.jsonl"))
+    stream = storage.open_text_writer(storage.join(output, RUNS, run_log_file(run.id)))
     handler = _LogFile(stream)
     handler.setFormatter(JsonLines(run))
     root = logging.getLogger()

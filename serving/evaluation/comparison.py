@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import DatasetManifest, manifest_digest, read_manifest
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import manifest_digest, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import EVALUATION, REPORT, model_scores
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DatasetManifest,
-    EvaluationManifest,
-    Manifest,
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, EvaluationManifest, Manifest
+from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,
@@ -28,9 +26,6 @@ from nightjar.features.contract.manifest import (
 from nightjar.serving.arrays import read_array, write_array
 from nightjar.serving.evaluation.comparison import Evaluation, compare
 from nightjar.serving.reports.report import render
-
-METRICS = "metrics.json"
-REPORT = "report.html"
 
 
 def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1) -> Evaluation:
@@ -46,7 +41,7 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
     evaluation, scores = compare(artifacts, datasets, threads=threads)
     begin(output_dir)
     metrics = evaluation.model_dump_json(indent=1) + "\n"
-    storage.write_bytes(storage.join(output_dir, METRICS), metrics.encode())
+    storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
     storage.write_bytes(storage.join(output_dir, REPORT), render(evaluation).encode())
     for number, score in enumerate(scores.values()):
         write_array(_scores_url(output_dir, number), score)
@@ -64,7 +59,7 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
 def read_evaluation(directory: str) -> Evaluation:
     """The figures of a published evaluation. Raises DataError if there is none or if it is damaged."""
     verify(directory, read_manifest(directory, EvaluationManifest))
-    return Evaluation.model_validate_json(storage.read_bytes(storage.join(directory, METRICS)))
+    return Evaluation.model_validate_json(storage.read_bytes(storage.join(directory, EVALUATION)))
 
 
 def read_scores(directory: str, artifact: str) -> np.ndarray:
@@ -77,7 +72,7 @@ def read_scores(directory: str, artifact: str) -> np.ndarray:
 
 
 def _scores_url(directory: str, number: int) -> str:
-    return storage.join(directory, "scores", f"{number}.npy")
+    return storage.join(directory, model_scores(number))
 
 
 def _digest(directory: str, kind: type[Manifest]) -> str:

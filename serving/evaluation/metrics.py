@@ -17,7 +17,7 @@ from nightjar.features.contract.metrics import (
     ordered_pairs,
     quality,
 )
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from nightjar.features.contract.metrics import cross_entropy, ordered_pairs
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.serving.evaluation.metrics import Observations
 

@@ -8,16 +8,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import Strict
 from nightjar.serving.gate.bootstrap import Metric, Support
 
 Verdict = Literal["published", "rejected"]
 BEYOND_BOUND = 5
-
-# A decision's files. The last is hidden, so that no manifest lists it: what was measured differs from run to run.
-DECISION = "decision.json"
-CHAMPION = "champion.json"
-DRY_RUN = "_dry_run.json"
 
 
 class GateRule(Strict):

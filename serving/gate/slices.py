@@ -7,19 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DatasetManifest,
-    StateManifest,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID
 from nightjar.features.encoder.state import load_values
 from nightjar.serving.evaluation.comparison import observe
 from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.bootstrap import Slices
-from nightjar.serving.model import ENCODER
 
 
 def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[Observations, dict[str, Slices]]:

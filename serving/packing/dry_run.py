@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 
 import nightjar
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import GOLDEN_RAW, GOLDEN_SCORES
 from nightjar.features.contract.errors import NightjarError
-from nightjar.features.contract.manifest import GOLDEN_RAW
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 from nightjar.serving.arrays import read_array
-from nightjar.serving.model import GOLDEN_SCORES, ServingModel, load
+from nightjar.serving.model import ServingModel, load
 
 TOLERANCE = 1e-5
 REQUEST_ROWS = 200

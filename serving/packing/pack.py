@@ -17,17 +17,28 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import layout, storage
-from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.artifact_files import (
+    CANDIDATE_SCORES,
+    ENCODER,
+    GOLDEN,
     GOLDEN_ENCODED,
     GOLDEN_RAW,
-    MANIFEST,
+    GOLDEN_SCORES,
+    SCORING,
+    WIDE_IDS,
+    WIDE_WEIGHTS,
+)
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.layout import dataset_columns
+from nightjar.features.contract.manifests import (
     ArtifactManifest,
     CandidateManifest,
     DatasetManifest,
     Manifest,
     StateManifest,
+)
+from nightjar.features.contract.publishing import (
+    MANIFEST,
     begin,
     commit,
     describe_files,
@@ -42,10 +53,8 @@ from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state
 from nightjar.serving.arrays import is_finite, read_array, write_array
 from nightjar.serving.encoded import to_columns
-from nightjar.serving.model import ENCODER, GOLDEN_SCORES, SCORING, open_model
+from nightjar.serving.model import open_model
 
-CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
-WIDE_IDS, WIDE_WEIGHTS = f"{SCORING}/wide_ids.npy", f"{SCORING}/wide_weights.npy"
 FLOAT_TOLERANCE = 1e-6
 
 
@@ -79,7 +88,7 @@ def pack(
         )
     verify(candidate_dir, _only(candidate, f"{SCORING}/"))
     verify(state_dir, state)
-    verify(holdout_dir, _only(holdout, "golden/"))
+    verify(holdout_dir, _only(holdout, f"{GOLDEN}/"))
     _compare_encodings(state_dir, state, holdout_dir)
 
     begin(output_dir)

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import (
     CrossFigures,
     DatasetManifest,
     FieldFigures,
     ValidationCheck,
     ValidationManifest,
-    is_published,
-    read_manifest,
 )
+from nightjar.features.contract.outputs import features_page
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.contract.spec import CategoricalField, Cross, DenseFeature, Frequency
 from nightjar.features.contract.summary import (
     Bucket,
@@ -127,7 +127,7 @@ def wilson(positives: int, impressions: int) -> tuple[float, float]:
 
 def page_of(folder: str, date: str) -> str:
     """Where the page of a day is in a folder of reports."""
-    return storage.join(folder, f"{date}-features.html")
+    return storage.join(folder, features_page(date))
 
 
 def draw(summary: str, validation: ValidationManifest | None, holdout: str | None, night: str | None = None) -> str:

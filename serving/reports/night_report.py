@@ -12,14 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from markupsafe import Markup
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import ValidationCheck
+from nightjar.features.contract.manifests import ValidationCheck
+from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
 from nightjar.serving.reports.nights import PublishedNight, gather
 from nightjar.serving.reports.report import comparison, environment
-
-REPORTS = "reports"
-INDEX = "index.html"
 
 TRENDS: tuple[tuple[str, str, str, Callable[[PublishedNight], float | None]], ...] = (
     ("loss", "Log loss", "of the night's model on the night's own day, in nats", lambda n: n.metric("log_loss")),
@@ -41,7 +39,7 @@ def publish(output: str, only: Collection[str] | None = None) -> list[str]:
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
         if night.summary and (only is None or night.date in only):
-            page = feature_report.draw(night.summary, night.validation, night.holdout, f"{night.date}.html")
+            page = feature_report.draw(night.summary, night.validation, night.holdout, night_page(night.date))
             storage.write_bytes(features_of(output, night.date), page.encode())
         url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
@@ -55,7 +53,7 @@ def publish(output: str, only: Collection[str] | None = None) -> list[str]:
 
 def page_of(output: str, date: str) -> str:
     """Where the page of a night is."""
-    return storage.join(output, REPORTS, f"{date}.html")
+    return storage.join(output, REPORTS, night_page(date))
 
 
 def features_of(output: str, date: str) -> str:

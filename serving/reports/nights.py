@@ -11,19 +11,30 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    MANIFEST,
-    Manifest,
-    NightManifest,
-    ValidationManifest,
-    is_published,
-    read_manifest,
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
+from nightjar.features.contract.manifests import Manifest, NightManifest, ValidationManifest
+from nightjar.features.contract.outputs import (
+    ENCODE,
+    EVALUATE,
+    GATE,
+    METRICS,
+    MODELS,
+    NIGHTS,
+    SUMMARIES,
+    SUMMARIZE,
+    TRAIN,
+    VALIDATE,
+    VALIDATIONS,
+    DatasetName,
+    metrics_file,
+    names_of_day,
 )
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
-from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, Decision
+from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
 
 _STEP_SECONDS = re.compile(r'^nightjar_step_seconds\{step="([^"]+)"\} (\S+)$', re.MULTILINE)
@@ -112,10 +123,10 @@ class PublishedNight:
 
 def gather(output: str) -> list[PublishedNight]:
     """Every night of an output, by date; of several records of one date, the one published last."""
-    pointer = registry.champion(storage.join(output, "models"))
+    pointer = registry.champion(storage.join(output, MODELS))
     champion = pointer.version if pointer else None
-    records = dict(_latest(storage.join(output, "nights"), NightManifest))
-    validations = dict(_latest(storage.join(output, "validations"), ValidationManifest))
+    records = dict(_latest(storage.join(output, NIGHTS), NightManifest))
+    validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
     nights += [PublishedNight(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
@@ -124,26 +135,26 @@ def gather(output: str) -> list[PublishedNight]:
 
 def _night(output: str, record: NightManifest, champion: str | None) -> PublishedNight:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
-    gate = next(iter(made.get("gate", [])), "")
-    candidate = next(iter(made.get("train", [])), "")
-    evaluation = _published(made.get("evaluate", []))
-    validation = _published(made.get("validate", []))
-    warm = _json(storage.join(candidate, "warm_start.json"))
+    gate = next(iter(made.get(GATE, [])), "")
+    candidate = next(iter(made.get(TRAIN, [])), "")
+    evaluation = _published(made.get(EVALUATE, []))
+    validation = _published(made.get(VALIDATE, []))
+    warm = _json(storage.join(candidate, WARM_START))
     return PublishedNight(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
-        summary=_published(made.get("summarize", [])),
-        holdout=next((directory for directory in made.get("encode", []) if "/holdout-" in directory), None),
+        summary=_published(made.get(SUMMARIZE, [])),
+        holdout=next((directory for directory in made.get(ENCODE, []) if _is_holdout(directory)), None),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
         dry_run=_model(storage.join(gate, DRY_RUN), DryRun),
-        curves=tuple(_curves(f"{candidate}.jsonl")),
+        curves=tuple(_curves(training_log(candidate))),
         parent=warm.get("parent"),
         carried=tuple(CarriedSlot.model_validate(slot) for slot in warm.get("slots", [])),
-        seconds=_seconds(storage.join(output, "metrics", f"{record.date}.prom")),
+        seconds=_seconds(storage.join(output, METRICS, metrics_file(record.date))),
     )
 
 
@@ -157,10 +168,15 @@ def _latest(folder: str, kind: type[M]) -> Iterator[tuple[str, M]]:
 
 def _summary(output: str, day: str) -> str | None:
     """The day's, of several the one published last."""
-    folder = storage.join(output, "summaries")
-    of_day = [storage.join(folder, name) for name in storage.list_folders(folder) if name.startswith(f"date={day}-")]
+    folder = storage.join(output, SUMMARIES)
+    of_day = [storage.join(folder, name) for name in names_of_day(storage.list_folders(folder), day)]
     found = [directory for directory in of_day if is_published(directory)]
     return max(found, key=lambda d: (storage.modified(storage.join(d, MANIFEST)), d), default=None)
+
+
+def _is_holdout(directory: str) -> bool:
+    dataset = DatasetName.parse(storage.name_of(directory))
+    return dataset is not None and dataset.kind == "holdout"
 
 
 def _published(directories: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from datetime import date
 import matplotlib.dates as mdates
 from matplotlib.ticker import MaxNLocator
 
-from nightjar.features.contract.manifest import ValidationCheck
+from nightjar.features.contract.manifests import ValidationCheck
 from nightjar.serving.gate.decision import PartFigures
 from nightjar.serving.reports.nights import CurvePoint, PublishedNight
 from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing

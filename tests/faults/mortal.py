@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nightjar.features.contract import manifest, storage
-from nightjar.features.contract.manifest import FileEntry, Manifest
+from nightjar.features.contract import publishing, storage
+from nightjar.features.contract.manifests import FileEntry, Manifest
 
 
 class Fate:
@@ -48,7 +48,7 @@ class Fate:
 
     def patch(self) -> None:
         """Put a point at every start, middle and commit of a directory, and around every write that is in none."""
-        begin, describe_files, commit = manifest.begin, manifest.describe_files, manifest.commit
+        begin, describe_files, commit = publishing.begin, publishing.describe_files, publishing.commit
         write_bytes, create_bytes, remove = storage.write_bytes, storage.create_bytes, storage.remove
 
         def mortal_begin(directory: str) -> None:
@@ -67,7 +67,7 @@ class Fate:
             self.open = "nothing"
 
         def mortal_unpublish(directory: str) -> None:
-            remove(storage.join(directory, manifest.MANIFEST))
+            remove(storage.join(directory, publishing.MANIFEST))
             self.strikes("half removed", self.kind(directory))
             remove(directory)
             self.strikes("removed", self.kind(directory))
@@ -83,8 +83,8 @@ class Fate:
             create_bytes(url, content)
             self.strikes("locked", "the output")
 
-        manifest.begin, manifest.describe_files, manifest.commit = mortal_begin, mortal_describe, mortal_commit
-        manifest.unpublish = mortal_unpublish
+        publishing.begin, publishing.describe_files, publishing.commit = mortal_begin, mortal_describe, mortal_commit
+        publishing.unpublish = mortal_unpublish
         storage.write_bytes, storage.create_bytes = mortal_write, mortal_create
 
 

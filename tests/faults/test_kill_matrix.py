@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nightjar.features.contract.manifest import MANIFEST, CandidateManifest, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import MANIFEST, read_manifest
 from tests.kits.small_night import CONFIG, write_day
 from tests.kits.submit import REPOSITORY
 

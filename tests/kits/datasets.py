@@ -10,14 +10,8 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    StateManifest,
-    begin,
-    commit,
-    describe_files,
-    manifest_digest,
-)
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, manifest_digest
 from nightjar.features.contract.spec import CategoricalField, Cross, DenseFeature, FeatureSpec
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.training.data.batch import Entries

@@ -21,15 +21,8 @@ import xxhash
 from onnx import TensorProto, helper, numpy_helper
 
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns, table_layout
-from nightjar.features.contract.manifest import (
-    CandidateManifest,
-    DatasetManifest,
-    StateManifest,
-    commit,
-    describe_files,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import commit, describe_files, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.hashing import hash_strings

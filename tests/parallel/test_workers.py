@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import CandidateManifest, read_manifest, verify
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS

@@ -21,15 +21,8 @@ import torch
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    Manifest,
-    commit,
-    is_published,
-    key_of,
-    read_manifest,
-    unpublish,
-    verify,
-)
+from nightjar.features.contract.manifests import Manifest
+from nightjar.features.contract.publishing import commit, is_published, key_of, read_manifest, unpublish, verify
 from nightjar.training.checkpoint.saved_state import load_state, save_state
 from nightjar.training.config import CheckpointConfig
 from nightjar.training.data.plan import Plan

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import FileEntry, begin, describe_files
+from nightjar.features.contract.manifests import FileEntry
+from nightjar.features.contract.publishing import begin, describe_files
 from nightjar.training.checkpoint.shards import read_shards, write_shards
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner

@@ -26,7 +26,7 @@ import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import FileEntry
+from nightjar.features.contract.manifests import FileEntry
 from nightjar.training.tables import Table
 
 _BLOCK_ROWS = 1 << 18

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import Manifest, commit, read_manifest, unpublish, verify
+from nightjar.features.contract.manifests import Manifest
+from nightjar.features.contract.publishing import commit, read_manifest, unpublish, verify
 from nightjar.training.checkpoint.checkpoint import directories, directory_at
 from nightjar.training.checkpoint.saved_state import load_state, save_state
 from nightjar.training.job import TrainingJob

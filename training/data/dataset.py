@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
-from nightjar.features.contract.manifest import DatasetManifest, FileEntry
+from nightjar.features.contract.manifests import DatasetManifest, FileEntry
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
 

@@ -12,7 +12,7 @@ optimizer/
   wide_<scalar>.npy, embedding_<width>_<scalar>.npy
                                       what a rule remembers beside its rows, no dimension
   head.npz                            training.step.optimizers.head_tensors, by name
-warm_start.json                       after a warm start: what came from the parent (training.warm_start.report)
+warm_start.json                       after a warm start: what came from the parent (features.contract.records)
 
 The arrays and scalars of a rule, by default and by choice (training.tables):
   ftrl: ftrl (z, n), float32 [rows, 2]; in q2.13: q2_13 int16 [rows, 1], squares float32 [rows, 1], and the scalar step
@@ -34,15 +34,9 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    CandidateManifest,
-    DatasetManifest,
-    begin,
-    commit,
-    describe_files,
-    read_manifest,
-)
+from nightjar.features.contract.artifact_files import CANDIDATE_SCORES, GOLDEN_ENCODED, HEAD, HEAD_STATE, WARM_START
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import empty_columns
 from nightjar.training.data.dataset import Dataset, read_table
@@ -51,7 +45,6 @@ from nightjar.training.export.table_files import write_array, write_embeddings, 
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
-from nightjar.training.warm_start.report import FILE as WARM_START
 
 
 def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float], collective: Collective) -> None:
@@ -67,13 +60,13 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
     if job.holdout:
         scores = _golden_scores(job.holdout, dataset, learner, collective)
         if writer:
-            write_array(job.output, "scoring/golden_scores.npy", scores)
+            write_array(job.output, CANDIDATE_SCORES, scores)
     if writer:
         storage.write_bytes(
-            storage.join(job.output, "scoring/head.onnx"),
+            storage.join(job.output, HEAD),
             export_head(copy.deepcopy(learner.head).cpu(), dataset.layout),
         )
-        storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
+        storage.write_bytes(storage.join(job.output, HEAD_STATE), _head_state(learner))
         if transfer := job.transfer(manifest):
             report = transfer.report().model_dump_json(indent=1) + "\n"
             storage.write_bytes(storage.join(job.output, WARM_START), report.encode())

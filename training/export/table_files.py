@@ -16,6 +16,15 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import (
+    WIDE,
+    WIDE_IDS,
+    WIDE_TOUCHED,
+    WIDE_WEIGHTS,
+    embedding,
+    embedding_values,
+    optimizer_state,
+)
 from nightjar.training.run.collective import Collective
 from nightjar.training.tables import Table
 
@@ -61,8 +70,8 @@ def write_wide(output: str, table: Table | None, collective: Collective) -> None
     """
     if table is None:
         if collective.rank == 0:
-            write_array(output, "scoring/wide_ids.npy", np.empty(0, dtype=np.int64))
-            write_array(output, "scoring/wide_weights.npy", np.empty(0, dtype=np.float32))
+            write_array(output, WIDE_IDS, np.empty(0, dtype=np.int64))
+            write_array(output, WIDE_WEIGHTS, np.empty(0, dtype=np.float32))
         return
     state = table.state()
 
@@ -73,15 +82,15 @@ def write_wide(output: str, table: Table | None, collective: Collective) -> None
 
     rows, weighty = _totals(table, touched, collective)
     ids, weights, *arrays = touched(np.empty(0, dtype=np.int64))
-    contents = [("scoring/wide_ids.npy", weighty, ids), ("scoring/wide_weights.npy", weighty, weights)]
-    contents += [("optimizer/wide_ids.npy", rows, ids)]
-    contents += [(f"optimizer/wide_{part}.npy", rows, array) for part, array in zip(state, arrays, strict=True)]
+    contents = [(WIDE_IDS, weighty, ids), (WIDE_WEIGHTS, weighty, weights)]
+    contents += [(WIDE_TOUCHED, rows, ids)]
+    contents += [(optimizer_state(WIDE, part), rows, array) for part, array in zip(state, arrays, strict=True)]
     with _writers(output, contents, collective) as files:
         for ids_T, weights_T, *arrays in gathered(table, touched, collective):
             [kept] = weights_T.nonzero()
             for file, block in zip(files, [ids_T[kept], weights_T[kept], ids_T, *arrays], strict=True):
                 file.append(block)
-    _write_scalars(output, "wide", table, collective)
+    _write_scalars(output, WIDE, table, collective)
 
 
 def write_embeddings(output: str, table: Table, collective: Collective) -> None:
@@ -90,12 +99,12 @@ def write_embeddings(output: str, table: Table, collective: Collective) -> None:
     scoring/embedding_<width>.npy: its values. optimizer/embedding_<width>_<array>.npy for each other array of
     table.state(), and ..._<scalar>.npy for each of table.scalars().
     """
-    state, name = table.state(), f"embedding_{table.width}"
+    state, name = table.state(), embedding(table.width)
 
     def everything(places: np.ndarray) -> list[np.ndarray]:
         return [table.shard.ids(places), *(array[places] for array in state.values())]
 
-    paths = {part: f"optimizer/{name}_{part}.npy" for part in state} | {"values": f"scoring/{name}.npy"}
+    paths = {part: optimizer_state(name, part) for part in state} | {"values": embedding_values(table.width)}
     contents = [(paths[part], table.shard.rows, array) for part, array in state.items()]
     with _writers(output, contents, collective) as files:
         for _, *arrays in gathered(table, everything, collective):
@@ -170,4 +179,4 @@ def _totals(table: Table, select: Select, collective: Collective) -> tuple[int, 
 def _write_scalars(output: str, name: str, table: Table, collective: Collective) -> None:
     if collective.rank == 0:
         for scalar, value in table.scalars().items():
-            write_array(output, f"optimizer/{name}_{scalar}.npy", value)
+            write_array(output, optimizer_state(name, scalar), value)

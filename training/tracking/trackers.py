@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, TypeAdapter
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import tensorboard_folder
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -190,9 +191,9 @@ def tracking(config: TrainingConfig, output: str, metrics: str | None, rank: int
     if rank == 0 and metrics:
         found.append(JsonLines(metrics, start))
     if rank == 0 and config.tensorboard and metrics:
-        found.append(TensorBoard(f"{output}.tensorboard", start))
+        found.append(TensorBoard(tensorboard_folder(output), start))
     if rank == 0 and config.mlflow:
-        found.append(Mlflow(config.mlflow, output.rstrip("/").rpartition("/")[2], config.settings))
+        found.append(Mlflow(config.mlflow, storage.name_of(output.rstrip("/")), config.settings))
     trackers = Trackers(found)
     try:
         yield trackers

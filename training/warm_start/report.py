@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
-from nightjar.features.contract.spec import Strict
+from nightjar.features.contract.strict import Strict
 
 FILE = "warm_start.json"
 

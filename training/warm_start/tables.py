@@ -16,6 +16,15 @@ from itertools import pairwise
 import numpy as np
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import (
+    WIDE,
+    WIDE_IDS,
+    WIDE_TOUCHED,
+    WIDE_WEIGHTS,
+    embedding,
+    embedding_values,
+    optimizer_state,
+)
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
@@ -24,8 +33,6 @@ from nightjar.training.warm_start.ftrl import ARRAYS, carried_state, decoded, en
 from nightjar.training.warm_start.rows import RowMap, carry
 
 VALUES = "values"
-WIDE_IDS, WIDE_WEIGHTS = "scoring/wide_ids.npy", "scoring/wide_weights.npy"
-TOUCHED = "optimizer/wide_ids.npy"
 SUMS_OF_SQUARES = ("accumulators", "row_accumulators")
 """States that only grow, to which decay applies; averages forget by themselves."""
 
@@ -50,14 +57,14 @@ class TableTransfer:
         self, table: Table, parent_width: int, parent: EmbeddingConfig, child: EmbeddingConfig, rows: RowMap
     ) -> None:
         """From the parent's table of this width: the columns that both have; the others stay as they began."""
-        name = f"embedding_{parent_width}"
-        self._carry(table, VALUES, rows, None, f"scoring/{name}.npy")
+        name = embedding(parent_width)
+        self._carry(table, VALUES, rows, None, embedding_values(parent_width))
         if child.nonnegative:
             np.maximum(table.state()[VALUES], 0.0, out=table.state()[VALUES])
         if parent.rule == child.rule:
             for state in table.state():
                 if state != VALUES:
-                    self._carry(table, state, rows, None, f"optimizer/{name}_{state}.npy")
+                    self._carry(table, state, rows, None, optimizer_state(name, state))
             self._scalars(table, name)
 
     def wide(self, table: Table, parent: WideConfig, child: WideConfig, rows: RowMap) -> None:
@@ -66,11 +73,11 @@ class TableTransfer:
             self._ftrl(table, parent, child, rows)
         elif parent.rule == child.rule:
             for name in table.state():
-                self._carry(table, name, rows, TOUCHED, f"optimizer/wide_{name}.npy")
+                self._carry(table, name, rows, WIDE_TOUCHED, optimizer_state(WIDE, name))
         else:
             self._carry(table, VALUES, rows, WIDE_IDS, WIDE_WEIGHTS)
         if (parent.rule, parent.precision) == (child.rule, child.precision):
-            self._scalars(table, "wide")
+            self._scalars(table, WIDE)
 
     def _ftrl(self, table: Table, parent: WideConfig, child: WideConfig, rows: RowMap) -> None:
         """From another rule, the weights as if without evidence: n = 0."""
@@ -91,8 +98,8 @@ class TableTransfer:
                 state[places_N] = arrived_N2[:, begin:end]
 
         if parent.rule == "ftrl":
-            files = [f"optimizer/wide_{name}.npy" for name in ARRAYS[parent.precision]]
-            self._read(table, rows, TOUCHED, files, write)
+            files = [optimizer_state(WIDE, name) for name in ARRAYS[parent.precision]]
+            self._read(table, rows, WIDE_TOUCHED, files, write)
         else:
             self._read(table, rows, WIDE_IDS, [WIDE_WEIGHTS], write)
 
@@ -111,7 +118,7 @@ class TableTransfer:
     def _scalars(self, table: Table, parent_table: str) -> None:
         """A table of rows from several takes the most steps: the others' rows are as if they had come later."""
         for name, scalar in table.scalars().items():
-            content = storage.read_bytes(storage.join(self._directory, f"optimizer/{parent_table}_{name}.npy"))
+            content = storage.read_bytes(storage.join(self._directory, optimizer_state(parent_table, name)))
             np.maximum(scalar, np.load(io.BytesIO(content), allow_pickle=False), out=scalar)
 
     def _read(

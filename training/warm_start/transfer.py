@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
-from nightjar.features.contract.manifest import StateManifest
+from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.encoder.encoder import Vocabulary
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
@@ -105,7 +106,7 @@ class Transfer:
                 passages = list(self._passages(slots, self.child.embeddings[width]).values())
                 if passages:
                     tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
-        content = storage.read_bytes(storage.join(self.directory, "optimizer/head.npz"))
+        content = storage.read_bytes(storage.join(self.directory, HEAD_STATE))
         same_rule = before.deep.optimizer == now.deep.optimizer
         with np.load(io.BytesIO(content), allow_pickle=False) as source:
             fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
@@ -115,11 +116,10 @@ class Transfer:
         slots: list[SlotCoverage] = []
         if self.child.wide is not None:
             known = int(self.parent.wide is not None)
-            slots.append(SlotCoverage(table="wide", slot="bias", parent_rows=known, rows=1, carried=known))
-            slots += self._coverage({"wide": self.parent.wide or {}}, {"wide": self.child.wide})
+            slots.append(SlotCoverage(table=WIDE, slot="bias", parent_rows=known, rows=1, carried=known))
+            slots += self._coverage({WIDE: self.parent.wide or {}}, {WIDE: self.child.wide})
         theirs, ours = (
-            {f"embedding_{width}": slots for width, slots in side.embeddings.items()}
-            for side in (self.parent, self.child)
+            {embedding(width): slots for width, slots in side.embeddings.items()} for side in (self.parent, self.child)
         )
         slots += self._coverage(theirs, ours)
         maps = self._tensors

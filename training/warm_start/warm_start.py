@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import (
-    CandidateManifest,
-    DatasetManifest,
-    ParentCandidate,
-    StateManifest,
-    manifest_digest,
-    read_manifest,
-    verify,
-)
-from nightjar.features.contract.spec import digest
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, ParentCandidate, StateManifest
+from nightjar.features.contract.publishing import manifest_digest, read_manifest, verify
+from nightjar.features.contract.strict import digest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.warm_start.transfer import Side, Transfer
 
@@ -44,7 +38,7 @@ class WarmStart:
     def parent(self) -> ParentCandidate:
         """What the child's manifest says of it."""
         return ParentCandidate(
-            candidate=self.candidate.rpartition("/")[2],
+            candidate=storage.name_of(self.candidate),
             digest=manifest_digest(self.candidate),
             through_date=read_manifest(self.parent_state, StateManifest).through_date,
             decay=self.decay,

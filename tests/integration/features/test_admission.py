@@ -13,7 +13,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract.categorical import AdmitByBloom, AdmitByPoisson, Cross
-from nightjar.features.contract.manifest import DatasetManifest, StateManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import key_counts
 from nightjar.features.counts.conjunctions import counted_conjunctions, sketched_conjunctions

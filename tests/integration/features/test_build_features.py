@@ -17,7 +17,8 @@ import yaml
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import DatasetManifest, StateManifest, read_manifest, verify
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.dataset.build import (
     BuildPlan,
     BuildSettings,

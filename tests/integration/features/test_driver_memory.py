@@ -12,7 +12,8 @@ import pytest
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import DatasetManifest, StateManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import build, plan_build
 from tests.kits.feature_logs import days, write_day

@@ -22,7 +22,8 @@ from benchmarks.encoder_twins import FLOATS, INT64, INTEGERS, STRINGS, build_twi
 from benchmarks.encoder_twins import SCHEMA as TWINS_SCHEMA
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
 from nightjar.features.contract.layout import dataset_columns
-from nightjar.features.contract.manifest import StateManifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.write import encode
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits

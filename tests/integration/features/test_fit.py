@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
 from nightjar.features.counts.rollup import admissions
 from nightjar.features.dataset.build import build, plan_build

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.dataset.build import (
     BuildPlan,

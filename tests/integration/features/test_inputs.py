@@ -17,12 +17,8 @@ import yaml
 from pyspark.sql import DataFrame, SparkSession
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    is_published,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, aggregate, build, plan_build
 from nightjar.features.input.config import InputConfig

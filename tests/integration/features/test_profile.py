@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 from scipy.spatial.distance import jensenshannon
 
 from nightjar.features.checks.drift import HEAD_SHARE, DailyCounts, drifts
-from nightjar.features.checks.profile import HISTOGRAM, bin_of, profile_dir, profiles
-from nightjar.features.contract.manifest import ProfileManifest
+from nightjar.features.checks.profile import bin_of, profile_dir, profiles
+from nightjar.features.contract.artifact_files import HISTOGRAM
+from nightjar.features.contract.manifests import ProfileManifest
 from nightjar.features.input.folders import check_logs, day_number
 from tests.kits.feature_logs import SPEC, days, make_day, read_logs, write_day
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import AggregateManifest, read_manifest
+from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.counts.rollup import newest_rollup
 from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build
 from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs

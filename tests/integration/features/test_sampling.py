@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from nightjar.features.contract.manifest import DatasetManifest, StateManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Sampling
 from nightjar.features.dataset.build import build, plan_build
 

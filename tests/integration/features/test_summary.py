@@ -19,7 +19,8 @@ from nightjar.features.checks import summarize
 from nightjar.features.checks.profile import bin_edges
 from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.tally import Tally
-from nightjar.features.contract.manifest import StateManifest, read_manifest
+from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.contract.summary import SummaryManifest
 from nightjar.features.dataset.build import plan_build

@@ -16,12 +16,8 @@ import yaml
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    MANIFEST,
-    ArtifactManifest,
-    is_published,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.input.folders import DateFolders
 from nightjar.jobs import run_nightly
 from nightjar.jobs.common.cli import EXIT_ERROR, EXIT_NOTHING_TO_DO, EXIT_REJECTED

@@ -14,13 +14,8 @@ import pytest
 import yaml
 
 from nightjar import serving
-from nightjar.features.contract.manifest import (
-    MANIFEST,
-    ArtifactManifest,
-    DecisionManifest,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
+from nightjar.features.contract.publishing import MANIFEST, read_manifest, verify
 from nightjar.features.input.folders import DateFolders
 from nightjar.jobs import generate_logs, import_movietweetings, run_nightly
 from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED

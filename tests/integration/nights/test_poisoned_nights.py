@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from nightjar.features.contract.manifest import DecisionManifest, ValidationManifest, read_manifest
+from nightjar.features.contract.manifests import DecisionManifest, ValidationManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.jobs import generate_logs, run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED
 from nightjar.serving import registry

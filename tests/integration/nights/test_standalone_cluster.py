@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from nightjar import serving
-from nightjar.features.contract.manifest import ArtifactManifest, read_manifest, verify
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.jobs.nightly.lineage import code
 from nightjar.serving import registry
 from tests.kits.small_night import CONFIG, write_day

@@ -8,12 +8,7 @@ import pytest
 
 from nightjar.features.checks.checks import CHECKS, Day, LogValidationConfig, drift_checks, simple_checks
 from nightjar.features.checks.drift import Drift
-from nightjar.features.contract.manifest import (
-    AggregateManifest,
-    ColumnProfile,
-    ProfileManifest,
-    ValidationCheck,
-)
+from nightjar.features.contract.manifests import AggregateManifest, ColumnProfile, ProfileManifest, ValidationCheck
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
 from nightjar.features.input.folders import LogPartition
 

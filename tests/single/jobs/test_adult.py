@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.spec import load_yaml
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.input.folders import check_logs
 from nightjar.jobs.import_adult import main, read_census
 from nightjar.jobs.nightly.night import NightConfig

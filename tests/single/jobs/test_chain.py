@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nightjar.features.contract.errors import LockedError, UsageError
-from nightjar.features.contract.manifest import Manifest, NightManifest, begin, commit
+from nightjar.features.contract.manifests import Manifest, NightManifest
+from nightjar.features.contract.publishing import begin, commit
 from nightjar.jobs.nightly.chain import Step, carry_out, ingredients, records, why
 from nightjar.jobs.nightly.telemetry import JobRun
 

@@ -15,7 +15,8 @@ import yaml
 from sklearn.metrics import log_loss, roc_auc_score
 
 from nightjar import serving
-from nightjar.features.contract.manifest import ComparisonManifest, read_manifest, verify
+from nightjar.features.contract.manifests import ComparisonManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.jobs.common import contest
 from nightjar.jobs.common.contest import read_comparison
 from nightjar.jobs.compare_models import fitting_models, main

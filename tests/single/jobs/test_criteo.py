@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from nightjar.features.contract.spec import FeatureSpec, load_yaml
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.input.folders import check_logs, dates_between
 from nightjar.jobs.import_criteo import CATEGORIES, NUMBERS, main
 

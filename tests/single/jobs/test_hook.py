@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.errors import NightjarError
-from nightjar.features.contract.spec import load_yaml
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.nightly.hook import HookConfig, call
 
 EVENT = {"event": "rejected", "date": "2026-01-05", "message": "auc: worse; 'quoted'"}

@@ -9,14 +9,8 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    CandidateManifest,
-    begin,
-    commit,
-    describe_files,
-    manifest_digest,
-)
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files, manifest_digest
 from nightjar.jobs.nightly.parents import (
     ParentVersion,
     Start,

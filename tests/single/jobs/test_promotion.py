@@ -8,16 +8,12 @@ from typing import Any
 import pytest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    DecisionManifest,
-    begin,
-    commit,
-    describe_files,
-)
+from nightjar.features.contract.artifact_files import DECISION
+from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
-from nightjar.serving.gate.decision import DECISION, Decision, GateConfig, GateRule
+from nightjar.serving.gate.decision import Decision, GateConfig, GateRule
 
 CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
 NOTHING: Any = None

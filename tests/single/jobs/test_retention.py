@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import MANIFEST, Manifest, begin, commit, describe_files
+from nightjar.features.contract.manifests import Manifest
+from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
 from nightjar.jobs.nightly.retention import KeepConfig, prune
 from nightjar.serving import registry
 from tests.single.serving.test_registry import Killed, kill_at, publish

@@ -12,15 +12,8 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    ArtifactManifest,
-    CandidateManifest,
-    DatasetManifest,
-    commit,
-    describe_files,
-    is_published,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, DatasetManifest
+from nightjar.features.contract.publishing import commit, describe_files, is_published, read_manifest
 from nightjar.jobs.pack_model import main
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.pack import pack

@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from nightjar.features.contract.manifest import (
-    CrossFigures,
-    DatasetManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-)
+from nightjar.features.contract.manifests import CrossFigures, DatasetManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.publishing import begin, commit
 from nightjar.serving.reports.feature_report import Chart, Row, draw, render, wilson
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.summary_kit import make_summary

@@ -12,7 +12,8 @@ import pytest
 import sklearn.metrics
 
 from nightjar.features.contract.errors import DataError, SpecError, UsageError
-from nightjar.features.contract.spec import CategoricalField, FeatureSpec, load_yaml
+from nightjar.features.contract.spec import CategoricalField, FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.serving.evaluation.metrics import Observations, measure
 from nightjar.serving.gate.bootstrap import Metric, Slices, draws

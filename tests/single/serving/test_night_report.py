@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from nightjar.features.contract.manifest import (
-    DecisionManifest,
-    NightManifest,
-    ValidationCheck,
-    ValidationManifest,
-    begin,
-    commit,
-    describe_files,
-)
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
+from nightjar.features.contract.manifests import DecisionManifest, NightManifest, ValidationCheck, ValidationManifest
+from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
 from nightjar.serving.evaluation.evaluation import evaluate, read_scores
-from nightjar.serving.gate.decision import CHAMPION, DECISION, DRY_RUN, GateConfig
+from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
 from nightjar.serving.packing.dry_run import DryRun, Measured

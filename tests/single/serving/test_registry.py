@@ -15,14 +15,8 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import (
-    MANIFEST,
-    ArtifactManifest,
-    begin,
-    commit,
-    describe_files,
-    manifest_digest,
-)
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files, manifest_digest
 from nightjar.jobs import promote_model
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.serving import registry

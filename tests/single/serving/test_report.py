@@ -12,13 +12,8 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    EvaluationManifest,
-    commit,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import DatasetManifest, EvaluationManifest
+from nightjar.features.contract.publishing import commit, read_manifest, verify
 from nightjar.jobs.evaluate_model import main
 from nightjar.serving.evaluation import evaluation
 from nightjar.serving.evaluation.comparison import Evaluation, predict

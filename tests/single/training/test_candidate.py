@@ -12,14 +12,11 @@ import onnxruntime
 import pytest
 import yaml
 
+from nightjar.features.contract.artifact_files import GOLDEN_ENCODED
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import BIAS, table_layout
-from nightjar.features.contract.manifest import (
-    GOLDEN_ENCODED,
-    CandidateManifest,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
 from nightjar.jobs.train_model import main
 from nightjar.training.config import TrainingConfig

@@ -16,7 +16,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from nightjar.features.contract.manifest import CandidateManifest, DatasetManifest, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.checkpoint import checkpoint, saved_state
 from nightjar.training.checkpoint.checkpoint import Position, folder_of, newest_step
 from nightjar.training.checkpoint.shards import read_shards, write_shards

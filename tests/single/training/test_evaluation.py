@@ -12,8 +12,9 @@ from test_metrics import gauc_by_loops
 from torch import Tensor
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import DatasetManifest, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.metrics import Quality
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset

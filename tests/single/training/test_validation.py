@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifest import CandidateManifest, read_manifest
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.config import TrainingConfig
 from nightjar.training.evaluation.validation import HeldOutValidation

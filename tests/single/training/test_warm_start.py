@@ -22,16 +22,8 @@ import yaml
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import TableLayout, dataset_columns, table_layout
-from nightjar.features.contract.manifest import (
-    CandidateManifest,
-    DatasetManifest,
-    StateManifest,
-    commit,
-    describe_files,
-    manifest_digest,
-    read_manifest,
-    verify,
-)
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import commit, describe_files, manifest_digest, read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.jobs.train_model import main
 from nightjar.training.config import TrainingConfig

@@ -13,14 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightjar.features.contract.layout import TableLayout, table_layout
-from nightjar.features.contract.manifest import (
-    DatasetManifest,
-    StateManifest,
-    commit,
-    describe_files,
-    manifest_digest,
-    read_manifest,
-)
+from nightjar.features.contract.manifests import DatasetManifest, StateManifest
+from nightjar.features.contract.publishing import commit, describe_files, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob

@@ -12,7 +12,8 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifest import ArtifactManifest, read_manifest, verify
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.jobs import evaluate_model, pack_model, promote_model
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry

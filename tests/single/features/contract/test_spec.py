@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nightjar.features.contract.errors import SpecError
-from nightjar.features.contract.spec import FeatureSpec, load_yaml
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.strict import load_yaml
 
 GOOD: dict[str, Any] = {
     "name": "shop",

@@ -13,7 +13,7 @@ import pytest
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifest import DatasetManifest
+from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.training.data.batch import Batch, make_batch
 from nightjar.training.data.columns import Columns, ShuffledFile, empty_columns, join

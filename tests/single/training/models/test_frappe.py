@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks.frappe import encode, main, read_csv
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.spec import load_yaml
+from nightjar.features.contract.strict import load_yaml
 from nightjar.training.config import TrainingConfig
 
 FIELDS = {"user": 40, "item": 60, "weekday": 7, "weather": 5}

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifest import (
+from nightjar.features.contract.manifests import AggregateManifest, FileEntry, Manifest, StateManifest
+from nightjar.features.contract.publishing import (
     MANIFEST,
-    AggregateManifest,
-    FileEntry,
-    Manifest,
-    StateManifest,
     begin,
     commit,
     describe_files,
