@@ -41,8 +41,9 @@ TRAIN: Final = "train"
 PACK: Final = "pack"
 EVALUATE: Final = "evaluate"
 GATE: Final = "gate"
+RENEW: Final = "renew"
 PUBLISH: Final = "publish"
-STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, PUBLISH)
+STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, RENEW, PUBLISH)
 
 DATE_PREFIX = "date="
 """Begins the names of what belongs to one day: the log's folders, and the directories made from them."""

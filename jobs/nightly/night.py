@@ -134,11 +134,7 @@ class Night:
     @cached_property
     def features(self) -> BuildPlan:
         """The plan of the feature step. Raises DataError and UsageError if the logs cannot be used."""
-        return self.features_under(self.config.features)
-
-    def features_under(self, spec: FeatureSpec) -> BuildPlan:
-        """The same days under another feature spec, such as the champion's."""
-        nightly = self.config.nightly
+        spec, nightly = self.config.features, self.config.nightly
         first_logged = nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
         last = self.date - timedelta(1)
         first = max(first_logged, self.date - timedelta(nightly.train_days))
@@ -160,6 +156,14 @@ class Night:
             history_from=first_logged.isoformat(),
             holdout=self.date.isoformat(),
             settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
+        )
+
+    def features_after(self, spec: FeatureSpec) -> BuildPlan:
+        """All days through the night's own under a model's feature spec: what counters of the next day are made of."""
+        date_ = self.date.isoformat()
+        first = self.config.nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
+        return plan_build(
+            spec, self.logs, self.output, train_from=date_, train_to=date_, history_from=first.isoformat()
         )
 
     @property
@@ -209,9 +213,9 @@ class Night:
             models=storage.join(self.output, MODELS),
             version=version,
             date=self.date.isoformat(),
-            features_under=self.features_under,
+            day=self.features.days[-1],
+            features_after=self.features_after,
             holdout_dir=str(self.features.built.holdout_dir),
-            evaluation=self.evaluation,
             output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),
         )
 

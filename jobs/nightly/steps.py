@@ -1,7 +1,7 @@
 """What the steps of a night do.
 
 validate -> aggregate -> encode -> summarize -> train (the model and its baselines) -> pack -> evaluate -> gate
--> publish
+-> renew (the counters) -> publish
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nightjar.features.contract.outputs import (
     MODELS,
     PACK,
     PUBLISH,
+    RENEW,
     SUMMARIZE,
     TRAIN,
     VALIDATE,
@@ -71,6 +72,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(PACK, _MODELS, lambda spark: _pack(night), *made[TRAIN]),
         step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
         step(GATE, _ALL, night.promotion.judge, *artifact),
+        step(RENEW, _ALL, night.promotion.renew_counters, *made[GATE]),
         Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
     ]
 

@@ -75,9 +75,10 @@ def compare(
     for directory in dict.fromkeys(chosen.values()):
         scored = {name: model for name, model in models.items() if chosen[name] == directory}
         observed, found = predict(scored, directory, manifests[directory])
+        digest = manifest_digest(directory)
         scores |= found
         for name, model in scored.items():
-            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, directory, observed, scores[name])
+            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, digest, observed, scores[name])
             log.info("%s: log loss %.5f on %d rows", name, evaluated[name].metrics.log_loss, len(scores[name]))
     first = next(iter(manifests.values()))
     evaluation = Evaluation(
@@ -92,11 +93,11 @@ def compare(
 def evaluate_scores(
     artifact: str, model: str, dataset: str, observed: Observations, score: np.ndarray
 ) -> ModelEvaluation:
-    """One model by its scores. artifact, dataset: directories; model: name of the architecture."""
+    """One model by its scores. artifact: directory; model: name of the architecture; dataset: digest of the rows."""
     return ModelEvaluation(
         artifact=manifest_digest(artifact),
         model=model,
-        dataset=manifest_digest(dataset),
+        dataset=dataset,
         metrics=measure(observed, score),
         calibration=tuple(bins(observed.label, score, observed.weight, CALIBRATION_BINS)),
         deciles=tuple(bins(observed.label, score, observed.weight, DECILES)),
@@ -121,18 +122,6 @@ def predict(
         for name, model in models.items():
             scores[name].append(model.score_encoded(columns))
     return _observations(known), {name: np.concatenate(parts) for name, parts in scores.items()}
-
-
-def observe(
-    directory: str, manifest: DatasetManifest, columns: Sequence[str] = ()
-) -> tuple[Observations, dict[str, np.ndarray]]:
-    """What is known of a data set's rows, and these single-valued columns of it. Raises DataError as `predict` does."""
-    known: dict[str, list[np.ndarray]] = defaultdict(list)
-    for read in _read(directory, manifest, columns):
-        for name in dict.fromkeys((*OBSERVED, *columns)):
-            if name in read:
-                known[name].append(np.asarray(read[name]))
-    return _observations(known), {name: np.concatenate(known[name]) for name in columns}
 
 
 def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, ColumnValues]]:
