@@ -10,6 +10,7 @@ CENSUS  ?= ../shared/data/adult
 CLICKS  ?= ../shared/data/criteo/train.txt
 
 PY       := $(VENV)/bin/python
+NIGHTJAR := $(VENV)/bin/nightjar
 STAMP    := $(VENV)/.nightjar-setup
 FOLDERS  := features training serving jobs nightjar
 
@@ -33,12 +34,12 @@ define SETUP
 	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
 endef
 
-.PHONY: help setup nightly movietweetings adult criteo test check bench zip clean
+.PHONY: help setup nightly movietweetings adult criteo test check bench docs compat zip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench)"
+	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench, compat)"
 
 setup: ## Check the prerequisites, make the virtual environment, build Horovod once
 	$(SETUP)
@@ -48,28 +49,28 @@ $(STAMP): requirements.lock pyproject.toml .ci/setup_environment.py .ci/horovod_
 
 # $(call NIGHT,config,dates). A model that the gate rejects (3) and nothing left to do (4) are results, not failures.
 define NIGHT
-	$(PY) jobs/run_nightly.py --config conf/$(1).yaml --logs $(2)/logs --output $(2) $(3) \
+	$(NIGHTJAR) night --config conf/$(1).yaml --logs $(2)/logs --output $(2) $(3) \
 		|| { status=$$?; [ $$status -eq 3 ] || [ $$status -eq 4 ] || exit $$status; }
 endef
 
 nightly: $(STAMP) ## Generate logs and run three nights on them; says where models and pages are, under build/nightly
-	$(PY) jobs/generate_logs.py --output build/nightly/logs --start-date 2026-01-01 --days 6 --rows-per-day 100000
+	$(NIGHTJAR) generate-logs --output build/nightly/logs --start-date 2026-01-01 --days 6 --rows-per-day 100000
 	$(call NIGHT,app_store,build/nightly,--from 2026-01-04 --to 2026-01-06)
 
 build/movietweetings/logs/_splits.json: | $(STAMP)
-	$(PY) jobs/import_movietweetings.py --source $(RATINGS) --output $(@D)
+	$(NIGHTJAR) import movietweetings --source $(RATINGS) --output $(@D)
 
 movietweetings: $(STAMP) build/movietweetings/logs/_splits.json ## A night on MovieTweetings (RATINGS=its folder), under build/movietweetings
 	$(call NIGHT,movietweetings,build/movietweetings,--date 2013-08-27)
 
 build/adult/logs: | $(STAMP)
-	$(PY) jobs/import_adult.py --source $(CENSUS) --output $@
+	$(NIGHTJAR) import adult --source $(CENSUS) --output $@
 
 adult: $(STAMP) | build/adult/logs ## A night on the Adult census (CENSUS=its folder), under build/adult
 	$(call NIGHT,adult,build/adult,--date 1994-01-06)
 
 build/criteo/logs: | $(STAMP)
-	$(PY) jobs/import_criteo.py --source $(CLICKS) --days 7 --output $@
+	$(NIGHTJAR) import criteo --source $(CLICKS) --days 7 --output $@
 
 criteo: $(STAMP) | build/criteo/logs ## A night on Criteo's Kaggle log (CLICKS=its train.txt), under build/criteo
 	$(call NIGHT,criteo,build/criteo,--date 2014-06-07)
@@ -85,9 +86,16 @@ check: $(STAMP) ## Lint, formatting, types
 	$(PY) -m ruff format --check
 	$(PY) -m mypy -p nightjar
 	$(PY) -m mypy benchmarks --exclude benchmarks/train/
+	$(PY) -m mypy docs
 
 bench: $(STAMP) ## Measure; RATINGS=folder of MovieTweetings' two files
 	$(PY) -m benchmarks.movietweetings --source $(RATINGS) --work build/bench $(ARGS)
+
+compat: $(STAMP) ## Score a champion under every Python found, with the newest libraries; ARGS='--output build/nightly'
+	$(PY) .ci/compat.py $(ARGS)
+
+docs: $(STAMP) ## Write docs/configuration.md from the models of the config
+	$(PY) -m docs.configuration
 
 zip: $(STAMP) ## Write dist/nightjar.zip, the code archive for spark-submit --py-files
 	$(PY) .ci/code_archive.py dist/nightjar.zip

@@ -22,17 +22,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from horovod_wheel import GPU_VARIABLES, SetupError, horovod_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "nightjar" / "cli"))  # the module alone: the package wants what is not installed yet
+
+from prerequisites import Missing, first_output, missing_compiler, missing_java  # noqa: E402
+
 LOCK = ROOT / "requirements.lock"
 INPUTS = (LOCK, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
 STAMP = ".nightjar-setup"
 
 PYTHON_VERSION = "3.11"
-JAVA_VERSIONS = ("17", "21")  # what Spark 4.0 runs on
 
 # The one complaint of `pip check` that is known to be harmless: see requirements.lock.
 STALE_BOUND = re.compile(r"petastorm \S+ has requirement setuptools<70, but you have setuptools \S+")
@@ -45,11 +47,6 @@ import sys
 assert sys.argv[1] != "nccl" or hvd.nccl_built(), "Horovod was built without NCCL"
 print(f"    torch {torch.__version__}, pyspark {pyspark.__version__}, pyarrow {pyarrow.__version__}")
 """
-
-
-class Missing(NamedTuple):
-    what: str
-    command: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,42 +163,9 @@ def missing_python(python: str) -> Iterator[Missing]:
         yield Missing(f"the C headers of {python} (to build Horovod)", f"sudo apt-get install -y {package}-dev")
 
 
-def missing_java() -> Iterator[Missing]:
-    wanted = " or ".join(JAVA_VERSIONS)
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
-    output = first_output([java, "-version"])
-    found = re.search(r'version "(?:1\.)?(\d+)', output or "")
-    if found and found.group(1) in JAVA_VERSIONS:
-        return
-    problem = f"Java {wanted} ({java!r} " + (f"is {found.group(1)})" if found else "does not run)")
-    elsewhere = [p for v in JAVA_VERSIONS for p in sorted(Path("/usr/lib/jvm").glob(f"java-{v}-*/bin/java"))]
-    if elsewhere:
-        yield Missing(f"{problem}; one is installed elsewhere", f"export JAVA_HOME={elsewhere[0].parent.parent}")
-    else:
-        yield Missing(problem, "sudo apt-get install -y openjdk-17-jre-headless")
-
-
-def missing_compiler() -> Iterator[Missing]:
-    compiler = os.environ.get("CXX", "g++")  # the variable CMake goes by
-    probe = "#include <optional>\nstd::optional<int> probe = 17;\n"
-    command = [*compiler.split(), "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
-    if first_output(command, stdin=probe) is None:
-        yield Missing(f"a C++17 compiler ({compiler!r} does not compile C++17)", "sudo apt-get install -y g++")
-
-
 def missing_tools() -> Iterator[Missing]:
     if shutil.which("make") is None:
         yield Missing("make", "sudo apt-get install -y make")
-
-
-def first_output(command: Sequence[str], stdin: str = "") -> str | None:
-    """What a command prints on both streams, or None when it cannot be run or fails."""
-    try:
-        done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 # --- The environment

@@ -19,13 +19,14 @@ import numpy as np
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.manifests import DatasetManifest, Lineage
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 from nightjar.jobs import import_adult
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports import adult
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.model import load
@@ -60,9 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs = os.path.join(work, "logs")
     if not storage.exists(logs):
         import_adult.main(["--source", args.source, "--output", logs])
-    scored_day = import_adult.TEST_DAY - timedelta(args.split == "validation")
-    first, last, scored = (str(day) for day in (import_adult.FIRST_DAY, scored_day - timedelta(1), scored_day))
-    plan = plan_build(config.features, logs, work, train_from=first, train_to=last, history_from=first, holdout=scored)
+    scored_day = adult.TEST_DAY - timedelta(args.split == "validation")
+    first, last, scored = (str(day) for day in (adult.FIRST_DAY, scored_day - timedelta(1), scored_day))
+    plan = plan_build(
+        config.features, logs, work, BuildDates(train_from=first, train_to=last, history_from=first, holdout=scored)
+    )
     with spark_session("adult") as spark:
         built = build(spark, plan)
     print(f"\n| model, {args.seeds} seeds, {args.split} split | {' | '.join(FIGURES)} |")
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             key = key_of(train=built.train_dir, training=training.settings)
             candidate, artifact = (storage.join(work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, holdout))
-            pack(candidate, built.state_dir, holdout, artifact, {})
+            pack(candidate, built.state_dir, holdout, artifact, Lineage())
             observed, scores = predict({model: load(artifact)}, holdout, read_manifest(holdout, DatasetManifest))
             found.append([figure(observed.label, scores[model].astype(np.float64)) for figure in FIGURES.values()])
         spread = zip(np.mean(found, axis=0), np.std(found, axis=0), strict=True)

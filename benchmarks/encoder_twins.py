@@ -29,7 +29,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.outputs import date_folder
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import hash_rows, so_far_columns
@@ -166,9 +166,7 @@ def build_twins(spark: SparkSession, folder: Path, rows: int, seed: int) -> tupl
         SPEC,
         str(folder / "logs"),
         str(folder / "features"),
-        train_from=DATES[0],
-        train_to=DATES[0],
-        holdout=DATES[1],
+        BuildDates(train_from=DATES[0], train_to=DATES[0], holdout=DATES[1]),
     )
     return build(spark, plan), tables[DATES[1]]
 

@@ -31,7 +31,7 @@ from nightjar.features.contract.outputs import date_folder
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.strict import load_yaml
 from nightjar.features.counts.rollup import History, publish_rollup
-from nightjar.features.dataset.build import BuildPlan, aggregate, build, encode_days, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, aggregate, build, encode_days, plan_build
 from nightjar.features.spark.tables import for_spark
 from nightjar.jobs.common.spark_session import spark_session
 
@@ -138,7 +138,7 @@ class Bench:
         day, self.day = self.day, self.day + timedelta(1)
         files = max(2, rows // 500_000)
         table = clicks(self.spark, day, rows, self.vocabulary, draw).coalesce(files)
-        table.write.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
+        table.write.parquet(for_spark(str(self.root / "logs" / date_folder(day.isoformat()))))
         return day
 
     def plan(self, spec: FeatureSpec, through: date, holdout: date | None) -> BuildPlan:
@@ -146,13 +146,17 @@ class Bench:
         logs, output = str(self.root / "logs"), str(self.root / "features")
         after = holdout.isoformat() if holdout else None
         return plan_build(
-            spec, logs, output, train_from=through.isoformat(), train_to=through.isoformat(), history_from=str(FIRST),
-            holdout=after,
-        )  # fmt: skip
+            spec,
+            logs,
+            output,
+            BuildDates(
+                train_from=through.isoformat(), train_to=through.isoformat(), history_from=str(FIRST), holdout=after
+            ),
+        )
 
     def copy(self, day: date) -> None:
         """Spark's own reader and writer."""
-        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / date_folder(day))))
+        source = self.spark.read.parquet(for_spark(str(self.root / "logs" / date_folder(day.isoformat()))))
         source.write.mode("overwrite").parquet(for_spark(str(self.root / "copy")))
 
 

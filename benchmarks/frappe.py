@@ -37,7 +37,8 @@ from nightjar.features.contract.publishing import begin, commit, describe_files,
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
 from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import entry_point
-from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
+from nightjar.training.config import TrainingConfig
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
 

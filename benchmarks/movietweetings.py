@@ -14,18 +14,19 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.manifests import Lineage
 from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of
-from nightjar.features.dataset.build import build, encode_days, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, build, encode_days, plan_build
 from nightjar.features.input.folders import dates_between, day_after
 from nightjar.jobs import import_movietweetings
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
+from nightjar.jobs.imports import movietweetings
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import compare
 from nightjar.serving.evaluation.metrics import Metrics
@@ -54,12 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs = os.path.join(os.path.abspath(args.work), "logs")
     if not storage.exists(logs):
         import_movietweetings.main(["--source", args.source, "--output", logs])
-    splits = json.loads(storage.read_bytes(storage.join(logs, import_movietweetings.SPLITS_FILE)))
-    plan_of = partial(plan_build, config.features, logs, os.path.abspath(args.work), history_from=splits["train"][0])
+    splits = json.loads(storage.read_bytes(storage.join(logs, movietweetings.SPLITS_FILE)))
     first, last = splits["train"]
-    plan = plan_of(train_from=first, train_to=last, holdout=day_after(last))
+
+    def plan_through(train_to: str, holdout: str) -> BuildPlan:
+        dates = BuildDates(train_from=first, train_to=train_to, history_from=first, holdout=holdout)
+        return plan_build(config.features, logs, os.path.abspath(args.work), dates)
+
+    plan = plan_through(last, day_after(last))
     begin, end = splits[args.split]
-    everything = plan_of(train_from=first, train_to=dates_between(begin, end)[-2], holdout=end)
+    everything = plan_through(dates_between(begin, end)[-2], end)
     with spark_session("movietweetings") as spark:
         built = build(spark, plan)
         scored = encode_days(spark, everything, built.state_dir, dates_between(begin, end))
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             key = key_of(train=built.train_dir, training=training.settings)
             candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
-            pack(candidate, built.state_dir, str(built.holdout_dir), artifact, {})
+            pack(candidate, built.state_dir, str(built.holdout_dir), artifact, Lineage())
             evaluation, _ = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)
             found.append(evaluation.models[model].metrics)
         print(f"| {model} | {_spread([m.auc for m in found])} | {_spread([m.log_loss for m in found])} |", flush=True)

@@ -21,14 +21,14 @@ from statistics import fmean
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.manifests import CandidateManifest, Lineage
 from nightjar.features.contract.outputs import MODELS, VersionName
 from nightjar.features.contract.publishing import key_of, read_manifest
-from nightjar.features.dataset.build import BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuiltFeatures, build, plan_build
 from nightjar.jobs import generate_logs
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
-from nightjar.jobs.imports.simulation import SimulationConfig
+from nightjar.jobs.imports.simulation_config import SimulationConfig
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving.evaluation.comparison import compare
 from nightjar.serving.packing.pack import pack
@@ -55,7 +55,7 @@ def train(training: TrainingConfig, dataset: str, built: BuiltFeatures, name: st
     """Train and pack, unless it is done."""
     job = TrainingJob.of(training, dataset, f"{name}-candidate", built.holdout_dir, start)
     run_job(job)
-    pack(job.output, built.state_dir, str(built.holdout_dir), f"{name}-model", {})
+    pack(job.output, built.state_dir, str(built.holdout_dir), f"{name}-model", Lineage())
     steps = int(read_manifest(job.output, CandidateManifest).statistics["steps"])
     return Model(f"{name}-model", job.output, built.state_dir, steps)
 
@@ -103,11 +103,13 @@ def nights(args: argparse.Namespace, work: str, spark: SparkSession) -> None:
                     config.features,
                     f"{work}/logs",
                     work,
-                    train_from=begin,
-                    train_to=(date - timedelta(1)).isoformat(),
-                    fit_from=window,
-                    history_from=first_day.isoformat(),
-                    holdout=date.isoformat(),
+                    BuildDates(
+                        train_from=begin,
+                        train_to=(date - timedelta(1)).isoformat(),
+                        fit_from=window,
+                        history_from=first_day.isoformat(),
+                        holdout=date.isoformat(),
+                    ),
                 ),
             )
             for begin in (window, new)

@@ -1,57 +1,69 @@
-"""Artifacts against later data, side by side: metrics.json and report.html."""
+"""Artifacts against later data, side by side: metrics.json and report.html.
+
+What draws the report is imported once the command line is found to be right.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import REPORT
+import click
+
 from nightjar.features.contract.errors import UsageError
-from nightjar.jobs.common.cli import entry_point
-from nightjar.serving.evaluation.evaluation import evaluate
+from nightjar.features.contract.metrics import AUC, LOG_LOSS, REGRET
+from nightjar.jobs.common.cli import Job, Several
+
+EXAMPLE = """
+nightjar evaluate --artifact models/2026-01-05-wide_deep-KEY today --artifact models/2026-01-04-wide_deep-KEY before \\
+    --dataset datasets/holdout-2026-01-05-KEY --output evaluations/by-hand
+"""
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate every artifact on the data set of its encoder state, publish, print one line a model."""
-    parser = argparse.ArgumentParser(prog="evaluate_model", description=__doc__)
-    parser.add_argument(
-        "--artifact",
-        required=True,
-        action="append",
-        nargs="+",
-        metavar=("DIR", "NAME"),
-        help="a packed model and what the report calls it (the directory's name); repeat to compare models",
-    )
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        action="append",
-        metavar="DIR",
-        help="encoded rows of later days; repeat where artifacts have different encoder states",
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="directory to publish")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of the dense layers")
-    args = parser.parse_args(argv)
-    evaluation = evaluate(_by_name(args.artifact), args.dataset, args.output, threads=args.threads)
+@click.command("evaluate_model", cls=Job, example=EXAMPLE)
+@click.option(
+    "--artifact",
+    "artifacts",
+    cls=Several,
+    nargs=2,
+    required=True,
+    metavar="DIR [NAME]",
+    help="A packed model and what the report calls it (else the directory's name).  Repeatable.",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    required=True,
+    multiple=True,
+    metavar="DIR",
+    help="Encoded rows of later days.  Repeat where artifacts have different encoder states.",
+)
+@click.option("--output", required=True, metavar="DIR", help="Directory to publish.")
+@click.option("--threads", type=int, default=os.cpu_count() or 1, help="Threads of the dense layers.")
+def main(artifacts: tuple[tuple[str, str], ...], datasets: tuple[str, ...], output: str, threads: int) -> int:
+    """Evaluate artifacts on later data, side by side, and publish metrics.json and report.html.
+
+    Every artifact is evaluated on the data set of its own encoder state. Prints one line a model.
+    """
+    named = by_name(artifacts)
+    from nightjar.features.contract.artifact_files import REPORT
+    from nightjar.serving.reports.evaluations import evaluate
+
+    evaluation = evaluate(named, list(datasets), output, threads=threads)
     for name, model in evaluation.models.items():
-        m = model.metrics
-        auc = "undefined" if m.auc is None else f"{m.auc:.5f}"
-        regret = "" if m.regret is None else f"  regret {m.regret:.5f}"
-        print(f"{name}: log loss {m.log_loss:.5f}  AUC {auc}{regret}")
-    print(f"{args.output}/{REPORT}")
+        found = {metric: getattr(model.metrics, metric.name) for metric in (LOG_LOSS, AUC, REGRET)}
+        told = [f"{metric.label} {metric.text(value)}" for metric, value in found.items() if value is not None]
+        print(f"{name}: {'  '.join(told)}")
+    print(f"{output}/{REPORT}")
     return 0
 
 
-def _by_name(artifacts: Sequence[Sequence[str]]) -> dict[str, str]:
+def by_name(artifacts: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Directories by what the report calls them; an empty name is the directory's. UsageError if two are the same."""
     named: dict[str, str] = {}
-    for directory, *names in artifacts:
-        if len(names) > 1:
-            raise UsageError(f"--artifact takes a directory and a name; got {[directory, *names]}.")
-        name = names[0] if names else storage.name_of(directory.rstrip("/"))
+    for directory, given in artifacts:
+        name = given or directory.rstrip("/").rpartition("/")[2]
         if name in named:
             raise UsageError(f"two artifacts are called {name!r}: {named[name]} and {directory}. Name them: DIR NAME.")
         named[name] = directory

@@ -1,32 +1,43 @@
-"""A candidate, its encoder state and the hold-out's golden rows to an artifact that serving loads."""
+"""A candidate, its encoder state and the hold-out's golden rows to an artifact that serving loads.
+
+What packs is imported once the command line is found to be right.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+
+import click
 
 from nightjar.features.contract.errors import DataError
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.nightly.lineage import code
-from nightjar.serving.packing import dry_run
-from nightjar.serving.packing.pack import pack
+from nightjar.features.contract.manifests import Lineage
+from nightjar.jobs.common.cli import Job
+
+EXAMPLE = """
+nightjar pack --candidate candidates/today --state states/through=2026-01-11-KEY \\
+    --holdout datasets/holdout-2026-01-12-KEY --output models/today
+"""
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Publish the artifact and try it in a fresh process; what is published already from the same inputs stays."""
-    parser = argparse.ArgumentParser(prog="pack_model", description=__doc__)
-    parser.add_argument("--candidate", required=True, help="what train_model published")
-    parser.add_argument("--state", required=True, help="the encoder state that the candidate was trained under")
-    parser.add_argument("--holdout", required=True, help="a data set of later days, for its golden rows")
-    parser.add_argument("--output", required=True, help="directory to publish")
-    args = parser.parse_args(argv)
-    artifact = pack(args.candidate, args.state, args.holdout, args.output, lineage={"code": code()})
-    found = dry_run.run(args.output)
+@click.command("pack_model", cls=Job, example=EXAMPLE)
+@click.option("--candidate", required=True, metavar="DIR", help="What `train` has published.")
+@click.option("--state", required=True, metavar="DIR", help="The encoder state that the candidate was trained under.")
+@click.option("--holdout", required=True, metavar="DIR", help="A data set of later days, for its golden rows.")
+@click.option("--output", required=True, metavar="DIR", help="Directory to publish.")
+def main(candidate: str, state: str, holdout: str, output: str) -> int:
+    """Pack a candidate and its encoder state into an artifact, and try that in a fresh process.
+
+    What is published already from the same inputs stays.
+    """
+    from nightjar.jobs.nightly.lineage import code
+    from nightjar.serving.packing import dry_run
+    from nightjar.serving.packing.pack import pack
+
+    artifact = pack(candidate, state, holdout, output, lineage=Lineage(code=code()))
+    found = dry_run.run(output)
     if found.problems:
-        raise DataError(f"{args.output} is published, but is not fit to be promoted: {' '.join(found.problems)}")
-    print(f"{args.output}: {artifact.model}, {sum(entry.bytes for entry in artifact.files):,} bytes")
+        raise DataError(f"{output} is published, but is not fit to be promoted: {' '.join(found.problems)}")
+    print(f"{output}: {artifact.model}, {sum(entry.bytes for entry in artifact.files):,} bytes")
     return 0
 
 

@@ -1,57 +1,45 @@
-"""The champion by hand: list the published models, promote one, roll back, prune; never while a night is at work."""
+"""The champion by hand: list the published models, promote one, roll back, prune; never while a night is at work.
+
+Needs neither PySpark nor torch. Storage is imported once the command line is found to be right.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.nightly.lease import lease, lock_of
-from nightjar.jobs.nightly.mlflow_mirror import follow
-from nightjar.jobs.nightly.night import NightConfig
-from nightjar.serving import registry
+from nightjar.jobs.common.cli import Job, JobGroup
+
+if TYPE_CHECKING:
+    from nightjar.serving.registry import Pointer
+
+models_option = click.option(
+    "--models", required=True, metavar="DIR", help="Folder or URL that holds the published models."
+)
+reason_option = click.option(
+    "--reason", default="by hand", show_default=True, metavar="TEXT", help="Goes into the history."
+)
+config_option = click.option(
+    "--config", metavar="FILE", help="YAML file whose nightly.mlflow, if there is one, follows the champion."
+)
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Look at or change the registry under `--models`; its champion is marked by a star."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", required=True, help="folder or URL that holds the published models")
-    parser.add_argument("--config", help="YAML file whose nightly.mlflow, if there is one, follows the champion")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="published versions, the latest first")
-    promote = commands.add_parser("promote", help="make a version the champion, without asking the gate")
-    promote.add_argument("version")
-    rollback = commands.add_parser("rollback", help="return to the champion before this one")
-    for command in (promote, rollback):
-        command.add_argument("--reason", default="by hand", help="goes into the history (default: %(default)s)")
-    prune = commands.add_parser("prune", help="remove old versions, but never the last two champions")
-    prune.add_argument("--keep", type=int, required=True, metavar="N", help="how many of the latest stay")
-    args = parser.parse_args(argv)
-    mlflow = NightConfig.read(args.config).nightly.mlflow if args.config else None
-
-    if args.command == "list":
-        _list(args.models)
-        return 0
-    if not registry.versions(args.models):
-        raise UsageError(f"{args.models} holds no published version. Give the folder `models` of a job's output.")
-    with lease(lock_of(args.models), f"promote_model {args.command}"):
-        if args.command == "prune":
-            removed = registry.prune(args.models, args.keep)
-            print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
-            return 0
-        if args.command == "promote":
-            _report(registry.promote(args.models, args.version, args.reason))
-        else:
-            _report(registry.rollback(args.models, args.reason))
-        if mlflow:
-            print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, args.models)}")
-    return 0
+@click.group("promote_model", cls=JobGroup, example="nightjar models list --models /data/nightjar/models")
+def main() -> None:
+    """Look at the registry of published models, or change its champion."""
 
 
-def _list(models: str) -> None:
+@main.command("list", cls=Job, example="nightjar models list --models /data/nightjar/models")
+@models_option
+def list_models(models: str) -> int:
+    """Print the published versions, the latest first; the champion is marked by a star."""
+    from nightjar.serving import registry
+
     champion, published = registry.champion(models), registry.versions(models)
     for version in published:
         print("*" if champion and version == champion.version else " ", version)
@@ -59,9 +47,71 @@ def _list(models: str) -> None:
         _report(champion)
     else:
         print(f"no champion; {len(published)} published versions in {models}")
+    return 0
 
 
-def _report(champion: registry.Pointer) -> None:
+@main.command(cls=Job, example="nightjar models promote 2026-01-05-wide_deep-KEY --models /data/nightjar/models")
+@click.argument("version")
+@models_option
+@config_option
+@reason_option
+def promote(version: str, models: str, config: str | None, reason: str) -> int:
+    """Make a version the champion, without asking the gate."""
+    from nightjar.serving import registry
+
+    with changing(models, config, "promote"):
+        _report(registry.promote(models, version, reason))
+    return 0
+
+
+@main.command(cls=Job, example="nightjar models rollback --models /data/nightjar/models --reason 'too many crashes'")
+@models_option
+@config_option
+@reason_option
+def rollback(models: str, config: str | None, reason: str) -> int:
+    """Return to the champion before this one. Repeated, it goes back further."""
+    from nightjar.serving import registry
+
+    with changing(models, config, "rollback"):
+        _report(registry.rollback(models, reason))
+    return 0
+
+
+@main.command(cls=Job, example="nightjar models prune --models /data/nightjar/models --keep 14")
+@models_option
+@click.option("--keep", type=int, required=True, metavar="N", help="How many of the latest stay.")
+def prune(models: str, keep: int) -> int:
+    """Remove old versions, but never the last two champions."""
+    from nightjar.serving import registry
+
+    with changing(models, None, "prune"):
+        removed = registry.prune(models, keep)
+    print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
+    return 0
+
+
+@contextmanager
+def changing(models: str, config: str | None, verb: str) -> Iterator[None]:
+    """Hold the registry's lease for the block; then MLflow follows the champion, if the config file says so.
+
+    Raises UsageError if nothing is published there, LockedError if another run is at work, SpecError if the config file
+    cannot be used.
+    """
+    from nightjar.jobs.nightly.config import NightConfig
+    from nightjar.jobs.nightly.lease import lease, lock_of
+    from nightjar.jobs.nightly.mlflow_mirror import follow
+    from nightjar.serving import registry
+
+    mlflow = NightConfig.read(config).nightly.mlflow if config else None
+    if not registry.versions(models):
+        raise UsageError(f"{models} holds no published version. Give the folder `models` of a job's output.")
+    with lease(lock_of(models), f"promote_model {verb}"):
+        yield
+        if mlflow:
+            print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, models)}")
+
+
+def _report(champion: Pointer) -> None:
     print(f"champion: {champion.version} (move {champion.sequence}: {champion.reason})")
 
 

@@ -1,26 +1,25 @@
-"""The reports of all nights, drawn again from what is published: reports/<date>.html and reports/index.html."""
+"""The reports of all nights, drawn again. What draws them is imported once the command line is found to be right."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from nightjar.features.contract import storage
+import click
+
 from nightjar.features.contract.errors import DataError
-from nightjar.jobs.common.cli import entry_point
-from nightjar.serving.reports.night_report import publish
+from nightjar.jobs.common.cli import Job
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the pages and print where the index is."""
-    parser = argparse.ArgumentParser(prog="render_reports", description=__doc__)
-    parser.add_argument("--output", required=True, help="what run_nightly was given as --output")
-    args = parser.parse_args(argv)
-    if not storage.exists(args.output):
-        raise DataError(f"there is no {args.output}. Give what run_nightly was given as --output.")
-    *pages, index = publish(args.output)
+@click.command("render_reports", cls=Job, example="nightjar render --output /data/nightjar")
+@click.option("--output", required=True, metavar="DIR", help="What the nights were given as --output.")
+def main(output: str) -> int:
+    """Draw the pages of all nights again, from what is published: reports/<date>.html and reports/index.html."""
+    from nightjar.features.contract import storage
+    from nightjar.serving.reports.night_report import write
+
+    if not storage.exists(output):
+        raise DataError(f"there is no {output}. Give what run_nightly was given as --output.")
+    *pages, index = write(output)
     print(f"{len(pages)} nights: {index}")
     return 0
 

@@ -1,76 +1,105 @@
-"""Train a candidate model from an encoded data set.
-
-train_model --dataset DIR --config conf/app_store.yaml --output DIR [--holdout DIR] [--workers N] [--model
-NAME] [--parent CANDIDATE --parent-state STATE --state STATE [--decay D]]
-
-The data set and the output may be fsspec URLs. An output that holds the candidate of the same inputs is left
-as it is.
-"""
+"""Train a candidate model from an encoded data set. Torch is imported once the config file is found to be right."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import click
 from pydantic import ValidationError
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.strict import explain, load_yaml
-from nightjar.jobs.common.cli import entry_point, session_for
-from nightjar.training.config import TrainingConfig
-from nightjar.training.job import TrainingJob
-from nightjar.training.trainer import run_job
-from nightjar.training.warm_start import WarmStart
+from nightjar.jobs.common.cli import Job, session_for
+from nightjar.jobs.common.options import config_options, launcher_option, require_sections
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from nightjar.training.config import TrainingConfig
+    from nightjar.training.run.launch import Launcher
+    from nightjar.training.warm_start import WarmStart
+
+EXAMPLE = """
+nightjar train --dataset features/datasets/train-2026-01-05..2026-01-11-KEY --config conf/app_store.yaml \\
+    --output candidates/today --set training.epochs=2
+"""
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+@dataclass(frozen=True)
+class TrainArguments:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="train_model", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--dataset", required=True, help="published data set to train on")
-    parser.add_argument("--config", required=True, help="YAML file; its section `training` is read")
-    parser.add_argument("--output", required=True, help="directory to publish the candidate in")
-    parser.add_argument("--holdout", help="later data set whose golden rows are scored into the candidate")
-    parser.add_argument("--workers", type=int, help="instead of training.workers")
-    parser.add_argument("--model", help="instead of training.model")
-    parser.add_argument("--parent", help="candidate to begin with (warm start)")
-    parser.add_argument("--parent-state", help="encoder state under which the parent's data set was encoded")
-    parser.add_argument("--state", help="encoder state under which --dataset was encoded")
-    parser.add_argument("--decay", type=float, default=1.0, help="of the parent's sums of squared gradients")
-    parser.add_argument("--launcher", choices=("local", "spark"), default="local", help="where the workers run")
-    return parser.parse_args(argv)
+
+    dataset: str
+    config: str
+    overrides: tuple[str, ...]
+    output: str
+    holdout: str | None
+    workers: int | None
+    model: str | None
+    parent: str | None
+    parent_state: str | None
+    state: str | None
+    decay: float
+    launcher: Launcher
+
+    def read_config(self) -> TrainingConfig:
+        """The section `training`, with what the command line changes. Raises SpecError and UsageError."""
+        from nightjar.training.config import TrainingConfig
+
+        require_sections(self.overrides, "training")
+        config = load_yaml(self.config, TrainingConfig, "training", overrides=self.overrides)
+        chosen = {"workers": self.workers, "model": self.model}
+        try:
+            return TrainingConfig.model_validate(
+                config.model_dump() | {name: value for name, value in chosen.items() if value is not None}
+            )
+        except ValidationError as error:
+            raise UsageError(explain(error, "the command line")) from error
+
+    def warm_start(self) -> WarmStart | None:
+        """What the model begins with; None: with nothing. Raises UsageError if the command line says half of it."""
+        directories = (self.parent, self.parent_state, self.state)
+        if not any(directories):
+            return None
+        if not all(directories):
+            raise UsageError("--parent, --parent-state and --state belong together. Give all three, or none.")
+        from nightjar.features.contract import storage
+        from nightjar.training.warm_start import WarmStart
+
+        candidate, parent_state, state = (storage.absolute(str(directory)) for directory in directories)
+        return WarmStart(candidate, parent_state, state, self.decay)
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check everything, train, publish."""
-    args = parse(argv)
-    config = load_yaml(args.config, TrainingConfig, "training")
-    chosen = {name: value for name in ("workers", "model") if (value := getattr(args, name)) is not None}
-    try:
-        config = TrainingConfig.model_validate(config.model_dump() | chosen)
-    except ValidationError as error:
-        raise UsageError(explain(error, "the command line")) from error
-    job = TrainingJob.of(config, args.dataset, args.output, args.holdout, _warm_start(args))
+@click.command("train_model", cls=Job, example=EXAMPLE)
+@click.option("--dataset", required=True, metavar="DIR", help="Published data set to train on.")
+@config_options("its section training is read")
+@click.option("--output", required=True, metavar="DIR", help="Directory to publish the candidate in.")
+@click.option("--holdout", metavar="DIR", help="Later data set whose golden rows are scored into the candidate.")
+@click.option("--workers", type=int, metavar="N", help="Instead of training.workers.")
+@click.option("--model", metavar="NAME", help="Instead of training.model.")
+@click.option("--parent", metavar="DIR", help="Candidate to begin with (warm start).")
+@click.option("--parent-state", metavar="DIR", help="Encoder state under which the parent's data set was encoded.")
+@click.option("--state", metavar="DIR", help="Encoder state under which --dataset was encoded.")
+@click.option("--decay", type=float, default=1.0, show_default=True, help="Of the parent's sums of squared gradients.")
+@launcher_option
+def main(**options: Any) -> int:
+    """Train a candidate model from an encoded data set.
+
+    The data set and the output may be fsspec URLs. An output that holds the candidate of the same inputs is left as it
+    is.
+    """
+    arguments = TrainArguments(**options)
+    config = arguments.read_config()
+    warm_start = arguments.warm_start()
+    from nightjar.training.job import TrainingJob
+    from nightjar.training.trainer import run_job
+
+    job = TrainingJob.of(config, arguments.dataset, arguments.output, arguments.holdout, warm_start)
     job.open()
-    with session_for(args.launcher, "train_model"):
-        run_job(job, args.launcher)
+    with session_for(arguments.launcher, "train_model"):
+        run_job(job, arguments.launcher)
     return 0
 
 
-def _warm_start(args: argparse.Namespace) -> WarmStart | None:
-    directories = (args.parent, args.parent_state, args.state)
-    if not any(directories):
-        return None
-    if not all(directories):
-        raise UsageError("--parent, --parent-state and --state belong together. Give all three, or none.")
-    candidate, parent_state, state = (storage.absolute(directory) for directory in directories)
-    return WarmStart(candidate, parent_state, state, args.decay)
-
-
 if __name__ == "__main__":
-    sys.exit(main(None))
+    sys.exit(main())

@@ -2,113 +2,134 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, create_model, model_validator
 
 from nightjar.features.contract.strict import Strict
+from nightjar.training.evaluation.config import HeldOutValidationConfig
+from nightjar.training.models import MODELS, find_model, foreign_sections, model_sections
+from nightjar.training.models.model import Rules
+from nightjar.training.step.optimizers import HEAD_RULES
+from nightjar.training.tables.rules import EMBEDDING_RULES, RULES, WIDE_RULES
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "leaky_relu"]
-ModelName = Literal["lr", "mf", "nmf", "fm", "deep", "wide_deep", "deepfm"]
-"""Those of training.models.MODELS."""
 Section = TypeVar("Section", bound=Strict)
 
-# Rules of the wide table, of the embedding tables and of the head.
-DEFAULT_RULES = ("ftrl", "adagrad", "adagrad")
-MODEL_RULES = {"deepfm": ("lazy_adam", "lazy_adam", "adam")}
-LEARNING_RATES = {"adagrad": 0.05, "row_adagrad": 0.05, "lazy_adam": 0.001, "adam": 0.001, "sgd": 0.1}
+if TYPE_CHECKING:  # what pydantic reads from the registries, a type checker cannot
+    ModelName = str
+    WideRule = str
+    EmbeddingRule = str
+    HeadRuleName = str
+else:
+    ModelName = Literal[tuple(MODELS)]
+    WideRule, EmbeddingRule = Literal[WIDE_RULES], Literal[EMBEDDING_RULES]
+    HeadRuleName = Literal[tuple(HEAD_RULES)]
+
+TABLE_RATES = {name: rule.learning_rate for name, rule in RULES.items()}
+HEAD_RATES = {name: rule.learning_rate for name, rule in HEAD_RULES.items()}
 
 
-def _with_rule(section: Section, key: str, default: str) -> Section:
-    """With the rule and the rule's learning rate, where they are left open."""
+def _with_rule(section: Section, key: str, default: str, rates: Mapping[str, float | None]) -> Section:
+    """With the rule and the rule's learning rate, where they are left open.
+
+    Args:
+        section: of the config.
+        key: the setting that names the rule.
+        default: the rule.
+        rates: the learning rates of the rules.
+    """
     rule, rate = (getattr(section, name) for name in (key, "learning_rate"))
     rule = rule or default
-    return section.model_copy(update={key: rule, "learning_rate": rate or LEARNING_RATES.get(rule)})
+    return section.model_copy(update={key: rule, "learning_rate": rate or rates[rule]})
 
 
 class TableConfig(Strict):
-    """What wide and embedding tables have in common. A rule takes the settings that are its own; None is the model's.
-
-    placement: a table is sharded over the workers by row, or every worker holds the whole of it.
-    learning_rate: of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch; None
-    is 0.05 for the first two and 0.001 for the others.
-    initial_accumulator: of adagrad and row_adagrad. A mean over thousands of rows makes a row's squared gradients
-    tiny: a value far above them all but stops the table from learning.
-    beta1, beta2, epsilon: of lazy_adam and adam. l2: of adam; the loss is increased by l2 / 2 times the sum of the
-    squares of the whole table. dense_rows_limit: adam moves every row in every step, and refuses a larger table.
-    """
+    """What wide and embedding tables have in common. A rule takes the settings that are its own."""
 
     placement: Literal["sharded", "replicated"] = "sharded"
+    """`sharded`: the rows are shared out over the workers. `replicated`: every worker holds the whole table."""
     learning_rate: Positive | None = None
+    """Of adagrad, row_adagrad, lazy_adam and adam, whose gradient is the MEAN over the global batch. Empty: the rule's,
+    0.05 for the first two and 0.001 for the others."""
     initial_accumulator: NotNegative = 0.1
+    """Of adagrad and row_adagrad: what the sums of squares begin with. A mean over thousands of rows makes a row's
+    squared gradients tiny: a value far above them all but stops the table from learning."""
     beta1: Fraction = 0.9
+    """Of lazy_adam and adam: decay of the mean gradient."""
     beta2: Fraction = 0.999
+    """Of lazy_adam and adam: decay of the mean squared gradient."""
     epsilon: Positive = 1e-8
+    """Of lazy_adam and adam: added to the root that a step is divided by."""
     l2: NotNegative = 0.0
+    """Of adam: the loss grows by l2 / 2 times the sum of the squares of the whole table."""
     dense_rows_limit: int = Field(default=1_000_000, ge=1)
+    """Of adam: it moves every row in every step, and refuses a larger table."""
 
 
 class WideConfig(TableConfig):
-    """The wide part's table: one weight a row, zero at first.
+    """The wide part's table: one weight a row, zero at first."""
 
-    alpha, beta, lambda1, lambda2: of ftrl (McMahan et al. 2013), whose gradient is the SUM over the global batch.
-    squares: what ftrl's n grows by, the square of that sum (round), or the sum of the squares of the examples'
-    gradients (examples). The second is what as many rounds of one example would add: batches of some hundred rows then
-    learn as well as one row at a time does. With many thousands it lets the weights of frequent ids overshoot at the
-    start of a run, which BatchRamp prevents.
-    precision: of ftrl's weights; q2.13 is 16-bit fixed point (training.tables.fixed_point).
-    """
-
-    rule: Literal["ftrl", "adagrad", "lazy_adam", "adam"] | None = None
+    rule: WideRule | None = None
+    """The update rule. Empty: the model's own."""
     squares: Literal["round", "examples"] = "round"
+    """What ftrl's n grows by: the square of the batch's summed gradient (round), or the sum of the examples' squares
+    (examples), as in so many rounds of one example. The second learns from some hundred rows as well as from one at a
+    time; with many thousands it needs a `batch_ramp`."""
     precision: Literal["float32", "q2.13"] = "float32"
+    """Of ftrl's weights; q2.13 is 16-bit fixed point."""
     alpha: Positive = 0.05
+    """Of ftrl (McMahan et al. 2013), whose gradient is the SUM over the global batch: the learning rate."""
     beta: NotNegative = 1.0
+    """Of ftrl: damps the first steps."""
     lambda1: NotNegative = 0.0
+    """Of ftrl: L1, which makes weights zero."""
     lambda2: NotNegative = 0.0
+    """Of ftrl: L2."""
 
-    def resolved(self, rule: str = DEFAULT_RULES[0]) -> WideConfig:
+    def resolved(self, rule: str = Rules.wide) -> WideConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class EmbeddingConfig(TableConfig):
-    """The embedding tables, one for each width.
+    """The embedding tables, one for each width."""
 
-    init_scale: standard deviation of the initial values times the square root of the table's width.
-    nonnegative: initial values are not negative, and every step ends in a projection onto the values that are not
-    (non-negative factorisation).
-    """
-
-    rule: Literal["adagrad", "row_adagrad", "lazy_adam", "adam"] | None = None
+    rule: EmbeddingRule | None = None
+    """The update rule. Empty: the model's own."""
     init_scale: NotNegative = 0.1
+    """Standard deviation of the initial values times the square root of the table's width."""
     nonnegative: bool = False
+    """Initial values are not negative, and every step projects onto such values (non-negative factorisation)."""
 
-    def resolved(self, rule: str = DEFAULT_RULES[1]) -> EmbeddingConfig:
+    def resolved(self, rule: str = Rules.embeddings) -> EmbeddingConfig:
         """With `rule` where none is given, and the rule's learning rate."""
-        return _with_rule(self, "rule", rule)
+        return _with_rule(self, "rule", rule, TABLE_RATES)
 
 
 class DeepConfig(Strict):
-    """The hidden layers above the embeddings, and the rule of all weights of the head (MEAN over the global batch).
-
-    dropout: probability that a hidden unit is 0 in training, one for all layers or one for each. optimizer,
-    learning_rate: the model's and the optimizer's own where they are None; see TrainingConfig.resolved.
-    initial_accumulator: AdaGrad's. weight_decay: L2, as weight_decay times the weight in its gradient; biases
-    and batch norm are free of it.
-    """
+    """The hidden layers above the embeddings, and the rule of all weights of the head (MEAN over the global batch)."""
 
     layers: tuple[PositiveInt, ...] = Field(default=(1024, 512, 256), min_length=1)
+    """Units of each hidden layer."""
     activation: Activation = "relu"
+    """Of every hidden layer."""
     batch_norm: bool = False
+    """Normalises every hidden layer over the global batch."""
     dropout: Fraction | tuple[Fraction, ...] = 0.0
-    optimizer: Literal["adagrad", "adam", "sgd"] | None = None
+    """Probability that a hidden unit is 0 in training: one for all layers, or one for each."""
+    optimizer: HeadRuleName | None = None
+    """The rule of the head's weights. Empty: the model's own."""
     learning_rate: Positive | None = None
+    """Of the head's weights. Empty: the optimizer's own."""
     initial_accumulator: NotNegative = 0.1
+    """Of adagrad: what the sums of squares begin with."""
     weight_decay: NotNegative = 0.0
+    """L2: as much of a weight is added to its gradient. Biases and batch norm are free of it."""
 
     @model_validator(mode="after")
     def _check(self) -> DeepConfig:
@@ -116,9 +137,9 @@ class DeepConfig(Strict):
             raise ValueError(f"{len(self.layers)} layers take one dropout or one each; got {list(self.dropout)}")
         return self
 
-    def resolved(self, optimizer: str = DEFAULT_RULES[2]) -> DeepConfig:
+    def resolved(self, optimizer: str = Rules.head) -> DeepConfig:
         """With `optimizer` where none is given, and its learning rate."""
-        return _with_rule(self, "optimizer", optimizer)
+        return _with_rule(self, "optimizer", optimizer, HEAD_RATES)
 
     @property
     def dropout_rates(self) -> tuple[float, ...]:
@@ -126,142 +147,123 @@ class DeepConfig(Strict):
         return self.dropout if isinstance(self.dropout, tuple) else (self.dropout,) * len(self.layers)
 
 
-class MatrixFactorizationConfig(Strict):
-    """fields: the two that `mf` and `nmf` factorise, such as user and item."""
-
-    fields: tuple[str, str]
-
-    @model_validator(mode="after")
-    def _check(self) -> MatrixFactorizationConfig:
-        if len(set(self.fields)) < 2:
-            raise ValueError(f"the two fields must differ; got {list(self.fields)}")
-        return self
-
-
-class EarlyStopping(Strict):
-    """Training ends at the `patience`-th validation in a row that is no improvement."""
-
-    patience: int = Field(default=3, ge=1)
-
-
-class Plateau(Strict):
-    """All learning rates are multiplied by `factor` at the `patience`-th validation in a row without improvement, and
-    again after as many more, until their scale would fall below `min_scale`.
-    """
-
-    factor: float = Field(default=0.1, gt=0.0, lt=1.0)
-    patience: int = Field(default=2, ge=1)
-    min_scale: float = Field(default=1e-3, gt=0.0, le=1.0)
-
-
-class HeldOutValidationConfig(Strict):
-    """Held-out evaluation during training.
-
-    share: of the training rows, held back in whole files, the same ones for every seed. dataset: another published
-    data set of the same encoder state. Neither: the job's hold-out. every_steps: None evaluates at the end of every
-    epoch. metric: what the rest goes by; an improvement is better than the best so far by more than `min_delta`.
-    publish: the last state, or the best one. Without early_stopping, plateau and publish: best, validation changes
-    nothing of the model.
-    """
-
-    share: float | None = Field(default=None, gt=0.0, lt=1.0)
-    dataset: str | None = None
-    every_steps: int | None = Field(default=None, ge=1)
-    metric: Literal["log_loss", "normalized_entropy", "auc", "gauc"] = "log_loss"
-    min_delta: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    early_stopping: EarlyStopping | None = None
-    plateau: Plateau | None = None
-    publish: Literal["last", "best"] = "last"
-
-    @model_validator(mode="after")
-    def _check(self) -> HeldOutValidationConfig:
-        if self.share is not None and self.dataset is not None:
-            raise ValueError("give share or dataset, not both")
-        return self
-
-
 class MlflowTrackingConfig(Strict):
     """An MLflow server or store that runs are recorded in; needs the extra `mlflow`."""
 
     tracking_uri: str
+    """Address of the server or store."""
     experiment: str = "nightjar"
+    """The experiment's name."""
 
 
 class BatchRamp(Strict):
-    """A run's first `rows` rows are taken in global batches of `batch_size` (batch size ramp-up).
+    """A run begins with smaller global batches (batch size ramp-up).
 
     The gradients of a round are taken at the same weights. While a table has seen little, a sum of thousands of them
     overshoots; once it has seen more, a large round is as good as the small ones that it holds. A warm start has.
     """
 
     batch_size: int = Field(ge=1)
+    """Rows of such a batch: `lanes` or more, and no more than `training.batch_size`."""
     rows: int = Field(ge=1)
+    """How many rows of the run they hold."""
 
 
 class CheckpointConfig(Strict):
     """When a run saves itself, and how many of its checkpoints stay. Both intervals may be set, or none."""
 
     every_steps: int | None = Field(default=None, ge=1)
+    """Steps between two checkpoints. Empty: not by steps."""
     every_minutes: float | None = Field(default=10.0, gt=0.0, allow_inf_nan=False)
+    """Minutes between two checkpoints. Empty: not by time."""
     keep: int = Field(default=2, ge=1)
+    """The latest checkpoints that stay."""
 
 
-class TrainingConfig(Strict):
-    """How a model is trained.
-
-    batch_size: rows of a global batch, whatever the number of workers. batch_ramp: smaller ones to begin with, in a run
-    that begins with nothing. lanes: streams of files that every global batch draws from (training.data.plan); more
-    lanes mix better, hold more files in memory and allow more workers. precision: of the dense layers; bf16 keeps
-    tables, sums, logits, loss and the layers' weights in float32, and pays where the hardware multiplies bfloat16 (CPUs
-    with AMX or AVX512-BF16, GPUs since Ampere). device: of the dense layers; auto takes a GPU if there is one.
-    tables_on: where the tables are while they learn: in the host's memory, or on the device of the dense layers, which
-    only ftrl in float32, adagrad and row_adagrad can; auto is the device if it is a GPU and all tables can. It has been
-    tested against the host's on CPU tensors, and never on a GPU: hence not the default.
-
-    workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
-    some are lost (training.run.attempts). threads_per_worker: torch threads; None shares the machine's cores
-    among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
-    may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
-    max_restarts: restarts in a row without a new checkpoint in between.
-    """
+class _ModelAndRun(Strict):
+    """The first half of TrainingConfig, before the models' own sections: fields are written in this order."""
 
     model: ModelName = "wide_deep"
+    """The architecture."""
     epochs: int = Field(default=1, ge=1)
+    """Passes over the training rows."""
     batch_size: int = Field(default=4096, ge=1)
+    """Rows of a global batch, whatever the number of workers."""
     batch_ramp: BatchRamp | None = None
+    """Smaller batches to begin with, in a run that begins with nothing. Empty: none."""
     lanes: int = Field(default=8, ge=1)
+    """Streams of files that every global batch draws from. More lanes mix better, hold more files in memory and allow
+    more workers."""
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of the rows' order, dropout masks and initial values."""
     workers: int = Field(default=1, ge=1)
+    """How many workers to begin with, and the most there will be."""
     min_workers: int = Field(default=1, ge=1)
+    """The fewest workers to go on with when some are lost."""
     threads_per_worker: int | None = Field(default=None, ge=1)
+    """Threads of torch. Empty: the machine's cores, shared among its workers."""
     stall_seconds: int = Field(default=300, ge=1)
+    """How long a silent worker is waited for."""
     start_seconds: int = Field(default=600, ge=1)
+    """How long Spark may take to start the workers."""
     timeout_seconds: int = Field(default=24 * 3600, ge=1)
+    """The limit of the whole run, restarts included."""
     max_restarts: int = Field(default=3, ge=0)
+    """Restarts in a row without a new checkpoint in between."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """When a run saves itself."""
     precision: Literal["float32", "bf16"] = "float32"
+    """Of the dense layers. bf16 keeps tables, sums, logits, loss and the layers' weights in float32; it pays where the
+    hardware multiplies bfloat16 (CPUs with AMX or AVX512-BF16, GPUs since Ampere)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Of the dense layers; auto takes a GPU if there is one."""
     tables_on: Literal["auto", "host", "device"] = "host"
+    """Where tables are while they learn. The device of the dense layers takes ftrl in float32, adagrad and row_adagrad;
+    auto is the device if it is a GPU and can take all tables. Tested on CPU tensors, never on a GPU."""
     wide: WideConfig = WideConfig()
+    """The wide part."""
     embeddings: EmbeddingConfig = EmbeddingConfig()
+    """The embedding tables."""
     deep: DeepConfig = DeepConfig()
-    mf: MatrixFactorizationConfig | None = None
+    """The hidden layers, and the rule of the head."""
+
+
+if TYPE_CHECKING:
+    _WithModelSections = _ModelAndRun
+else:
+    _WithModelSections = create_model(
+        "_WithModelSections",
+        __base__=_ModelAndRun,
+        **{
+            key: (section.kind | None if section.default is None else section.kind, section.default)
+            for key, section in model_sections().items()
+        },
+    )
+
+
+class TrainingConfig(_WithModelSections):
+    """How a model is trained."""
+
     validation: HeldOutValidationConfig | None = None
+    """Held-out evaluation during training. Empty: none."""
     tensorboard: bool = False
+    """Writes TensorBoard events to `<candidate>.tensorboard`."""
     mlflow: MlflowTrackingConfig | None = None
+    """Records the run in MLflow. Empty: no record."""
 
     @property
     def resolved(self) -> TrainingConfig:
-        """With everything in place that was left to the model: FTRL for the wide part and AdaGrad for the rest (Cheng
-        et al. 2016); Adam for all parts of deepfm (Guo et al. 2017), lazy in its tables; the rules' learning rates;
-        nmf has no negative embeddings.
+        """With everything in place that was left to the model (training.models): its rules, and their learning rates;
+        whether its embeddings may be negative.
         """
-        wide, embeddings, deep = MODEL_RULES.get(self.model, DEFAULT_RULES)
-        nonnegative = self.embeddings.nonnegative or self.model == "nmf"
+        model = find_model(self.model)
+        nonnegative = self.embeddings.nonnegative or model.nonnegative
         sections = {
-            "wide": self.wide.resolved(wide),
-            "embeddings": self.embeddings.resolved(embeddings).model_copy(update={"nonnegative": nonnegative}),
-            "deep": self.deep.resolved(deep),
+            "wide": self.wide.resolved(model.rules.wide),
+            "embeddings": self.embeddings.resolved(model.rules.embeddings).model_copy(
+                update={"nonnegative": nonnegative}
+            ),
+            "deep": self.deep.resolved(model.rules.head),
         }
         return self.model_copy(update=sections)
 
@@ -294,7 +296,8 @@ class TrainingConfig(Strict):
         the run is carried out: any number of workers, interrupted or not, on any device, computes the same model up to
         the rounding of float32 sums.
         """
-        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, "validation": {"dataset"}})
+        others = dict.fromkeys(foreign_sections(self.model), True)
+        return self.resolved.model_dump(mode="json", exclude={**_EXECUTION, **others, "validation": {"dataset"}})
 
 
 _EXECUTION = dict.fromkeys(

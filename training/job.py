@@ -14,8 +14,8 @@ from nightjar.features.contract.strict import digest
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.dataset import Dataset, hold_back
 from nightjar.training.data.plan import Plan
-from nightjar.training.models import architecture, build_head, model_columns
-from nightjar.training.tables import check_device, check_tables
+from nightjar.training.models import build_head, find_model, model_columns
+from nightjar.training.tables.choice import check_device, check_tables
 from nightjar.training.tracking import trackers
 from nightjar.training.warm_start import Transfer, WarmStart
 
@@ -41,8 +41,8 @@ class TrainingJob:
         if share:
             dataset = replace(dataset, files=hold_back(dataset.files, share)[0])
         self.plan(dataset).check_world(self.config.workers, self.dataset)
-        build_head(self.config.model, dataset.layout, self.config.deep, self.config.seed)
-        config, model = self.config.resolved, architecture(self.config.model)
+        build_head(self.config, dataset.layout)
+        config, model = self.config.resolved, find_model(self.config.model)
         tables = config.wide if model.wide else None, config.embeddings if model.embeddings else None
         check_tables(dataset.layout, *tables)
         check_device(config.tables_on, *tables)
@@ -104,7 +104,15 @@ class TrainingJob:
         holdout: str | None = None,
         warm_start: WarmStart | None = None,
     ) -> TrainingJob:
-        """A job whose metrics go beside a local output, and nowhere if the output is a URL."""
+        """A job whose metrics go beside a local output, and nowhere if the output is a URL.
+
+        Args:
+            config: how it is trained.
+            dataset: directory of the rows to train on.
+            output: directory of the candidate.
+            holdout: directory of the rows to validate on, with golden rows.
+            warm_start: what to begin with; nothing if None.
+        """
         dataset, output = storage.absolute(dataset), storage.absolute(output)
         validation = config.validation
         if validation and validation.dataset:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 from nightjar.features.contract.errors import DataError, UsageError
@@ -82,7 +83,9 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
     with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:
-            train_epoch(job, dataset, plan, learner, at, validation, checkpoints, tracker, collective)
+            train_epoch(
+                _Session(job, dataset, plan, learner, collective), at, _Between(validation, checkpoints, tracker)
+            )
         measured = validation.finish(at.done(plan), tracker)
     seconds, rows = time.perf_counter() - began, sum(score.rows for score in at.scores)
     ranked.info("trained on %d rows in %.1f s", rows - before, seconds)
@@ -112,25 +115,43 @@ def _begin(job: TrainingJob, dataset: Dataset, learner: Learner, collective: Col
         ranked.info("%s", transfer.report().summary())
 
 
-def train_epoch(
-    job: TrainingJob,
-    dataset: Dataset,
-    plan: Plan,
-    learner: Learner,
-    at: Position,
-    validation: HeldOutValidation,
-    checkpoints: Checkpoints,
-    tracker: Tracker,
-    collective: Collective,
-) -> None:
+@dataclass(frozen=True)
+class _Session:
+    """Who learns what from which rows, in which order."""
+
+    job: TrainingJob
+    dataset: Dataset
+    plan: Plan
+    learner: Learner
+    collective: Collective
+
+
+@dataclass(frozen=True)
+class _Between:
+    """What happens between the steps."""
+
+    validation: HeldOutValidation
+    checkpoints: Checkpoints
+    tracker: Tracker
+
+
+def train_epoch(session: _Session, at: Position, between: _Between) -> None:
     """The rest of an epoch, each row once, and on to the next one's beginning, unless validation stops it. Raises
     DataError if rows were lost on the way, before an interruption or after.
+
+    Args:
+        session: what is trained; its learner is changed.
+        at: where the run is; moved on.
+        between: what happens between the steps.
     """
-    epoch = at.epoch
+    epoch, dataset, plan, learner = at.epoch, session.dataset, session.plan, session.learner
+    world = session.collective.rank, session.collective.size
+    validation, tracker = between.validation, between.tracker
     if len(at.scores) == epoch:
         at.scores.append(NOTHING)
-    read = epoch_batches(dataset, plan.epoch(epoch), collective.rank, collective.size, at.step)
-    progress = Progress(plan.epoch(epoch), job.config.epochs, collective, tracker, at.step, at.scores[epoch])
+    read = epoch_batches(dataset, plan.epoch(epoch), *world, at.step)
+    epochs = session.job.config.epochs
+    progress = Progress(plan.epoch(epoch), epochs, session.collective, tracker, at.step, at.scores[epoch])
     with read, closing(learner.ahead(read)) as batches, progress:
         for batch in batches:
             score = learner.step(batch)
@@ -145,7 +166,7 @@ def train_epoch(
                 validation.after(at.done(plan), tracker)
                 if validation.stopped:
                     return
-                checkpoints.save_if_due(at)
+                between.checkpoints.save_if_due(at)
     if progress.total.rows != plan.rows:
         raise DataError(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "

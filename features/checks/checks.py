@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from nightjar.features.checks.drift import Drift
 from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck
-from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
-from nightjar.features.contract.strict import Strict
-from nightjar.features.input.folders import LogPartition
+from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec, Strict
+
+if TYPE_CHECKING:  # the two import PySpark, and a config file is read without it
+    from nightjar.features.checks.drift import Drift
+    from nightjar.features.input.folders import LogPartition
 
 CheckName = Literal["schema", "rows", "label_rate", "missing", "unseen", "constant", "drift", "repeated"]
 CHECKS: tuple[str, ...] = get_args(CheckName)
@@ -26,25 +27,25 @@ _STANDARD_ERRORS = 4.0
 
 
 class LogValidationConfig(Strict):
-    """The `validation` section of a config file.
-
-    reference_days: how many days before the validated one it is held against.
-    rows, label_rate: factor below the least and above the largest of the reference days.
-    label_rate_between: what the label rate must lie within on any day.
-    missing, unseen: how much larger a share may be than the largest of the reference days: of rows without a value, and
-    of values that the reference days hold less often than the field's min_count (a hashed field knows all values).
-    drift: divergence that is always let be, in bits; drift_factor: and so many times the largest that a reference day
-    has from the others. Judged from two reference days on.
-    """
+    """The `validation` section of a config file: how far a day's log may differ from the days before it."""
 
     reference_days: int = Field(7, ge=1, le=366)
+    """Days before the validated one that it is held against."""
     rows: float = Field(3.0, ge=1.0, allow_inf_nan=False)
+    """Factor by which the number of rows may be below the least and above the largest of the reference days."""
     label_rate: float = Field(1.5, ge=1.0, allow_inf_nan=False)
+    """The same factor for the label rate."""
     label_rate_between: tuple[float, float] = (0.0, 1.0)
+    """What the label rate must lie within on any day."""
     missing: float = Field(0.05, ge=0.0, le=1.0)
+    """How much larger a feature's share of rows without a value may be than the largest of the reference days."""
     unseen: float = Field(0.1, ge=0.0, le=1.0)
+    """How much larger the share of unseen values may be: those that the reference days hold less often than the field's
+    min_count. A hashed field knows all values."""
     drift: float = Field(0.1, ge=0.0, le=1.0)
+    """Divergence that is always let be, in bits. Judged from two reference days on."""
     drift_factor: float = Field(2.0, ge=1.0, allow_inf_nan=False)
+    """And so many times the largest divergence that a reference day has from the others."""
 
     @model_validator(mode="after")
     def _check(self) -> LogValidationConfig:
@@ -71,7 +72,14 @@ class Day:
 def simple_checks(
     config: LogValidationConfig, spec: FeatureSpec, newest: Day, reference: Sequence[Day]
 ) -> Iterator[ValidationCheck]:
-    """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values."""
+    """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values.
+
+    Args:
+        config: the limits.
+        spec: the features.
+        newest: the day that is checked.
+        reference: the days that it is held against, oldest first; one or more.
+    """
     yield from _schema_checks(spec, newest, reference)
     rows = [day.log.rows for day in reference]
     yield _within("rows", None, newest.log.rows, min(rows) / config.rows, max(rows) * config.rows)
@@ -150,7 +158,11 @@ def drift_checks(
 ) -> Iterator[ValidationCheck]:
     """Divergence of every feature, and how much of a field's values the reference days do not hold.
 
-    drifts: by date, of every feature.
+    Args:
+        config: the limits.
+        drifts: of every feature, by date.
+        newest: the day that is checked.
+        reference: the days that it is held against, oldest first.
     """
     for feature, by_day in drifts:
         found = by_day[newest.log.date]

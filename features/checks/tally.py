@@ -64,11 +64,14 @@ class Tally:
 
 
 def tallies(counts: DataFrame, days: Sequence[str], sizes: np.ndarray, most: Sequence[int]) -> list[Tally]:
-    """Every feature's, in one job.
+    """The tally of every feature, in one job.
 
-    counts: feature int, day int, value bigint, known boolean, impressions bigint, positives bigint: one row a feature,
-    day and value, and one without a day for every known value. days: the table's that are counted; sizes: what a
-    feature's shares are of, int64[features, days]; most: how many values to keep, by feature.
+    Args:
+        counts: feature int, day int, value bigint, known boolean, impressions bigint, positives bigint: one row a
+            feature, day and value, and one without a day for every known value.
+        days: those of the table that are counted.
+        sizes: what a feature's shares are of, int64[features, days].
+        most: how many values to keep, by feature.
     """
     numbers = [day_number(day) for day in days]
     wide = counts.groupBy("feature", "value").agg(

@@ -17,30 +17,40 @@ Pooling = Literal["sum", "mean", "sqrtn"]
 class CategoricalField(Strict):
     """A categorical input: string, integral or boolean, or a list of those when `multi_valued`.
 
-    vocabulary  Values seen at least `min_count` times get an id of their own, at most `max_size` of them (on a day on
-                which there are more, the most frequent ones), and keep it for ever. Other values are spread by their
-                hash over `oov_buckets` ids. A value that was not seen for `retire_after_days` is one of those; its id
-                rests, is given to no other value, and is its own again when it comes back.
-    hashed      No vocabulary: every value has one of `buckets` ids, by its hash.
-
-    boundaries: cut a numeric column at these numbers; its values are then the intervals [-inf, b1), [b1, b2), ...,
-    [bk, inf], and missing (null, NaN). They are given and not fitted: ids, crosses and counts of a field mean the same
-    every night.
+    Ids mean the same every night: a value keeps its id for ever, and the boundaries of intervals are given, not fitted.
     """
 
     name: Name
+    """What crosses, frequencies and slices call the field."""
     column: str = ""
+    """The log column that it reads; the field's name if empty."""
     multi_valued: bool = False
+    """The column holds a list of values."""
     kind: Literal["vocabulary", "hashed"] = "vocabulary"
+    """`vocabulary` gives a value that was seen often enough an id of its own. `hashed` has no vocabulary: the hash of a
+    value gives its id."""
     min_count: int = Field(1, ge=1)
+    """Of a vocabulary: rows of the history that a value needs for an id of its own."""
     max_size: int | None = Field(None, ge=1, le=2**30)
+    """Of a vocabulary: the most values that have an id. Where more come in on a day, the most frequent ones do. A full
+    vocabulary takes no more. Empty: no limit."""
     oov_buckets: int = Field(1, ge=1, le=2**20)
+    """Of a vocabulary: ids that all other values are spread over by their hash."""
     retire_after_days: int | None = Field(None, ge=1)
+    """Of a vocabulary: a value not seen for so many days counts as unknown. Its id is given to no other value, and is
+    its own again when it comes back. Empty: never."""
     buckets: int | None = Field(None, ge=1, le=2**30)
+    """Of a hashed field: the number of its ids. Required there."""
     embedding: int = Field(16, ge=0, le=1024, description="width; 0 keeps the field out of the deep part")
+    """Width of the embedding. 0 keeps the field out of the deep part."""
     pooling: Pooling = "mean"
+    """How the embeddings of a list become one: their sum, their mean, or the sum over the square root of their number.
+    """
     wide: bool = True
+    """False keeps the field out of the wide part."""
     boundaries: tuple[float, ...] = Field((), max_length=1000)
+    """Cuts a numeric column at these ascending numbers. The values are then the intervals [-inf, b1), [b1, b2), ...,
+    [bk, inf], and missing (null, NaN)."""
 
     @model_validator(mode="after")
     def _check_boundaries(self) -> CategoricalField:
@@ -81,13 +91,16 @@ class AdmitAll(Strict):
     """Every conjunction has a weight."""
 
     by: Literal["all"] = "all"
+    """The rule's name."""
 
 
 class AdmitByCount(Strict):
     """Conjunctions seen in at least `min_count` rows of the history, counted exactly."""
 
     by: Literal["count"]
+    """The rule's name."""
     min_count: int = Field(ge=1)
+    """Rows of the history that a conjunction needs."""
 
 
 class AdmitByPoisson(Strict):
@@ -97,21 +110,28 @@ class AdmitByPoisson(Strict):
     """
 
     by: Literal["poisson"]
+    """The rule's name."""
     probability: float = Field(gt=0.0, lt=1.0)
+    """Of one occurrence to let its conjunction in."""
     seed: int = Field(0, ge=0, lt=2**63)
+    """Another seed draws anew."""
 
 
 class AdmitByBloom(Strict):
     """Conjunctions that a counting Bloom filter takes to have been seen in at least `min_count` rows of the history.
 
-    Each row adds one to `hashes` of `counters` counters; the least of a conjunction's counters is never below its
+    Each row adds one to `hashes` of `counters` counters. The least of a conjunction's counters is never below its
     count, so that one may be let in too early and none too late.
     """
 
     by: Literal["bloom"]
+    """The rule's name."""
     min_count: int = Field(ge=2)
+    """Rows of the history that a conjunction needs, by the filter."""
     counters: int = Field(2**24, ge=2**6, le=2**30)
+    """The filter's size: a power of two."""
     hashes: int = Field(4, ge=1, le=16)
+    """Counters that a conjunction has in the filter."""
 
     @model_validator(mode="after")
     def _check(self) -> AdmitByBloom:
@@ -126,21 +146,25 @@ Admission = Annotated[AdmitAll | AdmitByCount | AdmitByPoisson | AdmitByBloom, F
 class Cross(Strict):
     """A cross-product of fields (phi_k of Cheng et al. 2016). A multi-valued side contributes one conjunction per value
     of its list.
-
-    hashed  A conjunction has one of `buckets` ids, by its hash.
-    exact   Every admitted conjunction has an id of its own; `max_size` and `retire_after_days` as in a field.
-
-    admission (McMahan et al. 2013, section 4.1) says which conjunctions have a weight of their own, by days before the
-    evaluated one. All others of the cross share one id.
     """
 
     name: Name
+    """Name of the cross."""
     fields: tuple[Name, ...] = Field(min_length=2, max_length=8)
+    """Names of the fields that are crossed."""
     vocabulary: Literal["hashed", "exact"] = "hashed"
+    """`hashed` gives a conjunction one of `buckets` ids by its hash. `exact` gives every admitted conjunction an id of
+    its own."""
     buckets: int = Field(2**18, ge=2, le=2**30)
+    """Of a hashed cross: the number of its ids, a power of two."""
     admission: Admission = AdmitAll()
+    """Which conjunctions have a weight of their own (McMahan et al. 2013, section 4.1), by days before the evaluated
+    one. All others of the cross share one id."""
     max_size: int | None = Field(None, ge=1, le=2**30)
+    """Of an exact cross: the most conjunctions that have an id, as of a field. Empty: no limit."""
     retire_after_days: int | None = Field(None, ge=1)
+    """Of an exact cross: a conjunction not seen for so many days counts as not admitted, as a field's value does.
+    Empty: never."""
 
     @model_validator(mode="after")
     def _check(self) -> Cross:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
@@ -16,6 +18,8 @@ from nightjar.features.contract.strict import Strict
 
 # Raise it, here and in Manifest, when the same inputs give other bytes than before: everything is then made again.
 FORMAT: Final = 2
+# The ingredient of a night that is its start.
+START_REASON = "start.reason"
 
 
 class FileEntry(Strict):
@@ -233,14 +237,58 @@ class CandidateManifest(Manifest):
     statistics: Mapping[str, float]
 
 
+class CodeVersion(Strict):
+    """What a model was made with. sources: digest of the package's files; libraries: versions by name."""
+
+    version: str
+    sources: str
+    libraries: Mapping[str, str]
+
+
+class Lineage(BaseModel):
+    """Where an artifact comes from. What is not known is absent; keys of the user's own are kept.
+
+    settings, parent: of its candidate; state_first_date, state_through_date: days of its encoder state. Of a night's
+    model also: date and start of the night (NightStart as text), beside: the night's model, which a baseline was
+    trained beside; logs: fingerprints by day; spec: its fingerprint; config: digest of the training settings. Of a
+    model that has learned the day by which it was judged: judged, the version that was, and learned_date, the day.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    settings: Mapping[str, Any] = {}
+    parent: ParentCandidate | None = None
+    state_first_date: str | None = None
+    state_through_date: str | None = None
+    date: str | None = None
+    start: str | None = None
+    beside: str | None = None
+    logs: Mapping[str, str] = {}
+    spec: str | None = None
+    config: str | None = None
+    seed: int | None = None
+    code: CodeVersion | None = None
+    judged: str | None = None
+    learned_date: str | None = None
+
+    @property
+    def learned_through_date(self) -> str:
+        """The last day that the model has learned from."""
+        return str(self.learned_date or self.state_through_date)
+
+    @model_serializer(mode="wrap")
+    def _known(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if name in self.model_fields_set}
+
+
 class ArtifactManifest(Manifest):
-    """A model packed for serving: scoring files, encoder state and golden rows. lineage: where it comes from."""
+    """A model packed for serving: scoring files, encoder state and golden rows."""
 
     kind: Literal["artifact"] = "artifact"
     model: str
     spec_fingerprint: str
     columns: tuple[ColumnSpec, ...]
-    lineage: Mapping[str, Any]
+    lineage: Lineage
     metrics: Mapping[str, float]
 
 
@@ -274,8 +322,31 @@ class DecisionManifest(Manifest):
     verdict: Literal["published", "rejected"]
 
 
+class NightStart(Strict):
+    """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
+
+    parent: str | None = None
+    reason: str = ""
+
+    @property
+    def how(self) -> Literal["warm", "cold"]:
+        """`warm` with a parent, else `cold`."""
+        return "warm" if self.parent else "cold"
+
+    def __str__(self) -> str:
+        return f"{self.how}: {self.parent or self.reason}"
+
+    @classmethod
+    def parse(cls, text: str) -> NightStart:
+        """The inverse of `str`."""
+        how, _, rest = text.partition(": ")
+        return cls(parent=rest) if how == "warm" else cls(reason=rest)
+
+
 class NightManifest(Manifest):
-    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step."""
+    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
+    features.contract.outputs.STEPS.
+    """
 
     kind: Literal["night"] = "night"
     date: str
@@ -283,3 +354,9 @@ class NightManifest(Manifest):
     verdict: Literal["published", "rejected"]
     ingredients: Mapping[str, str]
     directories: Mapping[str, tuple[str, ...]]
+
+    @property
+    def start(self) -> NightStart | None:
+        """What its model began with; None if it is not on record."""
+        text = self.ingredients.get(START_REASON)
+        return NightStart.parse(text) if text else None

@@ -1,32 +1,194 @@
-"""What the metrics mean: one set of definitions for the trainer's validation and for serving's evaluation.
+"""The registry of metrics: name, direction, formula, and how each is shown to people.
 
-Every metric is a ratio of sums over impressions or over groups of them, and sums of parts add up: one process and N
-workers compute the same figures.
-
-Shapes: n impressions, G groups. label: 0 or 1; score: probabilities; weight: not negative; group: int64,
-hashing.MISSING for an impression without one. Log losses are in nats.
+The trainer's validation, evaluations, the gate, reports and the nights' OpenMetrics text take them from here. A name is
+the attribute of `Quality` (and of serving.evaluation.metrics.Metrics) and the key in JSON and YAML. Calibration is the
+ratio everywhere: sum of scores / sum of labels. How far it is from 1 is the miscalibration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
+from nightjar.features.contract.metric_sums import Sums, cross_entropy
+from nightjar.features.contract.spec import Strict
 
-from nightjar.features.encoder.hashing import MISSING
-
-CLIP = 1e-7
+SelectionMetric = Literal["log_loss", "normalized_entropy", "auc", "gauc"]
+"""Metrics that the best model has most or least of: what training may be steered by."""
+Requirement = Literal["groups", "truth"]
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Figures of one model; None where the data do not define one (a single class, no group).
+class Direction:
+    """Which values are good. distance: maps a value to a number that is least for the best model."""
 
-    base_rate: mean label.
-    normalized_entropy: log_loss / entropy of the base rate (He et al. 2014, section 3).
-    gauc, gauc_share: mean of the groups' AUC, weighted by impressions, over the groups with both classes;
-    the share of the impressions that are in such groups.
-    calibration: mean score / mean label.
+    symbol: str
+    words: str
+    distance: Callable[[float], float]
+
+
+LESS = Direction("↓", "lower is better", lambda value: value)
+MORE = Direction("↑", "higher is better", lambda value: -value)
+ONE = Direction("→1", "close to 1 is better", lambda value: abs(value - 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric of a model.
+
+    name: attribute and key. label, digits: heading and decimals for people. meaning: a phrase for people.
+    needs: what the impressions must have for it to be defined, apart from labels.
+    """
+
+    name: str
+    label: str
+    digits: int
+    direction: Direction
+    meaning: str
+    needs: Requirement | None = None
+
+    def text(self, value: float | None) -> str:
+        """The value for people; a dash where it is undefined."""
+        return "–" if value is None else f"{value:,.{self.digits}f}"
+
+    def gain(self, value: float, over: float) -> float:
+        """How much better `value` is than `over`; negative if it is worse."""
+        return self.direction.distance(over) - self.direction.distance(value)
+
+    def is_best(self, value: float, everyone: Sequence[float]) -> bool:
+        """Whether none of several values, this one among them, reads better."""
+        distances = [self.direction.distance(round(other, self.digits)) for other in everyone]
+        return len(distances) > 1 and self.direction.distance(round(value, self.digits)) == min(distances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumMetric(Metric):
+    """A metric that sums tell. formula: its value, None where the sums do not define one."""
+
+    formula: Callable[[Sums], float | None]
+
+
+def _log_loss(sums: Sums) -> float | None:
+    return _ratio(sums.loss, sums.weight)
+
+
+def _normalized_entropy(sums: Sums) -> float | None:
+    log_loss, base_rate = _log_loss(sums), _ratio(sums.label, sums.weight)
+    if log_loss is None or base_rate is None or not 0.0 < base_rate < 1.0:
+        return None
+    return log_loss / float(cross_entropy(base_rate, base_rate))
+
+
+def _auc(sums: Sums) -> float | None:
+    return _ratio(sums.won, sums.positives * sums.negatives)
+
+
+def _gauc(sums: Sums) -> float | None:
+    return _ratio(sums.group_auc, sums.group_weight)
+
+
+def _calibration(sums: Sums) -> float | None:
+    return _ratio(sums.score, sums.label)
+
+
+def _miscalibration(sums: Sums) -> float | None:
+    calibration = _calibration(sums)
+    return None if calibration is None else abs(calibration - 1.0)
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return float(numerator / denominator) if denominator else None
+
+
+LOG_LOSS = SumMetric(
+    name="log_loss",
+    label="Log loss",
+    digits=5,
+    direction=LESS,
+    meaning="mean of −ln P(label), in nats",
+    formula=_log_loss,
+)
+NORMALIZED_ENTROPY = SumMetric(  # He et al. 2014, section 3
+    name="normalized_entropy",
+    label="NE",
+    digits=4,
+    direction=LESS,
+    meaning="log loss over the entropy of the base rate; 1 is knowing only that rate",
+    formula=_normalized_entropy,
+)
+AUC = SumMetric(
+    name="auc",
+    label="AUC",
+    digits=4,
+    direction=MORE,
+    meaning="chance that a positive is scored above a negative",
+    formula=_auc,
+)
+GAUC = SumMetric(
+    name="gauc",
+    label="GAUC",
+    digits=4,
+    direction=MORE,
+    meaning="AUC within each group, averaged by impressions over the groups with both classes",
+    needs="groups",
+    formula=_gauc,
+)
+CALIBRATION = SumMetric(
+    name="calibration",
+    label="Calibration",
+    digits=4,
+    direction=ONE,
+    meaning="mean score over mean label; 1 is right on average",
+    formula=_calibration,
+)
+MISCALIBRATION = SumMetric(
+    name="miscalibration",
+    label="Miscalibration",
+    digits=4,
+    direction=LESS,
+    meaning="|calibration − 1|",
+    formula=_miscalibration,
+)
+# These take all scores, or the truth, and no sums of labels and scores: serving.evaluation.metrics has the formulas.
+CALIBRATION_ERROR = Metric(
+    name="calibration_error",
+    label="ECE",
+    digits=4,
+    direction=LESS,
+    meaning="expected calibration error: mean |mean score − mean label| over twenty bins of equal weight",
+)
+REGRET = Metric(
+    name="regret",
+    label="Regret",
+    digits=5,
+    direction=LESS,
+    meaning="log loss above the floor, which is the log loss of the true probabilities on the same labels",
+    needs="truth",
+)
+EXPECTED_REGRET = Metric(
+    name="expected_regret",
+    label="Exp. regret",
+    digits=5,
+    direction=LESS,
+    meaning="expected regret: its mean over all labels that the true probabilities could have drawn, "
+    "so free of the noise of these",
+    needs="truth",
+)
+
+HELD_OUT: tuple[SumMetric, ...] = (LOG_LOSS, NORMALIZED_ENTROPY, AUC, GAUC, CALIBRATION)
+"""What `Quality` holds: the trainer's validation and the OpenMetrics text of a night have these."""
+EVALUATED: tuple[Metric, ...] = (*HELD_OUT, CALIBRATION_ERROR, REGRET, EXPECTED_REGRET)
+"""What an evaluation holds, in the order of its table."""
+COMPARED: tuple[SumMetric, ...] = (LOG_LOSS, NORMALIZED_ENTROPY, AUC, GAUC, MISCALIBRATION)
+"""What the gate holds against the champion, in the order of decision.json."""
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*EVALUATED, MISCALIBRATION)}
+
+
+class Quality(Strict):
+    """Metrics of one model that sums tell; None where the data do not define one (a single class, no group).
+
+    base_rate: mean label. gauc_share: share of the impressions that are in groups with both classes.
     """
 
     base_rate: float
@@ -38,75 +200,10 @@ class Quality:
     calibration: float | None
 
 
-def quality(totals: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None) -> Quality:
-    """The figures that these sums mean: of `loss_sums`, `ordered_pairs` and, if there are groups, `group_sums`.
-
-    The total weight must be positive.
-    """
-    weight, label, score, loss = totals.tolist()
-    won, positives, negatives = pairs.tolist()
-    both = positives > 0 and negatives > 0
-    base_rate, log_loss = label / weight, loss / weight
-    grouped, covered = (0.0, 0.0) if groups is None else groups.tolist()
-    return Quality(
-        base_rate=base_rate,
-        log_loss=log_loss,
-        normalized_entropy=log_loss / float(cross_entropy(base_rate, base_rate)) if both else None,
-        auc=won / (positives * negatives) if both else None,
-        gauc=grouped / covered if covered else None,
-        gauc_share=covered / weight if covered else None,
-        calibration=score / label if label else None,
-    )
-
-
-def loss_sums(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Sums of weight, and of weight times label, score and log loss: float64[4]."""
-    columns = np.stack([np.ones(len(label)), label, score, cross_entropy(label, score)])
-    return columns @ weight.astype(np.float64)
-
-
-def ordered_pairs(group: np.ndarray, score: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """What a group's AUC is made of, groups ascending: float64[G, 3].
-
-    positive, negative: the weight that a row has in either class. Columns: weight of the pairs of a positive and a
-    negative in which the positive has the higher score, pairs of equal scores counting half; weight of the positives;
-    weight of the negatives. The AUC is the first over the product of the others.
-    """
-    order = np.lexsort((score, group))
-    group, score, positive, negative = group[order], score[order], positive[order], negative[order]
-    changes = _changes(group)
-    group_starts = np.flatnonzero(changes)
-    tie_starts = np.flatnonzero(changes | _changes(score))
-    if not len(group_starts):
-        return np.empty((0, 3))
-    tied_positive, tied_negative = np.add.reduceat(positive, tie_starts), np.add.reduceat(negative, tie_starts)
-    group_of_tie = np.searchsorted(group_starts, tie_starts, side="right") - 1
-    before = np.cumsum(tied_negative) - tied_negative
-    below = before - before[np.searchsorted(tie_starts, group_starts)][group_of_tie]
-    won = np.bincount(group_of_tie, tied_positive * (below + 0.5 * tied_negative))
-    positives, negatives = np.add.reduceat(positive, group_starts), np.add.reduceat(negative, group_starts)
-    return np.stack([won, positives, negatives], axis=1)
-
-
-def group_sums(group: np.ndarray, score: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Sums over the groups with both classes of weight times AUC, and of weight: float64[2]."""
-    known = group != MISSING
-    pairs = ordered_pairs(group[known], score[known], positive[known], negative[known])
-    won, positives, negatives = pairs[(pairs[:, 1] > 0) & (pairs[:, 2] > 0)].T
-    impressions = positives + negatives
-    return np.array([np.sum(impressions * (won / (positives * negatives))), np.sum(impressions)])
-
-
-def cross_entropy(truth: np.ndarray | float, score: np.ndarray | float) -> np.ndarray:
-    """Expected log loss of each score when the label is drawn with probability `truth`: float64[n].
-
-    Of a label instead of a probability: its log loss. Scores are clipped to [1e-7, 1 - 1e-7].
-    """
-    q = np.clip(np.asarray(score, dtype=np.float64), CLIP, 1.0 - CLIP)
-    return -(truth * np.log(q) + (1.0 - truth) * np.log1p(-q))
-
-
-def _changes(ascending: np.ndarray) -> np.ndarray:
-    changed = np.ones(len(ascending), dtype=bool)
-    changed[1:] = ascending[1:] != ascending[:-1]
-    return changed
+def quality(sums: Sums) -> Quality:
+    """The metrics that the sums mean. Their weight must be positive."""
+    shares = {
+        "base_rate": sums.label / sums.weight,
+        "gauc_share": sums.group_weight / sums.weight if sums.group_weight else None,
+    }
+    return Quality.model_validate(shares | {metric.name: metric.formula(sums) for metric in HELD_OUT})

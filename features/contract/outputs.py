@@ -29,8 +29,9 @@ HISTORY, LOCK = "history", "lock"
 PRUNING = f"{HISTORY}/pruning.json"
 COUNTERS = "counters"
 
-# Of the reports.
+# Of the reports, and of the metrics: what is of all nights, or of the last one.
 INDEX = "index.html"
+LATEST = "latest"
 
 # The steps of a night, in their order; a night's record names its directories by them.
 VALIDATE: Final = "validate"
@@ -226,7 +227,7 @@ def run_log_file(run: str) -> str:
 
 
 def metrics_file(night: str) -> str:
-    """In METRICS: a night's figures for Prometheus. night: its date, or `latest`."""
+    """In METRICS: a night's figures for Prometheus. night: its date, or LATEST."""
     return f"{night}.prom"
 
 

@@ -21,21 +21,22 @@ Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count",
 
 
 class DenseFeature(Strict):
-    """A numeric input. Missing values (null, NaN) become `missing_value` and, by default, set an indicator.
-
-    quantile:    x -> (i - 1) / (n_q - 1) for x in the i-th of n_q quantiles (Cheng et al. 2016, section 4.1).
-    standardise: x -> (x - mean) / standard deviation of the finite values of the training days; 0 if all are equal.
-    log:         x -> sign(x) log(1 + |x|).
-    identity:    x as it is.
-    What is larger than the largest float32, infinities included, is clipped to it.
-    """
+    """A numeric input. What is larger than the largest float32, infinities included, is clipped to it."""
 
     name: Name
+    """Name of the dense column."""
     column: str = ""
+    """The log column that it reads; the feature's name if empty."""
     transform: Literal["quantile", "standardise", "log", "identity"] = "quantile"
+    """`quantile`: (i - 1) / (n - 1) for a value in the i-th of n quantiles (Cheng et al. 2016, section 4.1).
+    `standardise`: (x - mean) / standard deviation of the finite values of the training days; 0 if all are equal. `log`:
+    sign(x) log(1 + |x|). `identity`: x as it is."""
     quantiles: int = Field(100, ge=2, le=10_000)
+    """Of the transform `quantile`: how many, fitted on the training days."""
     missing_value: float = Field(0.0, ge=-1e6, le=1e6)
+    """What null and NaN become."""
     missing_indicator: bool = True
+    """Adds a column that is 1 where the value is missing."""
 
     @property
     def source(self) -> str:
@@ -46,30 +47,33 @@ class DenseFeature(Strict):
 class Frequency(Strict):
     """How often a key (the values of one or more fields) was shown and was positive, point in time.
 
-    For a row of day D and window w the counts cover the days [D - w - delay, D - delay): never D's own rows. With
-    `as_of: impression` the rows of day D whose timestamp is strictly earlier than the row's own are added; the delay
-    must then be 0.
-
-    rate = (positives + prior * strength) / (impressions + strength); log_odds = logit(rate) - logit(prior);
-    log_count = log(1 + impressions);
-    count_rank = of all keys shown in the window, the share of those shown at most as often as this one: in (0, 1],
-    equal for equal counts, and 0 for a key that was not shown;
-    days_since_first_seen = D minus the first day before D - delay on which the logs hold the key; 0 if none does. It
-    has no window, and so one column.
-
     A multi-valued field gives a row several keys (and counts the row once under each). Impressions and positives are
     then those of all its keys together, rank and days those of the key that has most. An empty list counts as a key
     that was never seen.
     """
 
     name: Name
+    """Beginning of the dense columns' names: `name_window_statistic`."""
     keys: tuple[Name, ...] = Field(min_length=1, max_length=4)
+    """Names of the fields whose values make the key."""
     windows: tuple[Window, ...] = Field(("all",), min_length=1)
+    """Lengths of time that are counted: `1d`, `7d`, ... or `all`. For a row of day D and a window w, the days [D - w -
+    delay, D - delay): never D's own rows."""
     statistics: tuple[Statistic, ...] = Field(("rate", "log_count"), min_length=1)
+    """`impressions` and `positives`: the counts. `rate`: (positives + prior * strength) / (impressions + strength).
+    `log_odds`: logit(rate) - logit(prior). `log_count`: log(1 + impressions). `count_rank`: of all keys shown in the
+    window, the share of those shown at most as often as this one; in (0, 1], 0 for a key that was not shown.
+    `days_since_first_seen`: D minus the first day before D - delay on which the logs hold the key; 0 if none does. It
+    has no window, and so one column."""
     delay_days: int = Field(0, ge=0)
+    """Days between a row's day and the newest counted one, for labels that arrive late."""
     prior: float = Field(gt=0.0, lt=1.0)
+    """The rate of a key that was never seen."""
     strength: float = Field(20.0, gt=0.0, allow_inf_nan=False)
+    """Impressions that the prior is worth."""
     as_of: Literal["day", "impression"] = "day"
+    """`day`: counts of whole days. `impression`: the rows of day D whose timestamp is strictly earlier than the row's
+    own are added; needs `delay_days: 0`."""
 
     @model_validator(mode="after")
     def _check(self) -> Frequency:
@@ -108,12 +112,14 @@ class Frequency(Strict):
 class Sampling(Strict):
     """Negatives of the training days are kept with probability `negatives`, and then weigh 1 / negatives.
 
-    request: a column that names the request a row was shown in; requests without a positive are then kept or left out
-    as a whole. Counts, vocabularies and quantiles see every row, and so do evaluations.
+    Counts, vocabularies and quantiles see every row, and so do evaluations.
     """
 
     negatives: float = Field(gt=0.0, lt=1.0)
+    """The share of negatives that is kept."""
     request: str | None = Field(None, min_length=1)
+    """A column that names the request that a row was shown in. Requests without a positive are then kept or left out as
+    a whole. Empty: each row by itself."""
 
 
 def window_days(window: str) -> int | None:
@@ -122,19 +128,31 @@ def window_days(window: str) -> int | None:
 
 
 class FeatureSpec(Strict):
-    """Everything that turns a log row into a training example. See the module's docstring."""
+    """Everything that turns a log row into a training example."""
 
     name: Name
+    """Names the spec in manifests and pages."""
     label: str = Field(min_length=1, description="0 or 1, integral, boolean or floating")
+    """The column of the label: 0 or 1, integral, boolean or floating."""
     timestamp: str = Field(min_length=1)
+    """The column of the impression's time, in UTC."""
     group: str | None = None
+    """The column whose values group rows for GAUC and for the gate's bootstrap, such as a user's id."""
     weight: str | None = None
+    """The column of a row's weight in loss and metrics. Empty: 1."""
     truth: str | None = Field(None, description="true probability of generated logs; no feature may read it")
+    """The column of the true probability, which generated logs know. It gives regret and the floor; no feature may read
+    it."""
     fields: tuple[CategoricalField, ...] = Field(min_length=1)
+    """Categorical inputs."""
     dense: tuple[DenseFeature, ...] = ()
+    """Numeric inputs."""
     crosses: tuple[Cross, ...] = ()
+    """Cross-products of fields, for the wide part."""
     frequencies: tuple[Frequency, ...] = ()
+    """Statistics of keys as of the days before a row's own."""
     sampling: Sampling | None = None
+    """Leaves negatives of the training days out. Empty: every row is trained on."""
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSpec:

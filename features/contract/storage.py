@@ -73,7 +73,8 @@ def is_file(url: str) -> bool:
 def write_bytes(url: str, content: bytes) -> None:
     """Write a file that readers see either whole or not at all, and that survives a crash once written.
 
-    Elsewhere than on a local disk that is the file system's own promise for one put: object stores give it.
+    Elsewhere than on a local disk that is the file system's own promise for one put. Object stores give it. HDFS does
+    not: a reader there may see the beginning of a file that is being written.
     """
     fs, path = _file_system(url)
     if not isinstance(fs, LocalFileSystem):
@@ -86,8 +87,9 @@ def write_bytes(url: str, content: bytes) -> None:
 def create_bytes(url: str, content: bytes) -> None:
     """Write a file that is not there yet; of several writers at once, one wins. Raises FileExistsError.
 
-    A local file appears by a hard link; elsewhere by fsspec's mode `create`, on S3 a conditional put. Where the driver
-    has no such mode (HDFS through Arrow) it is a look before the write, and writers in the same instant may both win.
+    A local file appears by a hard link; elsewhere by fsspec's mode `create`. On S3 that is a conditional put. On HDFS,
+    and with every driver that inherits the mode from fsspec, it is a look before the write, as it is here for drivers
+    that do not know the mode: writers in the same instant may both win.
     """
     fs, path = _file_system(url)
     if not isinstance(fs, LocalFileSystem):

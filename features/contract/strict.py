@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.yaml_document import read_document, with_overrides
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -58,39 +58,34 @@ def _short(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-class _OnceOnly(yaml.SafeLoader):
-    """Refuses a key that a mapping holds twice: YAML keeps the last one in silence."""
+def load_yaml(
+    path: str | Path,
+    model: type[M],
+    section: str | None = None,
+    absent: M | None = None,
+    overrides: Sequence[str] = (),
+) -> M:
+    """Read a YAML file into a pydantic model.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(path: str | Path, model: type[M], section: str | None = None, absent: M | None = None) -> M:
-    """Read a YAML file (or its top-level `section`) into `model`. absent: what a missing section stands for.
+    Args:
+        path: of the file.
+        model: what to validate as.
+        section: a key at the top level, to read nothing but its value.
+        absent: what a missing section stands for.
+        overrides: `KEY=VALUE` each, in the place of what the file says (yaml_document.with_overrides).
 
     Raises SpecError that lists every mistake with its path.
     """
-    source = str(path)
-    try:
-        document = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_OnceOnly)
-    except OSError as error:
-        raise SpecError(f"cannot read {source}: {error.strerror or error}. Give the path of a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{source} is not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise SpecError(f"{source} must hold a mapping at its top level; it holds {type(document).__name__}.")
+    document = with_overrides(read_document(path), overrides)
+    source = " ".join((str(path), *(f"--set {text}" for text in overrides)))
+    value: Any = document
     if section is not None:
         if section not in document and absent is not None:
             return absent
         if section not in document:
             raise SpecError(f"{source} has no section {section!r}; it has {sorted(document)}.")
-        source, document = f"{source} [{section}]", document[section]
+        source, value = f"{source} [{section}]", document[section]
     try:
-        return model.model_validate(document)
+        return model.model_validate(value)
     except ValidationError as error:
         raise SpecError(explain(error, source)) from error

@@ -65,7 +65,11 @@ def changes(daily: DataFrame, frequency: Frequency) -> DataFrame:
 def counts_as_of(changed: DataFrame, before: DataFrame | None, frequency: Frequency) -> DataFrame:
     """Running counts after `changes`, for keys shown in a window; for all keys, if their first day is asked for.
 
-    before: key and the running counts that the changes start from, if any.
+    Args:
+        changed: what `changes` gives.
+        before: key and the running counts that the changes start from; None if they start from nothing.
+        frequency: whose counts they are.
+
     Out: key bigint, then `counts_schema`.
     """
     running = changed.drop("day")
@@ -87,8 +91,14 @@ def counts_by_day(
 ) -> DataFrame:
     """Every key's counts as of every day on which it was shown.
 
-    shown: daily counts of `days`, which are those that are asked for. changed: `changes` after the day `since`, as of
-    which the counts `before` are (None: nothing was shown before it).
+    Args:
+        shown: daily counts of `days`.
+        changed: `changes` after the day `since`.
+        before: running counts as of `since`; None if nothing was shown before it.
+        since: days since 1970-01-01.
+        frequency: whose counts they are.
+        days: those that are asked for, as `since`.
+
     Out: key, day and `count_column` of each window, bigint, ranks double, `age_column` int, never null; a row for each
     of `shown`.
     """

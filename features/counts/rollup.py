@@ -99,7 +99,14 @@ def newest_rollup(directories: Mapping[str, str], before: str) -> Rollup | None:
 
 
 def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, history: History) -> Rollup:
-    """Merge and publish all days of a history."""
+    """Merge and publish all days of a history.
+
+    Args:
+        spark: the session.
+        spec: the features.
+        directory: to publish into.
+        history: the days, and the roll-up of the first of them to go on from, if any.
+    """
     begin(directory)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         kinds = _min_counts(spec)
@@ -145,7 +152,15 @@ def admissions(counts: DataFrame, min_counts: Sequence[int]) -> DataFrame:
 
 
 def daily_counts(spark: SparkSession, frequency: Frequency, history: History, first: int, last: int) -> DataFrame:
-    """`counts_by_day` of the days first..last, which are in the history and not in its roll-up."""
+    """`counts_by_day` of a range of days.
+
+    Args:
+        spark: the session.
+        frequency: whose counts are wanted.
+        history: holds the days; none of them is in its roll-up.
+        first: the first day, in days since 1970-01-01.
+        last: the last day, included.
+    """
     shown = read_daily(spark, history.between(first, last), _folder(frequency), FREQUENCY_SCHEMA)
     changed = _changes(spark, frequency, history, last)
     before = history.counts_of(spark, frequency)

@@ -34,7 +34,7 @@ from nightjar.features.contract.publishing import is_published, key_of, manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import check_values, publish_aggregates
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup
-from nightjar.features.dataset.write import publish_dataset
+from nightjar.features.dataset.write import EncodedDays, publish_dataset
 from nightjar.features.fit.fitting import publish_state
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition, Logs, check_logs, dates_between, day_after
@@ -48,6 +48,49 @@ class BuildSettings:
 
     min_files: int = 8
     rows_per_file: int = 50_000
+
+
+@dataclass(frozen=True)
+class BuildDates:
+    """The days to build from, as YYYY-MM-DD.
+
+    train_from, train_to: the first and the last training day. history_from, fit_from: the first day of vocabularies and
+    counts, and of quantiles; train_from if None. holdout: the day after train_to, or None.
+    """
+
+    train_from: str
+    train_to: str
+    history_from: str | None = None
+    fit_from: str | None = None
+    holdout: str | None = None
+
+    @property
+    def train(self) -> list[str]:
+        """The training days. Raises UsageError if they are no range of dates, as all of these do."""
+        return dates_between(self.train_from, self.train_to)
+
+    @property
+    def fit(self) -> list[str]:
+        """The days of quantiles."""
+        return dates_between(self.fit_from or self.train_from, self.train_to)
+
+    @property
+    def history(self) -> list[str]:
+        """The days of vocabularies and counts."""
+        return dates_between(self.history_from or self.train_from, self.train_to)
+
+    def check(self) -> None:
+        """Raises UsageError if the days do not fit together."""
+        if self.history[0] > min(self.train[0], self.fit[0]):
+            raise UsageError(
+                f"--history-from {self.history_from} is later than --train-from {self.train_from}. Give an earlier day."
+            )
+        next_day = day_after(self.train_to)
+        if self.holdout not in (None, next_day):
+            raise UsageError(
+                f"--holdout {self.holdout} is not the day after --train-to {self.train_to}, as of which the state's "
+                f"counts are. Give --holdout {next_day}."
+            )
 
 
 @dataclass(frozen=True)
@@ -93,50 +136,32 @@ class BuildPlan:
 
 
 def plan_build(
-    spec: FeatureSpec,
-    logs: Logs | str,
-    output: str,
-    *,
-    train_from: str,
-    train_to: str,
-    history_from: str | None = None,
-    fit_from: str | None = None,
-    holdout: str | None = None,
-    settings: BuildSettings | None = None,
+    spec: FeatureSpec, logs: Logs | str, output: str, dates: BuildDates, settings: BuildSettings | None = None
 ) -> BuildPlan:
     """Check dates and logs, and name the directories. Of files it reads footers, headers or first lines only.
 
-    logs: or the folder of Parquet files in date folders. history_from: first day of vocabularies and counts
-    (train_from if None). fit_from: first day of quantiles (train_from if None). holdout: the day after train_to.
+    Args:
+        spec: the features.
+        logs: all days of an input, or the folder of Parquet files in date folders.
+        output: folder that everything is published in.
+        dates: what to build from.
+        settings: of the files; the default ones if None.
+
     Raises UsageError and DataError.
     """
     output = storage.absolute(output)
     settings = settings or BuildSettings()
     if settings.min_files < 1 or settings.rows_per_file < 1:
         raise UsageError(f"min_files and rows_per_file must be at least 1; got {settings}.")
-    train_dates = dates_between(train_from, train_to)
-    fit_dates = dates_between(fit_from or train_from, train_to)
-    history_dates = dates_between(history_from or train_from, train_to)
-    if history_dates[0] > min(train_dates[0], fit_dates[0]):
-        raise UsageError(f"--history-from {history_from} is later than --train-from {train_from}. Give an earlier day.")
-    next_day = day_after(train_to)
-    if holdout not in (None, next_day):
-        raise UsageError(
-            f"--holdout {holdout} is not the day after --train-to {train_to}, as of which the state's counts "
-            f"are. Give --holdout {next_day}."
-        )
-    partitions = check_logs(logs, [*history_dates, *([holdout] if holdout else [])], spec)
-    history = tuple(partitions[: len(history_dates)])
-    train = history[-len(train_dates) :]
-    last = partitions[-1] if holdout else None
+    dates.check()
+    partitions = check_logs(logs, [*dates.history, *([dates.holdout] if dates.holdout else [])], spec)
+    history = tuple(partitions[: len(dates.history)])
+    train = history[-len(dates.train) :]
+    holdout = partitions[-1] if dates.holdout else None
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
-    keys = [aggregate_keys[day] for day in history_dates]
-    state_key = key_of(spec=spec.fingerprint, aggregates=keys, fit_from=fit_dates[0])
-    rollup_dirs = {
-        day: storage.join(output, ROLLUPS, str(ThroughName(day, key_of(aggregates=keys[: n + 1]))))
-        for n, day in enumerate(history_dates)
-    }
+    keys = [aggregate_keys[day.date] for day in history]
+    state_key = key_of(spec=spec.fingerprint, aggregates=keys, fit_from=dates.fit[0])
 
     def dataset(kind: Literal["train", "holdout"], days: Sequence[LogPartition]) -> str:
         logs_of_days = [day.fingerprint for day in days]
@@ -149,16 +174,19 @@ def plan_build(
         settings=settings,
         history=history,
         train=train,
-        fit=history[-len(fit_dates) :],
-        holdout=last,
+        fit=history[-len(dates.fit) :],
+        holdout=holdout,
         aggregate_dirs={
             day: storage.join(output, AGGREGATES, str(DailyName(day, key))) for day, key in aggregate_keys.items()
         },
-        rollup_dirs=rollup_dirs,
+        rollup_dirs={
+            day.date: storage.join(output, ROLLUPS, str(ThroughName(day.date, key_of(aggregates=keys[: n + 1]))))
+            for n, day in enumerate(history)
+        },
         built=BuiltFeatures(
-            state_dir=storage.join(output, STATES, str(ThroughName(train_to, state_key))),
+            state_dir=storage.join(output, STATES, str(ThroughName(dates.train_to, state_key))),
             train_dir=dataset("train", train),
-            holdout_dir=dataset("holdout", [last]) if last else None,
+            holdout_dir=dataset("holdout", [holdout]) if holdout else None,
         ),
     )
 
@@ -215,7 +243,15 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     """Encode days of a plan under a state that was fitted before them; the data set's directory.
 
     For comparisons: a champion on the days that its successor is judged by, or a test period of several days. Frequency
-    counts are those of each row's own day, as in every data set. Raises DataError as `build` does.
+    counts are those of each row's own day, as in every data set.
+
+    Args:
+        spark: the session.
+        plan: holds the days.
+        state_dir: of the encoder's state.
+        dates: the days to encode.
+
+    Raises DataError as `build` does.
     """
     days = [day for day in plan.days if day.date in dates]
     key = key_of(
@@ -228,7 +264,7 @@ def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Seq
     directory = storage.join(plan.output, DATASETS, str(name))
     if _is_missing(directory):
         with damage_reported():
-            _dataset(spark, plan, directory, days, aggregate(spark, plan), state_dir)
+            _publish(spark, plan, EncodedDays(directory, state_dir, tuple(days)), aggregate(spark, plan))
     return directory
 
 
@@ -240,9 +276,10 @@ def _build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     aggregates = fit(spark, plan)
     of_history = _of_history(plan, aggregates)
     if _is_missing(built.train_dir):
-        _dataset(spark, plan, built.train_dir, plan.train, of_history, built.state_dir, sampled=True)
+        _publish(spark, plan, EncodedDays(built.train_dir, built.state_dir, plan.train, sampled=True), of_history)
     if plan.holdout and built.holdout_dir and _is_missing(built.holdout_dir):
-        _dataset(spark, plan, built.holdout_dir, [plan.holdout], aggregates, built.state_dir, golden=True)
+        held_out = EncodedDays(built.holdout_dir, built.state_dir, (plan.holdout,), golden=True)
+        _publish(spark, plan, held_out, aggregates)
     return built
 
 
@@ -277,19 +314,12 @@ def _is_missing(directory: str) -> bool:
     return not published
 
 
-def _dataset(
-    spark: SparkSession,
-    plan: BuildPlan,
-    directory: str,
-    days: Sequence[LogPartition],
-    aggregates: dict[str, AggregateManifest],
-    state_dir: str,
-    *,
-    golden: bool = False,
-    sampled: bool = False,
+def _publish(
+    spark: SparkSession, plan: BuildPlan, wanted: EncodedDays, aggregates: dict[str, AggregateManifest]
 ) -> None:
-    days = counted(days, aggregates)
+    """A data set. aggregates: by directory, of its days and of those that their counts look back to."""
+    days = tuple(counted(wanted.days, aggregates))
     rows = sum(day.rows for day in days)
     files = max(plan.settings.min_files, -(-rows // plan.settings.rows_per_file))
     history = History(aggregates, newest_rollup(plan.rollup_dirs, before=days[0].date))
-    publish_dataset(spark, directory, state_dir, days, history, files=files, golden=golden, sampled=sampled)
+    publish_dataset(spark, replace(wanted, days=days), history, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, reduce
 
 import numpy as np
@@ -47,23 +48,31 @@ _ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(
 _FEATURE_TYPES = {"field": pa.int32(), "cross": pa.int32(), "dense": pa.float32()}
 
 
-def publish_dataset(
-    spark: SparkSession,
-    directory: str,
-    state_directory: str,
-    days: Sequence[LogPartition],
-    history: History,
-    *,
-    files: int,
-    golden: bool,
-    sampled: bool,
-) -> None:
-    """Encode and publish the rows of `days`.
+@dataclass(frozen=True)
+class EncodedDays:
+    """A data set to be published: where to, under which state, of which days.
 
-    history: of the days themselves and of every day that their counts look back to; none of the days is in its roll-up.
-    files: how many to spread the rows over. golden: write golden rows too, of the last day. sampled: leave negatives
-    out, if the spec says so.
+    golden: with golden rows, of the last day. sampled: without the negatives that the spec's sampling leaves out.
     """
+
+    directory: str
+    state_directory: str
+    days: tuple[LogPartition, ...]
+    golden: bool = False
+    sampled: bool = False
+
+
+def publish_dataset(spark: SparkSession, wanted: EncodedDays, history: History, files: int) -> None:
+    """Encode and publish the rows of the days.
+
+    Args:
+        spark: the session.
+        wanted: what to publish.
+        history: of the days themselves and of every day that their counts look back to; none of the days is in its
+            roll-up.
+        files: how many to spread the rows over.
+    """
+    directory, state_directory, days = wanted.directory, wanted.state_directory, wanted.days
     state = read_manifest(state_directory, StateManifest)
     spec = state.spec
     columns = dataset_columns(spec, state.vocabulary_sizes, state.cross_sizes)
@@ -73,7 +82,7 @@ def publish_dataset(
     }
     begin(directory)
     tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
-    sampled = sampled and spec.sampling is not None
+    sampled = wanted.sampled and spec.sampling is not None
     rows = add_so_far(reduce(DataFrame.unionAll, tables), spec)
     rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
     schema = arrow_schema(columns)
@@ -86,7 +95,7 @@ def publish_dataset(
         schema=schema,
         count=lambda encoded: covered_rows(encoded, columns, spec),
     )
-    if golden:
+    if wanted.golden:
         last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
@@ -161,7 +170,13 @@ def golden_rows(
 ) -> tuple[pa.Table, pa.Table]:
     """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
 
-    In: a hashed table of one whole day that keeps `golden_sources`.
+    Args:
+        spark: the session.
+        rows: a hashed table of one whole day that keeps `golden_sources`.
+        spec: the features.
+        counts: by key and day, by frequency name.
+        state_directory: of the encoder's state.
+        columns: of the encoded rows.
     """
     largest = rows.select(ROW_HASH).orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
     assert largest is not None

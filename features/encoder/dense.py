@@ -27,7 +27,11 @@ def encode_dense(
 ) -> dict[str, np.ndarray]:
     """The columns of a dense feature, [rows] each; formulas in features.contract.spec.DenseFeature.
 
-    x: float64[rows], NaN where missing. boundaries: of a quantile transform; moments: of a standardised feature.
+    Args:
+        feature: says how it is transformed.
+        x: float64[rows], NaN where missing.
+        boundaries: of a quantile transform; None for the others.
+        moments: of a standardised feature; None for the others.
     """
     missing = np.isnan(x)
     # A signalling NaN, and the distance of two large numbers.

@@ -85,7 +85,9 @@ def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabu
 
 
 def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int, str]:
-    """The value behind every id of a field's vocabulary, the two reserved ids apart."""
+    """The value behind every id that has one: not the reserved ids (missing, and one or more of unknown values), and
+    not those of retired values.
+    """
     table = _read(directory, table_folder(VOCABULARY, field), manifest, columns=["id", "value"])
     return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
 

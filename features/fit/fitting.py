@@ -30,7 +30,13 @@ _FLOAT64_MAX = 1.7976931348623157e308
 def quantile_boundaries(
     spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition], sample_rows: int = SAMPLE_ROWS
 ) -> dict[str, tuple[float, ...]]:
-    """Boundaries of each `quantile` feature over these days: n_q - 1 quantiles each, missing values left out.
+    """Boundaries of each `quantile` feature: n_q - 1 quantiles each, missing values left out.
+
+    Args:
+        spark: the session.
+        spec: the features.
+        partitions: the days whose rows they are of.
+        sample_rows: how many rows are looked at, about.
 
     Exact (interpolated) up to `sample_rows` rows; of a larger log, of the rows whose hash is a multiple of m,
     about `sample_rows` of them. Neither depends on how Spark partitions the log.
@@ -54,7 +60,15 @@ def quantile_boundaries(
 def publish_state(
     spark: SparkSession, spec: FeatureSpec, directory: str, history: History, quantile_days: Sequence[LogPartition]
 ) -> None:
-    """Fit and publish. history: with the roll-up of all its days; quantile_days: of the training window."""
+    """Fit and publish the encoder's state.
+
+    Args:
+        spark: the session.
+        spec: the features.
+        directory: to publish into.
+        history: with the roll-up of all its days.
+        quantile_days: the training window, whose rows quantiles and moments are of.
+    """
     rollup = history.rollup
     assert rollup is not None
     boundaries = quantile_boundaries(spark, spec, quantile_days)

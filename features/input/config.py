@@ -12,7 +12,9 @@ from nightjar.features.contract.errors import SpecError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict, digest
 
-# Lower-case Spark DDL; what features.input.files.requirements allows, and therefore all that a feature can read.
+# What a column of a csv or json file may be: Spark's names, in lower case, for those of the types that
+# features.input.files.column_problems accepts which Spark can convert text to. Other formats have types of their own,
+# among them some without a name here (unsigned integers, timestamps in milliseconds).
 SparkType = Literal[
     "boolean",
     "tinyint",
@@ -53,23 +55,21 @@ _TEXT_OPTIONS: dict[str, dict[str, str]] = {
 
 
 class InputConfig(Strict):
-    """Parquet in `date=YYYY-MM-DD` folders, unless it says otherwise.
-
-    format: parquet, orc, csv or json (an object a line), read from files; `table`, a name in Spark's catalog; or any
-    other that Spark has a reader for (delta, iceberg, jdbc), which then does without the checks of files.
-    location: a folder, a file or a URL; a table's name; --logs takes its place.
-    days: `folders`, a day's rows are in its `date=` folder whatever their timestamps; or `timestamp`, a row's day is
-    its timestamp's, in UTC.
-    columns: of csv and json, the Spark type of each column that the spec reads. Types are never guessed. Of a csv
-    without a header, all columns in their order.
-    options: for spark.read.options. csv and json fail on a malformed row unless `mode` is another.
-    """
+    """Where the log is and how it is read: Parquet in `date=YYYY-MM-DD` folders, unless it says otherwise."""
 
     format: str = Field("parquet", pattern=r"^[A-Za-z][A-Za-z0-9_.\-]*$")
+    """`parquet`, `orc`, `csv` or `json` (an object a line) are read from files. `table` is a name in Spark's catalog.
+    Any other that Spark has a reader for (`delta`, `iceberg`, `jdbc`) does without the checks of files."""
     location: str | None = Field(None, min_length=1)
+    """A folder, a file, a URL, or a table's name. `--logs` takes its place."""
     days: Literal["folders", "timestamp"] = "folders"
+    """`folders`: a row's day is that of its `date=` folder, whatever its timestamp. `timestamp`: the day of its
+    timestamp, in UTC."""
     columns: Mapping[str, SparkType] = {}
+    """Of csv and json: the Spark type of each column that the spec reads; types are never guessed. Of a csv without a
+    header: all columns in their order."""
     options: Mapping[str, bool | int | float | str] = {}
+    """For `spark.read.options`. csv and json fail on a malformed row unless `mode` is another."""
 
     @model_validator(mode="after")
     def _check(self) -> InputConfig:

@@ -134,7 +134,14 @@ def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[D
 
 
 def open_log(spark: SparkSession, config: InputConfig, urls: Sequence[str], names: Sequence[str] = ()) -> DataFrame:
-    """All rows at `urls`, or of the one table. names: of the columns, where the files are text."""
+    """All rows of some files, or of one table.
+
+    Args:
+        spark: the session.
+        config: says how they are read.
+        urls: of files or folders; or the one table.
+        names: of the columns, where the files are text.
+    """
     reader = spark.read.options(**config.reader_options)
     if names:
         reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in config.typed(names)))

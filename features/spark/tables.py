@@ -62,8 +62,15 @@ def write_table(
 ) -> tuple[list[FileEntry], list[int]]:
     """Write each partition that holds rows as `folder/part-NNNNN.parquet`, one row group each, in order.
 
-    through: applied to a partition's Arrow batches first; schema: of its result; count: figures of such a part. Returns
-    the entries of the files, and the sums of the figures. An empty table is one file without rows.
+    Args:
+        table: the rows, in their partitions.
+        directory: that is being published.
+        folder: of the table, in the directory.
+        through: applied to a partition's Arrow batches first.
+        schema: of what `through` gives.
+        count: figures of such a part.
+
+    Returns the entries of the files, and the sums of the figures. An empty table is one file without rows.
     """
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -103,9 +110,14 @@ def dealt(tables: DataFrame, places: Sequence[Destination], key: str) -> DataFra
 
 
 def write_tables(tables: DataFrame, places: Sequence[Destination], key: str) -> list[list[FileEntry]]:
-    """Write several tables in one pass, sorted by `key`, which is unique in each: the same rows give the same files.
+    """Write several tables in one pass: the same rows give the same files.
 
-    tables: what `dealt` gives. Returns the entries of each place's files; an empty table is one file without rows.
+    Args:
+        tables: what `dealt` gives.
+        places: where each goes.
+        key: the column that rows are sorted by; unique in each table.
+
+    Returns the entries of each place's files. An empty table is one file without rows.
     """
     whole = to_arrow_schema(tables.schema)
     content = pa.schema([field for field in whole if field.name not in ("table", PART)])
@@ -130,10 +142,14 @@ def write_days(
 ) -> dict[str, list[FileEntry]]:
     """Add up partial counts and `write_tables` of several days in one pass, each day's into its own directory.
 
-    counts: `table` int, the position of the rows' folder, `day` int, `key` bigint and more, of which `impressions` and
-    `positives` are added up where all others are equal. directories: by day. folders: how many rows a day's table has
-    at most, by day. A day's files do not depend on the days and tables beside it. Returns the entries of the files by
-    directory.
+    Args:
+        counts: `table` int, the position of the rows' folder, `day` int, `key` bigint and more, of which `impressions`
+            and `positives` are added up where all others are equal.
+        directories: by day.
+        folders: by name, how many rows a day's table has at most, by day.
+        key: the column that rows are sorted by.
+
+    A day's files do not depend on the days and tables beside it. Returns the entries of the files by directory.
     """
     places = [
         Destination(url, folder, rows[day]) for folder, rows in folders.items() for day, url in directories.items()
@@ -157,9 +173,13 @@ def position(value: Column, known: Sequence[int] | Sequence[str]) -> Column:
 
 
 def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder: str, schema: str) -> DataFrame:
-    """The table `folder` of several `date=YYYY-MM-DD-<key>` directories as one: `day` int, then `schema`.
+    """The tables of several days as one: `day` int, then `schema`. One scan, whatever the number of days.
 
-    One scan, whatever the number of days.
+    Args:
+        spark: the session.
+        directories: `date=YYYY-MM-DD-<key>` each (features.contract.outputs.DailyName), with their manifests.
+        folder: of the table, in each directory.
+        schema: of the table, as Spark's DDL.
     """
     if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
@@ -170,9 +190,16 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
 def read_tables(
     spark: SparkSession, directories: Iterable[str], folder: str, names: Sequence[str], schema: str
 ) -> DataFrame:
-    """The tables `folder`/<name> of several directories as one: `table` int (a position in `names`), then `schema`.
+    """Tables of several directories as one: `table` int (a position in `names`), then `schema`, and `_metadata`.
 
-    One scan, whatever the number of tables and directories, with `_metadata` for `day_of_file`.
+    One scan, whatever the number of tables and directories. `_metadata` is for `day_of_file`.
+
+    Args:
+        spark: the session.
+        directories: that hold the tables.
+        folder: of the tables, in each directory.
+        names: of the tables, in the folder.
+        schema: of every table, as Spark's DDL.
     """
     reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
     table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))

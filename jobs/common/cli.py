@@ -1,29 +1,187 @@
-"""What every entry point shares: errors for people, exit codes, arguments that are dates.
+"""What every entry point shares: a job as a command, errors for people, exit statuses.
 
 Exit status: 0 done, 1 unexpected (with a traceback), 2 something about the input, the settings or the storage is wrong,
-3 the gate rejected a model, 4 there was nothing to do, 5 another run is at work, 143 ended by SIGTERM.
+3 the gate rejected a model, 4 there was nothing to do, 5 another run is at work, 130 interrupted, 143 ended by SIGTERM.
+
+A module of a job imports Spark, torch and whatever else is heavy inside its functions: `--help` and a mistake in the
+config file are answered without them.
 """
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import date
-from functools import wraps
 from pathlib import Path
-from types import FunctionType
-from typing import Any, Protocol, cast
+from typing import Any
+
+import click
 
 from nightjar.features.contract.errors import NightjarError
 
-LOGS_HELP = "folder of date=YYYY-MM-DD folders with Parquet files, or what the config's section `input` says instead"
-EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_TERMINATED = 2, 3, 4, 143
+EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 4, 130, 143
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Several(click.Option):
+    """An option that takes all words up to the next option, and may be repeated: `--only gate publish`.
+
+    With nargs=1 its value is a tuple of all words. With nargs=n it is a tuple of n-tuples, one an occurrence, filled up
+    with empty words.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"multiple": True})
+
+    def spread(self, flag: str, words: Sequence[str]) -> list[str]:
+        """The same, as click understands it."""
+        if self.nargs == 1 or not words:
+            return [part for word in words for part in (flag, word)] or [flag]
+        if len(words) > self.nargs:
+            message = f"Option '{flag}' takes at most {self.nargs} words; got {list(words)}."
+            raise click.UsageError(message, click.get_current_context(silent=True))
+        return [flag, *words, *[""] * (self.nargs - len(words))]
+
+
+def spread(args: Sequence[str], options: Mapping[str, Several]) -> list[str]:
+    """The command line with each of the options before each of its words."""
+    result: list[str] = []
+    rest = list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*result, word, *rest]
+        option = options.get(word)
+        if option is None:
+            result.append(word)
+            continue
+        words = []
+        while rest and not rest[0].startswith("-"):
+            words.append(rest.pop(0))
+        result += option.spread(word, words)
+    return result
+
+
+class Job(click.Command):
+    """A job as a command. Called with a command line (sys.argv's if None) it returns the exit status.
+
+    `nightjar VERB`, `python -m nightjar.jobs.NAME` and `spark-submit jobs/NAME.py` are the same command. A
+    NightjarError becomes one message on standard error and its exit status; what nobody expected, a traceback and 1.
+    """
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.params.append(_log_level())
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run(self, argv, self.name or "")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Command."""
+        several = {flag: option for option in self.params if isinstance(option, Several) for flag in option.opts}
+        return super().parse_args(ctx, spread(args, several))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """See click.Command."""
+        try:
+            return super().invoke(ctx)
+        except NightjarError as error:
+            message, status = str(error), error.exit_status
+        except OSError as error:
+            message = f"{error}. Is there room, and may this user read and write there?"
+            status = EXIT_ERROR
+        print(f"{ctx.command_path}: error: {message}", file=sys.stderr)
+        return status
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The example, with the lines as they are."""
+        write_example(formatter, self.example)
+
+
+def entry_point(main: Callable[[Sequence[str] | None], int]) -> Job:
+    """A job that parses its command line itself: `main(argv)` gives the exit status. Its name is its module's."""
+
+    def parse(ctx: click.Context) -> int:
+        return main(ctx.args)
+
+    as_it_is = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    name = main.__module__.rpartition(".")[2] if main.__module__ != "__main__" else Path(sys.argv[0]).stem
+    return Job(name, callback=click.pass_context(parse), context_settings=as_it_is, example="")
+
+
+class JobGroup(click.Group):
+    """Jobs of one subject, called like a Job. Options before the verb are the verb's, as if they stood behind it."""
+
+    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        return run(self, argv, self.name or "")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click.Group."""
+        own = [flag for option in self.get_params(ctx) for flag in option.opts]
+        verb = 0
+        while verb < len(args) and args[verb].startswith("-") and args[verb] not in own:
+            verb += 1 if "=" in args[verb] else 2
+        if 0 < verb < len(args):
+            args = [args[verb], *args[:verb], *args[verb + 1 :]]
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The example, with the lines as they are."""
+        write_example(formatter, self.example)
+
+
+def write_example(formatter: click.HelpFormatter, example: str) -> None:
+    """The end of a command's help."""
+    with formatter.section("Example"):
+        for line in example.strip().splitlines():
+            formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def run(command: click.Command, argv: Sequence[str] | None, name: str) -> int:
+    """Run a command under a name; the exit status. What click has to say becomes one message and EXIT_ERROR."""
+    try:
+        status = command.main(argv, prog_name=name, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_ERROR
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else name
+        print(f"{path}: error: {error.format_message()} See: {path} --help", file=sys.stderr)
+        return EXIT_ERROR
+    except click.Abort:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return int(status or 0)
+
+
+def _log_level() -> click.Option:
+    return click.Option(
+        ["--log-level"],
+        type=click.Choice(LOG_LEVELS),
+        default="info",
+        show_default=True,
+        expose_value=False,
+        callback=_start_logging,
+        help="Least serious lines that the console shows.",
+    )
+
+
+def _start_logging(ctx: click.Context, parameter: click.Parameter, level: str) -> None:
+    """Log to standard error. Whatever the level, the run's file (telemetry.structured_log) has all from `info` on."""
+    console = logging.StreamHandler()
+    console.setLevel(level.upper())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[console])
+    if level == "debug":
+        logging.getLogger("nightjar").setLevel(logging.DEBUG)
+    logging.getLogger("py4j").setLevel(logging.WARNING)
 
 
 def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
@@ -33,34 +191,6 @@ def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
     from nightjar.jobs.common.spark_session import spark_session
 
     return spark_session(name)
-
-
-class Main(Protocol):
-    """An entry point: the command line's arguments (sys.argv's if None) to an exit status."""
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
-
-
-def entry_point(main: Main) -> Main:
-    """Make `main(argv)` report a NightjarError as one message on standard error and its exit status."""
-
-    name = Path(inspect.getfile(cast(FunctionType, main))).stem
-
-    @wraps(main)
-    def guarded(argv: Sequence[str] | None = None) -> int:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("py4j").setLevel(logging.WARNING)
-        try:
-            return main(argv)
-        except NightjarError as error:
-            message, status = str(error), error.exit_status
-        except OSError as error:
-            message = f"{error}. Is there room, and may this user read and write there?"
-            status = EXIT_ERROR
-        print(f"{name}: error: {message}", file=sys.stderr)
-        return status
-
-    return guarded
 
 
 @contextmanager
@@ -78,11 +208,3 @@ def leaving_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def day(text: str) -> date:
-    """An argparse type: YYYY-MM-DD."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date; give YYYY-MM-DD") from error

@@ -7,6 +7,7 @@ second are a measurement of the run that trained the model; all else is the same
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from functools import cached_property
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import COMPARISON, REPORT, TABLE
+from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, ComparisonManifest, DatasetManifest
 from nightjar.features.contract.outputs import ARTIFACTS, CANDIDATES, COMPARISONS, EVALUATIONS, SeedName
 from nightjar.features.contract.publishing import (
@@ -25,17 +28,21 @@ from nightjar.features.contract.publishing import (
     manifest_digest,
     read_manifest,
 )
-from nightjar.serving.evaluation.evaluation import evaluate
+from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
-from nightjar.training.config import HeldOutValidationConfig, TrainingConfig
+from nightjar.serving.reports.evaluations import evaluate
+from nightjar.training.config import TrainingConfig
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from nightjar.training.job import TrainingJob
+from nightjar.training.models import MODELS, build_head, model_columns
 from nightjar.training.run.launch import Launcher
-from nightjar.training.tracking.trackers import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.trainer import run_job
 
 _CURVE_POINTS = 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ class Contest:
             for seed in self.seeds:
                 job = self.job(model, seed)
                 run_job(job, launcher)
-                pack(job.output, self.state, self.holdout, self.artifact(model, seed), lineage={})
+                pack(job.output, self.state, self.holdout, self.artifact(model, seed))
             models[model] = self._runs(model)
         holdout = read_manifest(self.holdout, DatasetManifest)
         comparison = SeedComparison(
@@ -170,3 +177,28 @@ def _speed(progress: Sequence[ProgressRecord]) -> float | None:
         rows += interval
         seconds += interval / record.rows_per_second
     return rows / seconds if seconds else None
+
+
+def fitting_models(config: TrainingConfig, dataset: str) -> list[str]:
+    """The models that can be built on a data set; why another cannot is logged."""
+    columns = read_manifest(dataset, DatasetManifest).columns
+    fitting = []
+    for model in MODELS:
+        try:
+            of_model = config.model_copy(update={"model": model})
+            build_head(of_model, table_layout(model_columns(of_model, columns)))
+            fitting.append(model)
+        except UsageError as error:
+            log.warning("%s is left out: %s", model, error)
+    return fitting
+
+
+def find_state(dataset: str) -> str:
+    """The encoder state of a data set, in the folder `states` beside its own. Raises DataError if it is not there."""
+    wanted = read_manifest(dataset, DatasetManifest).state
+    states = storage.join(dataset.rpartition("/")[0].rpartition("/")[0], "states")
+    for name in storage.list_folders(states):
+        directory = storage.join(states, name)
+        if is_published(directory) and manifest_digest(directory) == wanted:
+            return directory
+    raise DataError(f"{states} does not hold the state {wanted[:12]} that {dataset} is encoded under. Give --state.")

@@ -37,7 +37,8 @@ LOCAL_DEFAULTS = {
 # On a console, bars and lines of the log would write over each other.
 CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
 
-# They warn of windows over small tables that are meant to be in one task (features.fit.fitting), once an attempt.
+# It warns, once an attempt, of a window without partitions, whose rows all meet in one task. The only one is over
+# MovieTweetings' ratings, which are few (jobs.imports.movietweetings); windows of features are by table or by key.
 QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
 
 

@@ -27,105 +27,30 @@ user's taste, so that it tells about p_u; an impression shows the better (by dri
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
-from pydantic import Field, model_validator
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from nightjar.features.contract.strict import Strict
-
-TRUTH_VERSION = 1
-ROWS_PER_DAY_LIMIT = 10**10
-LIST_SLOTS = 12
-POSITIONS = 10
-LATENT_DIM = 4
-AGE_WAVE_YEARS = (20.0, 26.0, 33.0, 41.0)
-DEMOGRAPHIC_SHARE = 0.6
-CATEGORY_SHARE = 0.6
-
-# (country, its main language, relative number of users)
-COUNTRIES = (
-    ("us", "en", 24.0), ("in", "hi", 18.0), ("br", "pt", 12.0), ("de", "de", 9.0), ("jp", "ja", 8.0),
-    ("mx", "es", 7.0), ("fr", "fr", 6.0), ("gb", "en", 6.0), ("kr", "ko", 4.0), ("es", "es", 3.0),
-    ("at", "de", 2.0), ("is", "is", 1.0),
-)  # fmt: skip
-LANGUAGES = tuple(dict.fromkeys(language for _, language, _ in COUNTRIES))
-DEVICES = (
-    ("phone_mid", 40.0), ("phone_high", 25.0), ("phone_low", 20.0), ("tablet", 10.0), ("foldable", 5.0),
-)  # fmt: skip
-CATEGORIES = (
-    "games_puzzle", "games_action", "games_cards", "social", "dating", "music", "video", "photo", "news",
-    "books", "finance", "shopping", "travel", "fitness", "education", "tools",
-)  # fmt: skip
-HOUR_WEIGHTS = (3, 2, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 9, 11, 13, 14, 12, 9, 5)
-
-LOG_COLUMNS = (
-    "impression_id", "timestamp", "user_id", "country", "language", "device", "age", "installed_apps", "hour",
-    "weekday", "app_id", "app_category", "app_age_days", "app_price", "position", "installed",
-    "true_probability", "date",
-)  # fmt: skip
-LOGIT_PARTS = ("base", "context", "quality", "drift", "latent", "pairs", "dense")
-
-
-class Truth(Strict):
-    """Constants of the true logit, in logits. The module's docstring has the formula."""
-
-    bias: float = -1.75
-    position_effect: float = 0.25
-    hour_effect: float = 0.15
-    user_scale: float = Field(default=0.3, ge=0)
-    quality_scale: float = Field(default=0.35, ge=0)
-    drift_scale: float = Field(default=0.55, ge=0)
-    latent_scale: float = Field(default=0.9, ge=0)
-    pair_apps: int = Field(default=60, ge=1, description="the apps with the lowest ids, which are the most popular")
-    pair_share: float = Field(default=0.15, ge=0, le=1, description="share of the ordered pairs that carry an effect")
-    pair_effect: float = Field(default=2.5, ge=0)
-    pair_clip: float = Field(default=4.0, ge=0)
-
-
-class SimulationConfig(Strict):
-    """What a log is made of. Two logs with equal configs are equal, row by row."""
-
-    seed: int = Field(default=7, ge=-(2**63), lt=2**63)
-    start_date: date = date(2026, 1, 5)
-    rows_per_day: int = Field(default=100_000, ge=1, le=ROWS_PER_DAY_LIMIT)
-    users: int = Field(default=5_000, ge=1, description="users on the first day")
-    users_per_day: int = Field(default=100, ge=0, description="users that arrive each later day")
-    apps: int = Field(default=400, ge=2 * len(CATEGORIES), description="apps on the first day")
-    apps_per_day: int = Field(default=8, ge=0, description="apps that are launched each later day")
-    user_skew: float = Field(default=1.5, ge=1, description="user id = users * u ** user_skew, u uniform: 1 is no skew")
-    app_skew: float = Field(default=2.0, ge=1, description="the same for apps")
-    recent_share: float = Field(
-        default=0.1, ge=0, le=1, description="share of the candidates drawn from the newest apps"
-    )
-    recent_apps: int = Field(default=40, ge=1, description="how many apps are the newest")
-    taste_share: float = Field(
-        default=0.6, ge=0, le=1, description="share of installed apps chosen by the user's taste"
-    )
-    truth: Truth = Truth()
-
-    @model_validator(mode="after")
-    def _check(self) -> SimulationConfig:
-        if self.truth.pair_apps > self.apps:
-            raise ValueError(f"truth.pair_apps must not exceed apps; got {self.truth.pair_apps} and {self.apps}")
-        return self
-
-    def date_of(self, day: int) -> date:
-        """The date of day 0, 1, ... of the log."""
-        return self.start_date + timedelta(days=day)
-
-    def users_on(self, day: int) -> int:
-        """Number of users that exist on `day`: ids 0 to this number, exclusive."""
-        return self.users + self.users_per_day * day
-
-    def apps_on(self, day: int) -> int:
-        """Number of apps that exist on `day`: ids 0 to this number, exclusive."""
-        return self.apps + self.apps_per_day * day
+from nightjar.jobs.imports.draws import Draws, choice, pick, total_of
+from nightjar.jobs.imports.simulation_config import (
+    AGE_WAVE_YEARS,
+    CATEGORIES,
+    CATEGORY_SHARE,
+    COUNTRIES,
+    DEMOGRAPHIC_SHARE,
+    DEVICES,
+    HOUR_WEIGHTS,
+    LANGUAGES,
+    LATENT_DIM,
+    LIST_SLOTS,
+    LOG_COLUMNS,
+    LOGIT_PARTS,
+    POSITIONS,
+    ROWS_PER_DAY_LIMIT,
+    SimulationConfig,
+)
 
 
 def impressions(rows: DataFrame, config: SimulationConfig, day: int) -> DataFrame:
@@ -141,7 +66,7 @@ def impressions(rows: DataFrame, config: SimulationConfig, day: int) -> DataFram
 
 def impressions_with_parts(rows: DataFrame, config: SimulationConfig, day: int) -> DataFrame:
     """`impressions` plus a double column logit_<part> for each of LOGIT_PARTS; they sum to the true logit."""
-    draws = _Draws(config.seed)
+    draws = Draws(config.seed)
     shown = _with_impression(rows, config, day, draws)
     known = _with_app(_with_user(shown, config, draws), config, day, draws)
     return _with_label(_with_logit_parts(known, config, draws), config, day, draws)
@@ -150,7 +75,7 @@ def impressions_with_parts(rows: DataFrame, config: SimulationConfig, day: int) 
 def pair_effect(config: SimulationConfig, installed: Column, shown: Column) -> Column:
     """effect(i, a) in logits (double) of an installed app on a shown app, both given by number (bigint)."""
     truth = config.truth
-    u = _Draws(config.seed).uniform("pair", installed, shown)
+    u = Draws(config.seed).uniform("pair", installed, shown)
     drawn = (
         F.when(u < truth.pair_share / 2, truth.pair_effect)
         .when(u < truth.pair_share, -truth.pair_effect)
@@ -160,108 +85,7 @@ def pair_effect(config: SimulationConfig, installed: Column, shown: Column) -> C
     return F.when(popular, F.when(installed == shown, -truth.pair_effect).otherwise(drawn)).otherwise(0.0)
 
 
-@dataclass(frozen=True)
-class BayesFloor:
-    """What the best possible model reaches on a log: no model can be expected to do better on the same rows.
-
-    rows:               number of impressions
-    label_rate:         mean label
-    log_loss:           mean of -p ln p - (1 - p) ln(1 - p) over the true probabilities p, in nats
-    normalized_entropy: log_loss over the entropy of the mean true probability
-    auc:                AUC of p against the labels, p rounded down to a multiple of 1e-4
-    """
-
-    rows: int
-    label_rate: float
-    log_loss: float
-    normalized_entropy: float
-    auc: float
-
-
-def bayes_floor(log: DataFrame) -> BayesFloor:
-    """The floor of a log with the columns `installed` and `true_probability`.
-
-    Spark reduces the log to at most 10,000 rows, one for each AUC bin, before anything reaches the driver.
-    """
-    p = F.col("true_probability")
-    bins = (
-        log.select(
-            F.floor(p * 10_000).alias("bin"),
-            p.alias("p"),
-            F.col("installed").cast("long").alias("y"),
-            _entropy(p),
-        )
-        .groupBy("bin")
-        .agg(
-            F.count("*").alias("n"),
-            F.sum("y").alias("positives"),
-            F.sum("p").alias("p"),
-            F.sum("entropy").alias("h"),
-        )
-        .orderBy("bin")
-        .collect()
-    )
-    rows = sum(b.n for b in bins)
-    positives = sum(b.positives for b in bins)
-    negatives = rows - positives
-    won, below = 0.0, 0
-    for b in bins:
-        losers = b.n - b.positives
-        won += b.positives * (below + losers / 2)
-        below += losers
-    mean_p = math.fsum(b.p for b in bins) / rows
-    log_loss = math.fsum(b.h for b in bins) / rows
-    return BayesFloor(
-        rows=rows,
-        label_rate=positives / rows,
-        log_loss=log_loss,
-        normalized_entropy=log_loss / -(mean_p * math.log(mean_p) + (1 - mean_p) * math.log1p(-mean_p)),
-        auc=won / (positives * negatives) if positives and negatives else math.nan,
-    )
-
-
-def _entropy(p: Column) -> Column:
-    return (-(p * F.log(p)) - (1 - p) * F.log1p(-p)).alias("entropy")
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """Random numbers as pure functions of the seed, a tag and ids (bigint columns)."""
-
-    seed: int
-
-    def uniform(self, tag: str, *ids: Column) -> Column:
-        """Uniform on [0, 1), double: the upper 53 bits of the hash."""
-        hashed = F.xxhash64(F.lit(self.seed).cast("long"), F.lit(tag), *ids)
-        return F.shiftrightunsigned(hashed, 11).cast("double") * F.lit(2.0**-53)
-
-    def normal(self, tag: str, *ids: Column) -> Column:
-        """Standard normal, double, by Box and Muller's transform."""
-        radius = F.sqrt(F.lit(-2.0) * F.log1p(-self.uniform(tag + "/radius", *ids)))
-        return radius * F.cos(F.lit(2 * math.pi) * self.uniform(tag + "/angle", *ids))
-
-    def constants(self, tag: str, weights: Sequence[float]) -> list[float]:
-        """One number for each member of a small group, with weighted mean 0 and variance 1 over the group."""
-        total = sum(weights)
-        raw = [self._constant(f"{tag}/{i}") for i in range(len(weights))]
-        mean = sum(w * x for w, x in zip(weights, raw, strict=True)) / total
-        variance = sum(w * (x - mean) ** 2 for w, x in zip(weights, raw, strict=True)) / total
-        return [(x - mean) / math.sqrt(variance) for x in raw]
-
-    def phase(self, tag: str) -> float:
-        """A constant angle in [0, 2 pi)."""
-        return 2 * math.pi * self._constant_uniform(tag)
-
-    def _constant(self, tag: str) -> float:
-        radius = math.sqrt(-2.0 * math.log1p(-self._constant_uniform(tag + "/radius")))
-        return radius * math.cos(2 * math.pi * self._constant_uniform(tag + "/angle"))
-
-    def _constant_uniform(self, tag: str) -> float:
-        hashed = hashlib.blake2b(f"{self.seed}/{tag}".encode(), digest_size=8).digest()
-        return (int.from_bytes(hashed, "big") >> 11) * 2.0**-53
-
-
-def _with_impression(rows: DataFrame, config: SimulationConfig, day: int, draws: _Draws) -> DataFrame:
+def _with_impression(rows: DataFrame, config: SimulationConfig, day: int, draws: Draws) -> DataFrame:
     """Append what is drawn for each row: user, app, time, position and the uniform that decides the label."""
     row, today = F.col("id"), F.lit(day).cast("long")
     midnight = int(datetime.combine(config.date_of(day), datetime.min.time(), UTC).timestamp())
@@ -282,7 +106,7 @@ def _with_impression(rows: DataFrame, config: SimulationConfig, day: int, draws:
             F.floor(F.pow(uniform("user"), F.lit(config.user_skew)) * config.users_on(day)).alias("user"),
             candidate("first").alias("first"),
             candidate("second").alias("second"),
-            _index(uniform("hour"), HOUR_WEIGHTS).alias("hour"),
+            choice(uniform("hour"), HOUR_WEIGHTS).alias("hour"),
             F.floor(uniform("second_of_hour") * 3600).alias("second_of_hour"),
             (F.floor(uniform("position") * POSITIONS) + 1).cast("int").alias("position"),
             uniform("label").alias("u_label"),
@@ -304,7 +128,7 @@ def _with_impression(rows: DataFrame, config: SimulationConfig, day: int, draws:
     )
 
 
-def _drift(app: Column, day: int, config: SimulationConfig, draws: _Draws) -> Column:
+def _drift(app: Column, day: int, config: SimulationConfig, draws: Draws) -> Column:
     def wave(which: str, shortest: float, longest: float) -> Column:
         period = shortest + (longest - shortest) * draws.uniform(f"drift/{which}/period", app)
         return F.sin(2 * math.pi * (F.lit(float(day)) / period + draws.uniform(f"drift/{which}/phase", app)))
@@ -312,7 +136,7 @@ def _drift(app: Column, day: int, config: SimulationConfig, draws: _Draws) -> Co
     return config.truth.drift_scale * (wave("fast", 8.0, 16.0) + wave("slow", 20.0, 40.0))
 
 
-def _with_user(shown: DataFrame, config: SimulationConfig, draws: _Draws) -> DataFrame:
+def _with_user(shown: DataFrame, config: SimulationConfig, draws: Draws) -> DataFrame:
     """Append the user's attributes, taste p0..p3 and installed apps (by number), all functions of `user`."""
     user = F.col("user")
 
@@ -322,32 +146,32 @@ def _with_user(shown: DataFrame, config: SimulationConfig, draws: _Draws) -> Dat
     country_weights, device_weights = [w for *_, w in COUNTRIES], [w for _, w in DEVICES]
     demographics = shown.withColumns(
         {
-            "country_index": _index(uniform("country"), country_weights),
-            "device_index": _index(uniform("device"), device_weights),
+            "country_index": choice(uniform("country"), country_weights),
+            "device_index": choice(uniform("device"), device_weights),
             "true_age": F.floor(F.greatest(F.lit(13.0), F.lit(34.0) + 13.0 * draws.normal("user/age", user))),
         }
     )
     taste = {}
     for k, years in enumerate(AGE_WAVE_YEARS):
-        country = _pick(F.col("country_index"), draws.constants(f"country/{k}", country_weights))
-        device = _pick(F.col("device_index"), draws.constants(f"device/{k}", device_weights))
+        country = pick(F.col("country_index"), draws.constants(f"country/{k}", country_weights))
+        device = pick(F.col("device_index"), draws.constants(f"device/{k}", device_weights))
         wave = math.sqrt(2) * F.sin(F.col("true_age") * (2 * math.pi / years) + draws.phase(f"age/{k}"))
         demographic = (country + device + wave) * math.sqrt(DEMOGRAPHIC_SHARE / 3)
         taste[f"p{k}"] = demographic + math.sqrt(1 - DEMOGRAPHIC_SHARE) * draws.normal(f"user/taste/{k}", user)
-    main_language = _pick(F.col("country_index"), [language for _, language, _ in COUNTRIES])
-    any_language = _pick(F.floor(uniform("language/any") * len(LANGUAGES)).cast("int"), LANGUAGES)
+    main_language = pick(F.col("country_index"), [language for _, language, _ in COUNTRIES])
+    any_language = pick(F.floor(uniform("language/any") * len(LANGUAGES)).cast("int"), LANGUAGES)
     return (
         demographics.withColumns(taste)
         .withColumn("favourites", _favourite_categories(draws))
         .withColumns(
             {
                 "user_id": F.concat(F.lit("u"), user.cast("string")),
-                "country": _pick(F.col("country_index"), [country for country, _, _ in COUNTRIES]),
+                "country": pick(F.col("country_index"), [country for country, _, _ in COUNTRIES]),
                 "language": F.when(
                     uniform("language/known") >= 0.03,
                     F.when(uniform("language/main") < 0.85, main_language).otherwise(any_language),
                 ),
-                "device": _pick(F.col("device_index"), [device for device, _ in DEVICES]),
+                "device": pick(F.col("device_index"), [device for device, _ in DEVICES]),
                 "age": F.when(uniform("age/known") >= 0.08, F.col("true_age").cast("double")),
                 "installed_numbers": _installed_numbers(user, config, draws),
             }
@@ -359,12 +183,12 @@ def _with_user(shown: DataFrame, config: SimulationConfig, draws: _Draws) -> Dat
     )
 
 
-def _favourite_categories(draws: _Draws) -> Column:
+def _favourite_categories(draws: Draws) -> Column:
     """The two categories that suit the taste p0..p3 best, best first: array<struct<score, index>>."""
-    factors = _category_factors(draws)
+    factors = category_factors(draws)
     scored = [
         F.struct(
-            _sum([F.col(f"p{k}") * factors[k][c] for k in range(LATENT_DIM)]).alias("score"),
+            total_of([F.col(f"p{k}") * factors[k][c] for k in range(LATENT_DIM)]).alias("score"),
             F.lit(c).cast("long").alias("index"),
         )
         for c in range(len(CATEGORIES))
@@ -372,7 +196,7 @@ def _favourite_categories(draws: _Draws) -> Column:
     return F.slice(F.sort_array(F.array(*scored), asc=False), 1, 2)
 
 
-def _installed_numbers(user: Column, config: SimulationConfig, draws: _Draws) -> Column:
+def _installed_numbers(user: Column, config: SimulationConfig, draws: Draws) -> Column:
     """Between 0 and LIST_SLOTS different apps, by number, in the order drawn: array<bigint>.
 
     App number n is of category n modulo the number of categories; an app chosen by taste is a popular app
@@ -395,27 +219,27 @@ def _installed_numbers(user: Column, config: SimulationConfig, draws: _Draws) ->
     return F.array_distinct(F.slice(F.array(*[slot(j) for j in range(LIST_SLOTS)]), F.lit(1), length))
 
 
-def _with_app(known: DataFrame, config: SimulationConfig, day: int, draws: _Draws) -> DataFrame:
+def _with_app(known: DataFrame, config: SimulationConfig, day: int, draws: Draws) -> DataFrame:
     """Append the shown app's attributes and factors q0..q3, all functions of `app` and the day."""
     app = F.col("app")
-    factors = _category_factors(draws)
+    factors = category_factors(draws)
     category = (app % len(CATEGORIES)).cast("int")
     before_the_log = F.floor(-400.0 * F.log1p(-draws.uniform("app/age", app))) + day
     since_launch = F.lit(day - 1).cast("long") - F.floor((app - config.apps) / max(config.apps_per_day, 1))
     price = F.round(F.exp(0.8 + 0.8 * draws.normal("app/price", app)), 2)
     columns = {
         "app_id": F.concat(F.lit("a"), app.cast("string")),
-        "app_category": _pick(category, CATEGORIES),
+        "app_category": pick(category, CATEGORIES),
         "app_age_days": F.when(app < config.apps, before_the_log).otherwise(since_launch).cast("double"),
         "app_price": F.when(draws.uniform("app/free", app) < 0.65, 0.0).otherwise(price),
     }
     for k in range(LATENT_DIM):
         own = math.sqrt(1 - CATEGORY_SHARE) * draws.normal(f"app/factor/{k}", app)
-        columns[f"q{k}"] = math.sqrt(CATEGORY_SHARE) * _pick(category, factors[k]) + own
+        columns[f"q{k}"] = math.sqrt(CATEGORY_SHARE) * pick(category, factors[k]) + own
     return known.withColumns(columns)
 
 
-def _with_logit_parts(known: DataFrame, config: SimulationConfig, draws: _Draws) -> DataFrame:
+def _with_logit_parts(known: DataFrame, config: SimulationConfig, draws: Draws) -> DataFrame:
     truth = config.truth
     pairs = F.aggregate("installed_numbers", F.lit(0.0), lambda total, i: total + pair_effect(config, i, F.col("app")))
     parts = {
@@ -427,7 +251,7 @@ def _with_logit_parts(known: DataFrame, config: SimulationConfig, draws: _Draws)
         "drift": F.col("drift"),
         "latent": truth.latent_scale
         / math.sqrt(LATENT_DIM)
-        * _sum([F.col(f"p{k}") * F.col(f"q{k}") for k in range(LATENT_DIM)]),
+        * total_of([F.col(f"p{k}") * F.col(f"q{k}") for k in range(LATENT_DIM)]),
         "pairs": F.greatest(F.lit(-truth.pair_clip), F.least(F.lit(truth.pair_clip), pairs)),
         "dense": 0.4 * F.exp(F.col("app_age_days") / -14.0)
         - 0.25 * F.log1p("app_price")
@@ -436,9 +260,9 @@ def _with_logit_parts(known: DataFrame, config: SimulationConfig, draws: _Draws)
     return known.withColumns({f"logit_{part}": parts[part] for part in LOGIT_PARTS})
 
 
-def _with_label(known: DataFrame, config: SimulationConfig, day: int, draws: _Draws) -> DataFrame:
+def _with_label(known: DataFrame, config: SimulationConfig, day: int, draws: Draws) -> DataFrame:
     today = config.date_of(day)
-    logit = _sum([F.col(f"logit_{part}") for part in LOGIT_PARTS])
+    logit = total_of([F.col(f"logit_{part}") for part in LOGIT_PARTS])
     return (
         known.withColumn("true_probability", 1.0 / (1.0 + F.exp(-logit)))
         .withColumns(
@@ -452,27 +276,6 @@ def _with_label(known: DataFrame, config: SimulationConfig, day: int, draws: _Dr
     )
 
 
-def _category_factors(draws: _Draws) -> list[list[float]]:
+def category_factors(draws: Draws) -> list[list[float]]:
     """[LATENT_DIM][categories], each row with mean 0 and variance 1."""
     return [draws.constants(f"category/{k}", [1.0] * len(CATEGORIES)) for k in range(LATENT_DIM)]
-
-
-def _index(u: Column, weights: Sequence[float]) -> Column:
-    """0, 1, ... with probability proportional to `weights`, from a uniform: int."""
-    total, cumulated, bounds = sum(weights), 0.0, []
-    for weight in weights[:-1]:
-        cumulated += weight
-        bounds.append(cumulated / total)
-    return _sum([(u >= bound).cast("int") for bound in bounds])
-
-
-def _pick(index: Column, values: Sequence[float] | Sequence[str]) -> Column:
-    """values[index]."""
-    return F.element_at(F.array(*[F.lit(value) for value in values]), index + 1)
-
-
-def _sum(columns: Sequence[Column]) -> Column:
-    total = columns[0]
-    for column in columns[1:]:
-        total = total + column
-    return total

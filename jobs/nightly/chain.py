@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.outputs import NIGHTS
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
-from nightjar.features.contract.strict import digest
-from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.nightly.ingredients import LOGS
 from nightjar.jobs.nightly.telemetry import JobRun
 
-_LONGEST = 40
+if TYPE_CHECKING:  # PySpark; a config file is read without it
+    from nightjar.features.input.timestamped import GetSpark
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,18 @@ class Step:
 def carry_out(
     steps: Sequence[Step], only: Iterable[str], spark: GetSpark, run: JobRun, check: Callable[[], None]
 ) -> bool:
-    """Run the steps of these names that are not done. True if something was left to publish, or if none of them ever
-    publishes; an earlier step may do what was left of a later one, as the validation counts the day.
+    """Run the steps that are asked for and not done. True if something was left to publish, or if no step publishes.
 
-    check: called before each; raises if this run must not go on. Raises UsageError if a step's inputs are missing.
+    An earlier step may do what was left of a later one, as the validation counts the day.
+
+    Args:
+        steps: the chain of a night.
+        only: names of the steps that are asked for.
+        spark: starts a session when a step needs one.
+        run: times the steps.
+        check: called before each step; raises if this run must not go on.
+
+    Raises UsageError if a step's inputs are missing.
     """
     wanted = [step for step in steps if step.name in set(only)]
     publishing = [step for step in wanted if step.directories]
@@ -63,11 +71,6 @@ def carry_out(
     return worked
 
 
-def ingredients(section: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """JSON values by name, each as text, or as its digest where that is long."""
-    return {f"{section}{name}": _brief(value) for name, value in values.items()}
-
-
 def records(output: str) -> list[NightManifest]:
     """The records of all nights in an output, by date."""
     folder = storage.join(output, NIGHTS)
@@ -79,7 +82,14 @@ def records(output: str) -> list[NightManifest]:
 
 
 def why(step: Step, night: str, made_from: Mapping[str, str], known: Sequence[NightManifest]) -> str:
-    """Why a step would run, or that it would not: a few words for people."""
+    """Why a step would run, or that it would not: a few words for people.
+
+    Args:
+        step: of the night.
+        night: its date.
+        made_from: the night's ingredients (jobs.nightly.ingredients).
+        known: records of other nights, by date.
+    """
     if not step.directories:
         return "always looked at"
     if step.is_done():
@@ -101,10 +111,5 @@ def why(step: Step, night: str, made_from: Mapping[str, str], known: Sequence[Ni
     if not before:
         return "new day, the first on record"
     last = before[-1]
-    settings = [change for change in changes(last) if not change.startswith("log of ")]
+    settings = [change for change in changes(last) if not change.startswith(LOGS)]
     return "; ".join([f"new day after {last.date}", *settings])
-
-
-def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST else digest(value)[:12]

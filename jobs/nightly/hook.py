@@ -8,20 +8,22 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping
 
 from pydantic import Field, field_validator
 
+from nightjar.features.contract.records import HookEvent
 from nightjar.features.contract.strict import Strict
 
 log = logging.getLogger(__name__)
 
 
 class HookConfig(Strict):
-    """command: program and arguments as in a shell's line, started without a shell; timeout_seconds: then killed."""
+    """A command that is told how a night ended."""
 
     command: str = Field(min_length=1)
+    """Program and arguments as in a shell's line, started without a shell."""
     timeout_seconds: float = Field(default=60.0, gt=0.0)
+    """How long it may take; then it is killed."""
 
     @field_validator("command")
     @classmethod
@@ -31,9 +33,10 @@ class HookConfig(Strict):
         return command
 
 
-def call(hook: HookConfig, event: Mapping[str, object]) -> None:
-    """Run the command with `event` as JSON on standard input, and its plain values as NIGHTJAR_<NAME>."""
-    plain = {f"NIGHTJAR_{name.upper()}": str(value) for name, value in event.items() if isinstance(value, (str, float))}
+def call(hook: HookConfig, event: HookEvent) -> None:
+    """Run the command with `event` as JSON on standard input, and what it holds as NIGHTJAR_<NAME>."""
+    told = event.model_dump(mode="json", exclude_none=True)
+    plain = {f"NIGHTJAR_{name.upper()}": value for name, value in told.items()}
     try:
         process = subprocess.Popen(
             shlex.split(hook.command),
@@ -48,7 +51,7 @@ def call(hook: HookConfig, event: Mapping[str, object]) -> None:
         log.warning("the hook %r could not be started: %s", hook.command, error)
         return
     try:
-        _, said = process.communicate(json.dumps(event, sort_keys=True), timeout=hook.timeout_seconds)
+        _, said = process.communicate(json.dumps(told, sort_keys=True), timeout=hook.timeout_seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

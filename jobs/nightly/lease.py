@@ -106,7 +106,16 @@ def lock_of(models: str) -> str:
 def lease(
     folder: str, run: str, *, stale_seconds: float = STALE_SECONDS, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> Iterator[Held]:
-    """Hold the lease for the time of the block. Raises LockedError if another run that is alive has it."""
+    """Hold the lease for the time of the block.
+
+    Args:
+        folder: of the lease (`lock_of`).
+        run: id of the run that holds it.
+        stale_seconds: a holder that was silent for so long counts as dead.
+        heartbeat_seconds: between two heartbeats.
+
+    Raises LockedError if another run that is alive has it.
+    """
     held = acquire(folder, run, stale_seconds)
     thread = threading.Thread(target=held.beat, args=(heartbeat_seconds,), name="lease", daemon=True)
     thread.start()

@@ -9,21 +9,21 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
 import nightjar
+from nightjar.features.contract.manifests import CodeVersion
 
 LIBRARIES = ("torch", "horovod", "petastorm", "pyspark", "numpy", "pyarrow")
 
 
 @cache
-def code() -> dict[str, Any]:
+def code() -> CodeVersion:
     """The version of our packages, a digest of their source files, and the versions of what they stand on."""
-    return {
-        "version": nightjar.__version__,
-        "sources": source_digest(files("nightjar")),
-        "libraries": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
-    }
+    return CodeVersion(
+        version=nightjar.__version__,
+        sources=source_digest(files("nightjar")),
+        libraries={"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
+    )
 
 
 def source_digest(package: Traversable) -> str:

@@ -17,11 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class MlflowRegistryConfig(Strict):
-    """tracking_uri: also of the registry; model: the registered model's name; alias: moves to the champion."""
+    """MLflow's model registry, which follows the champion pointer; needs the extra `mlflow`."""
 
     tracking_uri: str = Field(min_length=1)
+    """Address of the tracking server, and of the registry."""
     model: str = Field(min_length=1)
+    """The registered model's name."""
     alias: str = Field(default="champion", min_length=1)
+    """Moves to the champion."""
 
 
 def require_mlflow() -> None:

@@ -12,15 +12,13 @@ from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field
-
-from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.checks.summarize import Summary
 from nightjar.features.checks.validation import LogValidation
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import REPORT
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.manifests import START_REASON
 from nightjar.features.contract.outputs import (
     AGGREGATE,
     BASELINES,
@@ -41,26 +39,21 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import key_of
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict, load_yaml
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
-from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.folders import Logs
-from nightjar.jobs.nightly.chain import ingredients
-from nightjar.jobs.nightly.hook import HookConfig
-from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig, require_mlflow
+from nightjar.jobs.nightly import ingredients
+from nightjar.jobs.nightly.config import NightConfig
+from nightjar.jobs.nightly.ingredients import named
+from nightjar.jobs.nightly.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly.parents import (
-    REASON,
     Start,
-    WarmStartConfig,
     choose_start,
     sibling,
     warm_start,
 )
 from nightjar.jobs.nightly.promotion import Promotion
-from nightjar.jobs.nightly.retention import KeepConfig
-from nightjar.serving.gate.gate import GateConfig
-from nightjar.training.config import ModelName, TrainingConfig
+from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head, model_columns
 from nightjar.training.run.launch import Launcher
@@ -68,51 +61,6 @@ from nightjar.training.step.device import device_of_worker
 from nightjar.training.warm_start import WarmStart
 
 _SHAPING = ("train_days", "history_from", "baselines")
-
-
-class NightlyConfig(Strict):
-    """What a night covers. train_days: days before the night's date; baselines: models trained and evaluated beside.
-
-    history_from: first day of vocabularies and counts; the first day in the logs if absent. Ids are given in the order
-    in which values appear from that day on: a later one deals them anew, without the rows of retired values, and a warm
-    start carries the others over by value; counts of all days begin with it, too. lease_minutes: without a heartbeat
-    for so long, a run on another machine counts as dead.
-    """
-
-    train_days: int = Field(7, ge=1)
-    history_from: date | None = None
-    baselines: tuple[ModelName, ...] = ()
-    warm_start: WarmStartConfig = WarmStartConfig()
-    keep: KeepConfig = KeepConfig()
-    hook: HookConfig | None = None
-    mlflow: MlflowRegistryConfig | None = None
-    lease_minutes: float = Field(default=10.0, ge=1.0)
-
-
-class NightConfig(Strict):
-    """A config file's sections."""
-
-    input: InputConfig = PARQUET
-    features: FeatureSpec
-    training: TrainingConfig = TrainingConfig()
-    nightly: NightlyConfig = NightlyConfig()
-    validation: LogValidationConfig = LogValidationConfig()
-    gate: GateConfig = GateConfig()
-
-    @classmethod
-    def read(cls, path: str) -> NightConfig:
-        """From YAML. Raises SpecError that lists every mistake in any section."""
-        return load_yaml(path, cls)
-
-    def without_parents(self) -> NightConfig:
-        """The same, but every night begins with nothing."""
-        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
-        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """The model, then its baselines."""
-        return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))
 
 
 @dataclass(frozen=True)
@@ -150,11 +98,13 @@ class Night:
             spec,
             self.logs,
             self.output,
-            train_from=train_from.isoformat(),
-            fit_from=first.isoformat(),
-            train_to=last.isoformat(),
-            history_from=first_logged.isoformat(),
-            holdout=self.date.isoformat(),
+            BuildDates(
+                train_from=train_from.isoformat(),
+                fit_from=first.isoformat(),
+                train_to=last.isoformat(),
+                history_from=first_logged.isoformat(),
+                holdout=self.date.isoformat(),
+            ),
             settings=BuildSettings(min_files=max(BuildSettings.min_files, self.config.training.lanes)),
         )
 
@@ -162,9 +112,8 @@ class Night:
         """All days through the night's own under a model's feature spec: what counters of the next day are made of."""
         date_ = self.date.isoformat()
         first = self.config.nightly.history_from or date.fromisoformat(self.logs.first_date(spec))
-        return plan_build(
-            spec, self.logs, self.output, train_from=date_, train_to=date_, history_from=first.isoformat()
-        )
+        dates = BuildDates(train_from=date_, train_to=date_, history_from=first.isoformat())
+        return plan_build(spec, self.logs, self.output, dates)
 
     @property
     def validation(self) -> LogValidation:
@@ -250,8 +199,9 @@ class Night:
         smallest = {field.name: FIRST_ID for field in spec.fields}
         exact = {cross.name: FIRST_ID for cross in spec.crosses}
         for model in self.config.models:
-            columns = model_columns(self._training(model), dataset_columns(spec, smallest, exact))
-            build_head(model, table_layout(columns), self.config.training.deep, self.config.training.seed)
+            training = self._training(model)
+            columns = model_columns(training, dataset_columns(spec, smallest, exact))
+            build_head(training, table_layout(columns))
         if self.launcher == "local":
             device_of_worker(self.config.training.device, rank=0)
         gate.require_features(spec)
@@ -265,13 +215,13 @@ class Night:
         """Everything that the night depends on, by name: logs by day and settings by section."""
         config = self.config
         return {
-            **ingredients("log of ", {day.date: day.fingerprint for day in self.features.days}),
-            **ingredients("features.", config.features.model_dump(mode="json")),
-            **ingredients("nightly.", config.nightly.model_dump(mode="json", include=set(_SHAPING))),
-            REASON: self.start.reason,
-            **ingredients("start.", {"decay": config.nightly.warm_start.decay}),
-            **ingredients("training.", config.training.settings),
-            **ingredients("gate.", config.gate.model_dump(mode="json")),
+            **named(ingredients.LOGS, {day.date: day.fingerprint for day in self.features.days}),
+            **named(ingredients.FEATURES, config.features.model_dump(mode="json")),
+            **named(ingredients.NIGHTLY, config.nightly.model_dump(mode="json", include=set(_SHAPING))),
+            START_REASON: str(self.start.record),
+            **named(ingredients.START, {"decay": config.nightly.warm_start.decay}),
+            **named(ingredients.TRAINING, config.training.settings),
+            **named(ingredients.GATE, config.gate.model_dump(mode="json")),
         }
 
     def directories(self) -> dict[str, tuple[str, ...]]:

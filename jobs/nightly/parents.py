@@ -10,46 +10,47 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.manifests import ArtifactManifest, NightStart
 from nightjar.features.contract.outputs import BASELINES, CANDIDATES, MODELS, VersionName, night_of
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
-from nightjar.training.warm_start import WarmStart
 
-BESIDE, REASON = "beside", "start.reason"
+if TYPE_CHECKING:
+    from nightjar.training.warm_start import WarmStart
 
 log = logging.getLogger(__name__)
 
 
 class WarmStartConfig(Strict):
-    """How a night begins.
-
-    days: train on the days that the parent has not seen (at most train_days), or on the whole window again. cold_every:
-    every so many days, by the calendar, begin with nothing and train on the window; 0 is never. decay: of the parent's
-    sums of squared gradients (training.warm_start). if_unusable: what to do when the parent is missing or damaged.
-    """
+    """How a night begins."""
 
     enabled: bool = True
+    """False: every night begins with nothing."""
     days: Literal["new", "window"] = "new"
+    """`new`: train on the days that the parent has not seen, at most train_days. `window`: on all of train_days again.
+    """
     cold_every: int = Field(default=0, ge=0)
+    """Every so many days, by the calendar, begin with nothing and train on the whole window. 0: never."""
     decay: float = Field(default=1.0, gt=0.0, le=1.0)
+    """What the parent's sums of squared gradients are multiplied by."""
     if_unusable: Literal["fail", "cold"] = "fail"
+    """What to do when the parent is missing or damaged."""
 
     def cold_reason(self, night: date) -> str | None:
         """Why the night of a date has no parent, whatever there is; None if it may have one."""
         if not self.enabled:
-            return "cold: the warm start is off"
+            return "the warm start is off"
         if self.cold_every and night.toordinal() % self.cold_every == 0:
-            return f"cold: every {self.cold_every} days"
+            return f"every {self.cold_every} days"
         return None
 
 
@@ -63,27 +64,40 @@ class ParentVersion:
 
 @dataclass(frozen=True)
 class Start:
-    """What a night begins with, and why, for its records."""
+    """What a night begins with: with a parent, or with nothing because of `cold_reason`."""
 
-    parent: ParentVersion | None
-    reason: str
+    parent: ParentVersion | None = None
+    cold_reason: str = ""
+
+    @property
+    def record(self) -> NightStart:
+        """The same for the night's record."""
+        return NightStart(parent=self.parent.version if self.parent else None, reason=self.cold_reason)
 
 
 def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
-    """The start of the night of a date. Raises DataError if the pointer's history is damaged."""
+    """What the night of a date begins with.
+
+    Args:
+        config: whether and how nights begin with a parent.
+        output: folder that nights are published in.
+        night: the date.
+
+    Raises DataError if the pointer's history is damaged.
+    """
     reason = config.cold_reason(night)
     if reason:
-        return Start(None, reason)
+        return Start(cold_reason=reason)
     parent = parent_of(storage.join(output, MODELS), night)
     if parent is None:
-        return Start(None, "cold: there is no earlier champion")
-    warm = Start(parent, f"warm: {parent.version}")
+        return Start(cold_reason="there is no earlier champion")
+    warm = Start(parent)
     if config.if_unusable == "cold" and not _is_over(output, night, warm):
         try:
             warm_start(output, MODELS, parent.version, state="", decay=config.decay).verify()
         except NightjarError as error:
             log.warning("a cold start, since the parent %s cannot be used: %s", parent.version, error)
-            return Start(None, f"cold: the parent {parent.version} cannot be used")
+            return Start(cold_reason=f"the parent {parent.version} cannot be used")
     return warm
 
 
@@ -97,7 +111,14 @@ def parent_of(models: str, night: date) -> ParentVersion | None:
 
 
 def warm_start(output: str, kind: str, version: str, *, state: str, decay: float) -> WarmStart:
-    """From a model of an earlier night. kind: MODELS or BASELINES; state: of the new night.
+    """A warm start from a model of an earlier night.
+
+    Args:
+        output: folder that nights are published in.
+        kind: MODELS or BASELINES.
+        version: name of the model's directory.
+        state: directory of the new night's encoder state.
+        decay: of the model's sums of squared gradients, in (0, 1].
 
     Raises DataError if the version or its candidate is gone, or if they do not belong together.
     """
@@ -110,25 +131,32 @@ def warm_start(output: str, kind: str, version: str, *, state: str, decay: float
             )
     if manifest_digest(candidate) != read_manifest(artifact, ArtifactManifest).inputs.get("candidate"):
         raise DataError(f"{candidate} is not what {artifact} was packed from. Restore it, or start with --cold.")
+    from nightjar.training.warm_start import WarmStart  # torch; a config file is read without it
+
     return WarmStart(candidate, storage.join(artifact, ENCODER), state, decay)
 
 
 def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
-    """The baseline of this architecture that was trained beside the parent; None if there is none."""
+    """The version of the baseline that was trained beside a parent; None if there is none.
+
+    Args:
+        output: folder that nights are published in.
+        model: the baseline's architecture.
+        parent: a version that was champion.
+    """
     folder, night = storage.join(output, BASELINES), night_of(parent.version)
     for name in storage.list_folders(folder):
         parts = VersionName.parse(name)
         if parts and (parts.night, parts.model) == (night, model) and is_published(storage.join(folder, name)):
             manifest = read_manifest(storage.join(folder, name), ArtifactManifest)
-            if manifest.lineage.get(BESIDE) == parent.version:
+            if manifest.lineage.beside == parent.version:
                 return name
     return None
 
 
 def _is_over(output: str, night: date, start: Start) -> bool:
     """True if it is on record that the night began so; its parent may be pruned since."""
-    made = [record.ingredients.get(REASON) for record in records(output) if record.date == night.isoformat()]
-    return start.reason in made
+    return start.record in [record.start for record in records(output) if record.date == night.isoformat()]
 
 
 def _learned_through(models: str, version: str) -> date:
@@ -137,7 +165,7 @@ def _learned_through(models: str, version: str) -> date:
     """
     directory = storage.join(models, version)
     if is_published(directory):
-        return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage["state_through_date"]))
+        return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage.state_through_date))
     night = night_of(version)
     if night is None:
         raise DataError(f"{directory}, which was champion, is not there any more. Restore it, or start with --cold.")

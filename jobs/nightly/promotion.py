@@ -7,10 +7,9 @@ finds the decision and moves the pointer unless it stood there already, so that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, ENCODER
@@ -42,7 +41,7 @@ from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores
-from nightjar.serving.gate.decision import Check, Decision, GateConfig
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.packing import dry_run
@@ -51,7 +50,6 @@ from nightjar.serving.raw_scores import ServedModel
 from nightjar.serving.registry import Pointer
 
 CANDIDATE, OF_CHAMPION = "candidate", "champion"
-LEARNED_THROUGH = "learned_through"
 
 log = logging.getLogger(__name__)
 
@@ -168,13 +166,13 @@ class Promotion:
         served = {CANDIDATE: ServedModel(artifact)}
         if champion:
             directory = storage.join(self.models, champion.version)
-            learned = learned_through(read_manifest(directory, ArtifactManifest).lineage)
+            learned = str(read_manifest(directory, ArtifactManifest).lineage.learned_through_date)
             if learned >= self.date:
                 reason = (
                     f"the champion {champion.version} has learned from {self.date}: its days go through {learned}; "
                     f"not judged"
                 )
-                check = Check(metric="date", passed=False, reason=reason)
+                check = GateCheck(metric="date", passed=False, reason=reason)
                 return Decision(verdict="rejected", rows=0, checks=(check,)), None
             served[OF_CHAMPION] = ServedModel(directory, self._counters_on_the_day(champion.version))
         rows = judge_rows(spark(), self.day, served, CANDIDATE, self.config.sliced_by)
@@ -202,11 +200,6 @@ class Promotion:
                 f"{holdout.rows} and {holdout.positives}: the log has changed since it was encoded. "
                 f"Run the night again."
             )
-
-
-def learned_through(lineage: Mapping[str, Any]) -> str:
-    """The last day that an artifact's model has learned from: the judged day, where it has learned that too."""
-    return str(lineage.get(LEARNED_THROUGH) or lineage["state_through_date"])
 
 
 def read_decision(directory: str) -> tuple[Decision, str | None]:

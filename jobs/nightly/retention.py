@@ -36,18 +36,22 @@ log = logging.getLogger(__name__)
 
 
 class KeepConfig(Strict):
-    """How much stays after a night. None keeps everything.
-
-    models: the latest versions, with the candidates, baselines and evaluations of their dates. datasets: the latest
-    nights whose encoded rows, encoder states and roll-ups stay.
-    """
+    """How much stays after a night. Never removed: the champion, the one before it, and what the night at hand made."""
 
     models: int | None = Field(default=None, ge=1)
+    """The latest versions, with the candidates, baselines and evaluations of their dates. Empty: all."""
     datasets: int | None = Field(default=None, ge=1)
+    """The latest nights whose encoded rows, encoder states and roll-ups stay. Empty: all."""
 
 
 def prune(keep: KeepConfig, output: str, night: date) -> list[str]:
-    """Remove what `keep` does not keep, after the night of a date; what was removed, relative to `output`."""
+    """Remove what is not to be kept; what was removed, relative to `output`.
+
+    Args:
+        keep: how much stays.
+        output: folder that nights are published in.
+        night: date of the night that has just been judged; nothing of it is removed.
+    """
     doomed = [*_models(keep.models, output, night), *_datasets(keep.datasets, output, night)]
     for directory in doomed:
         unpublish(storage.join(output, directory))

@@ -1,23 +1,20 @@
-"""What the steps of a night do.
-
-validate -> aggregate -> encode -> summarize -> train (the model and its baselines) -> pack -> evaluate -> gate
--> renew (the counters) -> publish
-"""
+"""What the steps of a night do; features.contract.outputs.STEPS has their names and their order."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import ValidationFailed
-from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.manifests import START_REASON, Lineage, NightManifest
 from nightjar.features.contract.outputs import (
     AGGREGATE,
     ENCODE,
     EVALUATE,
     GATE,
+    LATEST,
     METRICS,
     MODELS,
     PACK,
@@ -27,31 +24,40 @@ from nightjar.features.contract.outputs import (
     TRAIN,
     VALIDATE,
     metrics_file,
+    seconds_file,
 )
 from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.contract.records import HookEvent, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
-from nightjar.jobs.nightly import hook, lineage, retention
+from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
-from nightjar.jobs.nightly.parents import BESIDE
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
-from nightjar.serving.evaluation.evaluation import evaluate, read_evaluation
+from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
 from nightjar.serving.packing.pack import pack
+from nightjar.serving.reports.evaluations import evaluate
 from nightjar.training.trainer import run_job
 
-_FEATURES = ("log of ", "features.")
-_DATASETS = (*_FEATURES, "nightly.train_days", "nightly.history_from", "start.reason")
-_MODELS = (*_DATASETS, "start.", "training.", "nightly.baselines")
-_ALL = (*_MODELS, "gate.")
+_FEATURES = (ingredients.LOGS, ingredients.FEATURES)
+_HISTORY = f"{ingredients.NIGHTLY}history_from"
+_DATASETS = (*_FEATURES, f"{ingredients.NIGHTLY}train_days", _HISTORY, START_REASON)
+_MODELS = (*_DATASETS, ingredients.START, ingredients.TRAINING, f"{ingredients.NIGHTLY}baselines")
+_ALL = (*_MODELS, ingredients.GATE)
 
 
 def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
-    """The chain. run: whose figures are published with the night; following: the range's next night, if any."""
+    """The steps of a night, in their order.
+
+    Args:
+        night: what is made.
+        run: its seconds by step are published with the night.
+        following: the range's next night, if any; its log is looked at while this one trains.
+    """
     made = night.directories()
     artifact = (night.artifact(night.config.training.model),)
 
@@ -64,7 +70,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(ENCODE, _DATASETS, lambda spark: build(spark(), night.features), *made[AGGREGATE]),
         step(
             SUMMARIZE,
-            (*_FEATURES, "nightly.history_from"),
+            (*_FEATURES, _HISTORY),
             lambda spark: night.summary.run(spark),
             *made[AGGREGATE],
         ),
@@ -101,19 +107,19 @@ def _pack(night: Night) -> None:
         pack(night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model), _lineage(night))
 
 
-def _lineage(night: Night) -> dict[str, Any]:
+def _lineage(night: Night) -> Lineage:
     """Where the night's models come from; their manifests' `inputs` hold the digests of what they were packed from."""
     features = night.features
-    return {
-        "date": night.date.isoformat(),
-        "start": night.start.reason,
-        BESIDE: night.promotion.version,
-        "logs": {day.date: day.fingerprint for day in features.days},
-        "spec": features.spec.fingerprint,
-        "config": digest(night.config.training.settings),
-        "seed": night.config.training.seed,
-        "code": lineage.code(),
-    }
+    return Lineage(
+        date=night.date.isoformat(),
+        start=str(night.start.record),
+        beside=night.promotion.version,
+        logs={day.date: day.fingerprint for day in features.days},
+        spec=features.spec.fingerprint,
+        config=digest(night.config.training.settings),
+        seed=night.config.training.seed,
+        code=lineage.code(),
+    )
 
 
 def _evaluate(night: Night) -> None:
@@ -129,20 +135,30 @@ def _publish(night: Night, run: JobRun) -> None:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
     evaluation = read_evaluation(night.evaluation)
     metrics = open_metrics(night.date, decision.verdict == "published", evaluation, run.seconds, time.time()).encode()
-    for name in (night.date.isoformat(), "latest"):
+    for name in (night.date.isoformat(), LATEST):
         storage.write_bytes(storage.join(night.output, METRICS, metrics_file(name)), metrics)
+    took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
+    storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
     retention.prune(config.keep, night.output, night.date)
     notify(night, run, decision.verdict, "; ".join(check.reason for check in decision.failures))
     _record(night, decision)
 
 
-def notify(night: Night, run: JobRun, event: str, message: str) -> None:
-    """Tell the hook, if there is one: published, rejected or failed."""
+def notify(night: Night, run: JobRun, event: Literal["published", "rejected", "failed"], message: str) -> None:
+    """Tell the hook, if there is one.
+
+    Args:
+        night: what ended.
+        run: names itself to the hook.
+        event: how the night ended.
+        message: why a model was rejected, or what failed; empty if it was published.
+    """
     if night.config.nightly.hook is None:
         return
-    told = {"event": event, "date": night.date.isoformat(), "run": run.id, "output": night.output, "message": message}
+    told = HookEvent(event=event, date=night.date.isoformat(), run=run.id, output=night.output, message=message)
     if event != "failed":
-        told |= {"version": night.promotion.version, "champion": night.promotion.champion, "report": night.report}
+        model = {"version": night.promotion.version, "champion": night.promotion.champion, "report": night.report}
+        told = told.model_copy(update=model)
     hook.call(night.config.nightly.hook, told)
 
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: JSON lines for machines beside the console's lines, and figures to scrape.
+"""What a run says of itself: JSON lines for machines beside the console's lines, and metrics to scrape.
 
 <output>/runs/<run>.jsonl         one object a line: time, run, night, step, level, logger, message
 <output>/metrics/<date>.prom      OpenMetrics text of the night; latest.prom: of the last one carried out
@@ -12,15 +12,22 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TextIO
 
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.openmetrics.exposition import generate_latest
+
 from nightjar.features.contract import storage
+from nightjar.features.contract.metrics import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
 from nightjar.serving.evaluation.comparison import Evaluation
+
+STEP_SECONDS = "nightjar_step_seconds"
+"""The gauge of a night's OpenMetrics text that tells what each step took."""
 
 log = logging.getLogger(__name__)
 
@@ -108,44 +115,38 @@ def structured_log(output: str, run: JobRun) -> Iterator[None]:
 
 
 def open_metrics(
-    night: date, published: bool, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
+    night: date, accepted: bool, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
 ) -> str:
-    """A night's figures in OpenMetrics' text format; decided_at: seconds since 1970.
+    """A night's metrics in OpenMetrics' text format.
 
-    The date is a value and no label, so that a figure is one series from night to night.
+    The date is a value and no label, so that a metric is one series from night to night.
+
+    Args:
+        night: its date.
+        accepted: whether the gate let the model through.
+        evaluation: of the night's models.
+        seconds: wall time by step.
+        decided_at: when the night was over, in seconds since 1970.
     """
-    families: list[tuple[str, str, str, list[tuple[dict[str, str], float | None]]]] = []
-    models = evaluation.models.items()
-    for name, what in (
-        ("log_loss", "Mean negative log-likelihood on the night's day."),
-        ("normalized_entropy", "Log loss relative to that of the base rate."),
-        ("auc", "Area under the ROC curve."),
-        ("gauc", "AUC within groups."),
-        ("calibration", "Sum of scores over sum of labels."),
-    ):
-        samples = [({"model": of}, getattr(figures.metrics, name)) for of, figures in models]
-        families.append((name, "", what, samples))
-    families += [
-        ("evaluated_rows", "", "Impressions of the night's day.", [({}, evaluation.rows)]),
-        ("step_seconds", "seconds", "Wall time by step in this run.", [({"step": s}, t) for s, t in seconds.items()]),
-        ("published", "", "1 if the gate let the model through, 0 if not.", [({}, float(published))]),
-        ("night_timestamp_seconds", "seconds", "The night's date, 00:00 UTC.", [({}, _midnight(night))]),
-        ("decided_timestamp_seconds", "seconds", "When the night was over.", [({}, decided_at)]),
-    ]
-    lines = []
-    for name, unit, what, samples in families:
-        lines += [f"# TYPE nightjar_{name} gauge", *([f"# UNIT nightjar_{name} {unit}"] if unit else [])]
-        lines.append(f"# HELP nightjar_{name} {what}")
-        for labels, value in samples:
-            if value is not None:
-                of = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-                lines.append(f"nightjar_{name}{{{of}}} {float(value)!r}" if of else f"nightjar_{name} {float(value)!r}")
-    return "\n".join([*lines, "# EOF", ""])
+    registry = CollectorRegistry()
+
+    def gauge(name: str, what: str, labels: Sequence[str] = (), unit: str = "") -> Gauge:
+        return Gauge(name, what, labels, registry=registry, unit=unit)
+
+    for metric in HELD_OUT:
+        by_model = gauge(f"nightjar_{metric.name}", f"{metric.label} on the night's day: {metric.meaning}.", ["model"])
+        for model, found in evaluation.models.items():
+            if (value := getattr(found.metrics, metric.name)) is not None:
+                by_model.labels(model).set(value)
+    gauge("nightjar_evaluated_rows", "Impressions of the night's day.").set(evaluation.rows)
+    by_step = gauge(STEP_SECONDS, "Wall time by step in this run.", ["step"], "seconds")
+    for step, value in seconds.items():
+        by_step.labels(step).set(value)
+    gauge("nightjar_published", "1 if the gate let the model through, 0 if not.").set(accepted)
+    gauge("nightjar_night_timestamp_seconds", "The night's date, 00:00 UTC.", unit="seconds").set(_midnight(night))
+    gauge("nightjar_decided_timestamp_seconds", "When the night was over.", unit="seconds").set(decided_at)
+    return generate_latest(registry).decode()
 
 
 def _midnight(night: date) -> float:
     return datetime(night.year, night.month, night.day, tzinfo=UTC).timestamp()
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,7 +1,6 @@
 """Artifacts on the same impressions: every model's scores, metrics and curves, side by side.
 
-Scores are computed file by file; only they and what is known of the impressions are held for the whole data
-set.
+Data sets are read file by file. Only the scores, and what is known of the impressions, are held as a whole.
 """
 
 from __future__ import annotations
@@ -61,10 +60,15 @@ class Evaluation(Strict):
 def compare(
     artifacts: Mapping[str, str], datasets: Sequence[str], *, threads: int = 1
 ) -> tuple[Evaluation, dict[str, np.ndarray]]:
-    """Evaluate artifacts (directory by name), each on the data set that was encoded under its own state.
+    """Evaluate artifacts, each on the data set that was encoded under its own state.
 
-    Returns the evaluation and every model's scores, float32[rows]. Where there are several data sets, they must hold
-    the same impressions. Raises DataError if they do not, if an artifact has no data set, or if a directory is damaged.
+    Returns the evaluation and every model's scores, float32[rows]. Several data sets must hold the same impressions.
+    Raises DataError if they do not, if an artifact has no data set, or if a directory is damaged.
+
+    Args:
+        artifacts: directories by name.
+        datasets: directories.
+        threads: of the dense layers.
     """
     manifests = {directory: read_manifest(directory, DatasetManifest) for directory in datasets}
     _check_same_impressions(manifests)
@@ -93,7 +97,15 @@ def compare(
 def evaluate_scores(
     artifact: str, model: str, dataset: str, observed: Observations, score: np.ndarray
 ) -> ModelEvaluation:
-    """One model by its scores. artifact: directory; model: name of the architecture; dataset: digest of the rows."""
+    """One model's metrics and curves.
+
+    Args:
+        artifact: the packed model's directory.
+        model: name of the architecture.
+        dataset: digest of the rows that were scored.
+        observed: what is known of its rows.
+        score: float[rows].
+    """
     return ModelEvaluation(
         artifact=manifest_digest(artifact),
         model=model,
@@ -111,6 +123,11 @@ def predict(
     """Score a data set with several models: what is known of its rows, and float32[rows] scores by model.
 
     Raises DataError if a file differs from the manifest or if the data set is empty.
+
+    Args:
+        models: by name.
+        directory: of the data set.
+        manifest: the data set's.
     """
     inputs = dict.fromkeys(name for model in models.values() for name in model.input_columns)
     known: dict[str, list[np.ndarray]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""How good probabilities are: features.contract.metrics' figures, calibration by bins, and regret against the truth.
+"""Metrics of scores: those that sums tell (features.contract.metrics), calibration by bins, regret against the truth.
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 positive; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
@@ -6,17 +6,18 @@ positive; group: int64, features.encoder.hashing.MISSING for an impression witho
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metrics import (
+from nightjar.features.contract.metric_sums import (
+    Sums,
     cross_entropy,
     group_sums,
     loss_sums,
     ordered_pairs,
-    quality,
 )
+from nightjar.features.contract.metrics import Quality, quality
 from nightjar.features.contract.strict import Strict
 
 
@@ -30,24 +31,14 @@ class Observations:
     truth: np.ndarray | None = None
 
 
-class Metrics(Strict):
-    """Figures of one model: those of features.contract.metrics.Quality, and what takes all scores or the truth to know.
+class Metrics(Quality):
+    """Metrics of one model: those of Quality, and those that take all scores or the truth; None without a truth.
 
-    None where the data do not define one (a single class, no group, no truth).
-    calibration_error: mean |mean score - mean label| over twenty bins of equal weight (ECE).
-    bayes_log_loss: log loss of the true probabilities on the same labels, the floor.
-    regret: log_loss - bayes_log_loss.
-    expected_bayes_log_loss, expected_regret: both in expectation over the labels, so free of their noise:
-    mean entropy of the truth, and mean KL divergence of the score from the truth.
+    bayes_log_loss: log loss of the true probabilities on the same labels, the floor. expected_bayes_log_loss: in
+    expectation over the labels, so free of their noise: the mean entropy of the truth. expected_regret is the mean KL
+    divergence of the score from the truth.
     """
 
-    base_rate: float
-    log_loss: float
-    normalized_entropy: float | None
-    auc: float | None
-    gauc: float | None
-    gauc_share: float | None
-    calibration: float | None
     calibration_error: float
     bayes_log_loss: float | None
     expected_bayes_log_loss: float | None
@@ -70,13 +61,13 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
     positive, negative = weight * label, weight * (1.0 - label)
     [pairs] = ordered_pairs(np.zeros(len(label)), score, positive, negative)
     groups = None if observed.group is None else group_sums(observed.group, score, positive, negative)
-    found = quality(loss_sums(label, score, weight), pairs, groups)
+    found = quality(Sums.of(loss_sums(label, score, weight), pairs, groups))
     floor = None if truth is None else loss_sums(label, truth, weight)
     bayes = None if floor is None else float(floor[3] / floor[0])
     expected_bayes = None if truth is None else float(np.average(cross_entropy(truth, truth), weights=weight))
     expected_loss = None if truth is None else float(np.average(cross_entropy(truth, score), weights=weight))
     return Metrics(
-        **asdict(found),
+        **found.model_dump(),
         calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
         bayes_log_loss=bayes,
         expected_bayes_log_loss=expected_bayes,
@@ -86,7 +77,14 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
 
 
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:
-    """Impressions in ascending order of score, in `count` bins of equal weight, the empty ones left out."""
+    """Impressions in ascending order of score, in `count` bins of equal weight; empty bins are left out.
+
+    Args:
+        label: float64[n].
+        score: float64[n].
+        weight: float64[n].
+        count: of the bins.
+    """
     order = np.argsort(score, kind="stable")
     label, score, weight = label[order], score[order], weight[order]
     middle = np.cumsum(weight) - 0.5 * weight

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
+from nightjar.features.contract.metrics import EVALUATED, LESS, MORE, Metric
 from nightjar.features.contract.strict import Strict
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Bin, Metrics
-from nightjar.serving.reports.report import HIGH, LOW, MEASURES, Measure
 
-SIZE = Measure("MB", "megabytes", 2, "size of the artifact: weights, encoder state and golden rows", LOW)
-SPEED = Measure(
-    "Rows/s", "rows_per_second", 0, "rows of training a second, all workers together, validation not counted", HIGH
+SIZE = Metric(
+    name="megabytes",
+    label="MB",
+    digits=2,
+    direction=LESS,
+    meaning="size of the artifact: weights, encoder state and golden rows",
+)
+SPEED = Metric(
+    name="rows_per_second",
+    label="Rows/s",
+    digits=0,
+    direction=MORE,
+    meaning="rows of training a second, all workers together, validation not counted",
 )
 
 
@@ -27,10 +37,10 @@ class SeedRun(Strict):
     curve: tuple[tuple[int, float], ...]
     evaluation: ModelEvaluation
 
-    def value(self, measure: Measure) -> float | None:
+    def value(self, metric: Metric) -> float | None:
         """A figure of the run."""
-        source = self if measure in (SIZE, SPEED) else self.evaluation.metrics
-        value: float | None = getattr(source, measure.attribute)
+        source = self if metric in (SIZE, SPEED) else self.evaluation.metrics
+        value: float | None = getattr(source, metric.name)
         return value
 
 
@@ -50,14 +60,14 @@ class SeedComparison(Strict):
         return tuple(run.seed for run in next(iter(self.models.values())))
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        """The columns of the table: what is defined for any run."""
+    def columns(self) -> tuple[Metric, ...]:
+        """The metrics of the table: what is defined for any run."""
         runs = [run for of_model in self.models.values() for run in of_model]
-        return tuple(m for m in (*MEASURES, SIZE, SPEED) if any(run.value(m) is not None for run in runs))
+        return tuple(m for m in (*EVALUATED, SIZE, SPEED) if any(run.value(m) is not None for run in runs))
 
-    def values(self, model: str, measure: Measure) -> list[float]:
+    def values(self, model: str, metric: Metric) -> list[float]:
         """A figure of all runs of a model for which it is defined."""
-        return [value for run in self.models[model] if (value := run.value(measure)) is not None]
+        return [value for run in self.models[model] if (value := run.value(metric)) is not None]
 
     def mean(self) -> Evaluation:
         """Every model's figures and curves, averaged over its runs."""
@@ -69,32 +79,32 @@ class SeedComparison(Strict):
         )
 
 
-def cell(values: Sequence[float], measure: Measure) -> tuple[str, str]:
+def cell(values: Sequence[float], metric: Metric) -> tuple[str, str]:
     """Mean and standard deviation (of the sample) as text; an empty deviation where there is none."""
     if not values:
         return "–", ""
-    return measure.text(fmean(values)), f"± {measure.text(stdev(values))}" if len(values) > 1 else ""
+    return metric.text(fmean(values)), f"± {metric.text(stdev(values))}" if len(values) > 1 else ""
 
 
-def best_models(comparison: SeedComparison, measure: Measure) -> set[str]:
+def best_models(comparison: SeedComparison, metric: Metric) -> set[str]:
     """The models whose mean reads best."""
-    means = {name: fmean(found) for name in comparison.models if (found := comparison.values(name, measure))}
-    return {name for name, mean in means.items() if measure.is_best(mean, list(means.values()))}
+    means = {name: fmean(found) for name in comparison.models if (found := comparison.values(name, metric))}
+    return {name for name, mean in means.items() if metric.is_best(mean, list(means.values()))}
 
 
 def markdown(comparison: SeedComparison) -> str:
     """The table, one row a model, the best means bold."""
-    measures = comparison.measures
+    columns = comparison.columns
     lines = [
-        "| Model | " + " | ".join(f"{m.title} {m.goal.symbol}" for m in measures) + " |",
-        "|:--|" + "--:|" * len(measures),
+        "| Model | " + " | ".join(f"{m.label} {m.direction.symbol}" for m in columns) + " |",
+        "|:--|" + "--:|" * len(columns),
     ]
-    best = {measure: best_models(comparison, measure) for measure in measures}
+    best = {metric: best_models(comparison, metric) for metric in columns}
     for name in comparison.models:
         cells = []
-        for measure in measures:
-            mean, deviation = cell(comparison.values(name, measure), measure)
-            cells.append(f"{f'**{mean}**' if name in best[measure] else mean} {deviation}".rstrip())
+        for metric in columns:
+            mean, deviation = cell(comparison.values(name, metric), metric)
+            cells.append(f"{f'**{mean}**' if name in best[metric] else mean} {deviation}".rstrip())
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -3,69 +3,90 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
-from nightjar.serving.gate.bootstrap import Metric, Support
+from nightjar.features.contract.metrics import METRICS, SelectionMetric
+from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.serving.gate.parts import Support
 
 Verdict = Literal["published", "rejected"]
 BEYOND_BOUND = 5
 
+_MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
+
+
+def name_in_files(metric: str) -> str:
+    """What rules and decisions call a metric of the gate: the miscalibration is written `calibration` there."""
+    return _IN_FILES if metric == _MISCALIBRATION else metric
+
+
+ComparedMetric = Annotated[
+    Literal[SelectionMetric, "miscalibration"],
+    BeforeValidator(lambda name: _MISCALIBRATION if name == _IN_FILES else name),
+    PlainSerializer(name_in_files, return_type=str),
+]
+"""Name of one of features.contract.metrics.COMPARED."""
+
 
 class GateRule(Strict):
-    """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`.
+    """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`."""
 
-    slice: a single-valued field, or a dense feature in quarters; the rule is then checked for each value, and values
-    with too little support are judged together. tolerance: in the metric's own unit; the metric calibration is
-    |sum of scores / sum of labels - 1|.
-    """
-
-    metric: Metric
+    metric: ComparedMetric
+    """What is compared. `calibration` is |sum of scores / sum of labels - 1| here."""
     tolerance: float = Field(ge=0.0, allow_inf_nan=False)
+    """In the metric's own unit."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
+    """Of the one-sided bootstrap bound."""
     slice: str | None = None
+    """A single-valued field, or a dense feature in quarters. The rule is then checked for each value; values with too
+    little support are judged together. Empty: all rows."""
 
 
 class DryRunLimits(Strict):
-    """What the packed model may take in a fresh process. latency: of a request of 200 candidates, in milliseconds."""
+    """What the packed model may take in a fresh process."""
 
     median_latency: float = Field(default=1000.0, gt=0.0)
+    """Of a request of 200 candidates, in milliseconds."""
     p99_latency: float = Field(default=5000.0, gt=0.0)
+    """The 99th percentile of the same, in milliseconds."""
     resident_mib: float = Field(default=32_768.0, gt=0.0)
+    """Resident memory, in MiB."""
 
 
 class GateConfig(Strict):
-    """The `gate` section of a config file.
-
-    resamples: of the bootstrap; at least five must lie beyond every rule's bound. slices: every metric is also given
-    by these; rules may name them and others. overall, slice_support: what all rows, and a value of a slice, need.
-    calibration: bounds of sum of scores / sum of labels.
-    normalized_entropy: the highest; a model that predicts the base rate has 1.
-    """
+    """The `gate` section of a config file: when a candidate becomes champion."""
 
     resamples: int = Field(default=200, ge=20, le=100_000)
+    """Of the bootstrap. At least five must lie beyond every rule's bound."""
     seed: int = Field(default=0, ge=0)
+    """Of the bootstrap."""
     overall: Support = Support()
+    """What the day needs to be judged."""
     slices: tuple[str, ...] = ()
+    """Every metric is also given by the values of these. Rules may name them and others."""
     slice_support: Support = Support()
+    """What a slice's value needs to be judged by itself."""
     dry_run: DryRunLimits = DryRunLimits()
+    """What the packed model may take in a fresh process."""
     calibration: tuple[float, float] = (0.8, 1.25)
+    """Bounds of sum of scores / sum of labels."""
     normalized_entropy: float = Field(default=0.999, gt=0.0, lt=1.0)
+    """The highest that is let through. A model that predicts the base rate has 1."""
     rules: tuple[GateRule, ...] = (
         GateRule(metric="log_loss", tolerance=0.002),
         GateRule(metric="auc", tolerance=0.005),
     )
+    """What the candidate must hold against the champion."""
 
     @model_validator(mode="after")
     def _check(self) -> GateConfig:
         low, high = self.calibration
         if not 0.0 <= low < high < math.inf:
             raise ValueError(f"calibration must be two bounds in ascending order; got {[low, high]}")
-        names = [f"{rule.metric} by {rule.slice}" if rule.slice else rule.metric for rule in self.rules]
+        names = [name_in_files(rule.metric) + (f" by {rule.slice}" if rule.slice else "") for rule in self.rules]
         if len(set(names)) < len(names):
             raise ValueError(f"a metric may have one rule overall and one for each slice column; got {names}")
         if not names:
@@ -81,6 +102,11 @@ class GateConfig(Strict):
         """All that metrics are wanted by, each once."""
         return tuple(dict.fromkeys((*self.slices, *(rule.slice for rule in self.rules if rule.slice))))
 
+    @property
+    def grouped_metrics(self) -> list[str]:
+        """Metrics of rules that only impressions with groups have."""
+        return [rule.metric for rule in self.rules if METRICS[rule.metric].needs == "groups"]
+
     def require_features(self, spec: FeatureSpec) -> None:
         """Raises UsageError if a slice or a metric needs what `spec` does not have."""
         single = [field.name for field in spec.fields if not field.multi_valued and field.kind != "hashed"]
@@ -90,16 +116,18 @@ class GateConfig(Strict):
                 f"the gate's slices {unknown} are neither single-valued fields with a vocabulary nor dense features. "
                 f"Choose from {[*single, *spec.dense_names()]}."
             )
-        if spec.group is None and any(rule.metric == "gauc" for rule in self.rules):
-            raise UsageError("the gate's metric gauc needs groups. Set features.group, or remove the rule.")
+        if spec.group is None and self.grouped_metrics:
+            raise UsageError(
+                f"the gate's metric {self.grouped_metrics[0]} needs groups. Set features.group, or remove the rule."
+            )
 
 
-class Check(Strict):
+class GateCheck(Strict):
     """One thing that was looked at, and what came of it.
 
-    metric: a rule's metric, or dry_run, support, scores, calibration_ratio. slice: `column=value`; None for all rows.
-    difference: candidate - champion; interval: its one-sided lower and upper bounds, each at `confidence`.
-    None where a check has no such figure.
+    metric: a rule's metric as rules call it, or dry_run, support, scores, calibration_ratio. slice: `column=value`;
+    None for all rows. difference: candidate - champion; interval: its one-sided lower and upper bounds, each at
+    `confidence`. None where a check has no such figure.
     """
 
     metric: str
@@ -114,23 +142,23 @@ class Check(Strict):
     reason: str
 
 
-class Figure(Strict):
+class MetricComparison(Strict):
     """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each."""
 
-    metric: Metric
+    metric: ComparedMetric
     candidate: float | None
     champion: float | None
     difference: float | None
     interval: tuple[float, float] | None
 
 
-class PartFigures(Strict):
+class PartMetrics(Strict):
     """Every metric in all rows (name None) or in those of a slice."""
 
     name: str | None
     rows: int
     positives: int
-    figures: tuple[Figure, ...]
+    figures: tuple[MetricComparison, ...]
 
 
 class Decision(Strict):
@@ -138,10 +166,10 @@ class Decision(Strict):
 
     verdict: Verdict
     rows: int
-    checks: tuple[Check, ...]
-    parts: tuple[PartFigures, ...] = ()
+    checks: tuple[GateCheck, ...]
+    parts: tuple[PartMetrics, ...] = ()
 
     @property
-    def failures(self) -> tuple[Check, ...]:
+    def failures(self) -> tuple[GateCheck, ...]:
         """The checks that did not pass."""
         return tuple(check for check in self.checks if not check.passed)

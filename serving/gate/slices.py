@@ -13,7 +13,7 @@ from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID
 from nightjar.features.encoder.state import load_values
-from nightjar.serving.gate.bootstrap import Slices
+from nightjar.serving.gate.parts import Slices
 
 
 def slices_of(artifact: str, encoded: Mapping[str, np.ndarray]) -> dict[str, Slices]:
@@ -33,7 +33,13 @@ def slices_of(artifact: str, encoded: Mapping[str, np.ndarray]) -> dict[str, Sli
 
 
 def by_value(ids_B: np.ndarray, field: CategoricalField, values: Mapping[int, str]) -> Slices:
-    """A slice for each value of a field, one for missing ones and one for all that are unknown. values: by id."""
+    """A slice for each value of a field, one for missing values and one for all that are unknown.
+
+    Args:
+        ids_B: of the field, by impression.
+        field: says which ids stand for unknown values.
+        values: by id.
+    """
     is_unknown_B = (ids_B >= OOV_ID) & (ids_B < field.first_id)
     names = {**values, MISSING_ID: "(missing)", OOV_ID: "(out of vocabulary)"}
     return Slices(np.where(is_unknown_B, OOV_ID, ids_B), names)

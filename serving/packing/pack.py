@@ -10,8 +10,7 @@ golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: wha
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -34,6 +33,7 @@ from nightjar.features.contract.manifests import (
     ArtifactManifest,
     CandidateManifest,
     DatasetManifest,
+    Lineage,
     Manifest,
     StateManifest,
 )
@@ -56,17 +56,24 @@ from nightjar.serving.encoded import to_columns
 from nightjar.serving.model import open_model
 
 FLOAT_TOLERANCE = 1e-6
+_UNKNOWN = Lineage()
 
 
 def pack(
-    candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Mapping[str, Any]
+    candidate_dir: str, state_dir: str, holdout_dir: str, output_dir: str, lineage: Lineage = _UNKNOWN
 ) -> ArtifactManifest:
-    """Publish the artifact of a candidate; returns at once if it is published there from the same inputs.
+    """Publish the artifact of a candidate; return at once if it is published there from the same inputs.
 
-    lineage: JSON values that say where the model comes from; the training settings and days are added.
-    Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden
-    row otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate
-    to say, by a dry run of what is published.
+    Raises DataError, and publishes nothing, if the inputs do not belong together, if serving encodes a golden row
+    otherwise than Spark did, or if the tables do not fit the columns. Whether the scores are right is for the gate to
+    say, by a dry run of the published artifact.
+
+    Args:
+        candidate_dir: what the trainer published.
+        state_dir: the encoder state that the candidate was trained under.
+        holdout_dir: a data set of later days, with golden rows.
+        output_dir: to publish.
+        lineage: JSON values that say where the model comes from; the training settings and days are added.
     """
     candidate = read_manifest(candidate_dir, CandidateManifest)
     state = read_manifest(state_dir, StateManifest)
@@ -104,13 +111,14 @@ def pack(
         model=candidate.model,
         spec_fingerprint=candidate.spec_fingerprint,
         columns=candidate.columns,
-        lineage={
-            "settings": candidate.settings,
-            "parent": candidate.parent and candidate.parent.model_dump(),
-            "state_first_date": state.first_date,
-            "state_through_date": state.through_date,
-            **lineage,
-        },
+        lineage=lineage.model_copy(
+            update={
+                "settings": candidate.settings,
+                "parent": candidate.parent,
+                "state_first_date": state.first_date,
+                "state_through_date": state.through_date,
+            }
+        ),
         metrics=candidate.statistics,
     )
     open_model(output_dir, manifest)

@@ -1,6 +1,6 @@
-"""A day's features on one page: coverage, cardinality, drift, top values and label rates, from what is published.
+"""A day's features on one page: coverage, cardinality, drift, top values and label rates, from published directories.
 
-Figures are drawn by the page itself, as bars beside the numbers that they show.
+The page itself draws the numbers, as bars beside them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nightjar.features.contract.summary import (
     FrequencySummary,
     SummaryManifest,
 )
-from nightjar.serving.reports.report import environment
+from nightjar.serving.reports.evaluation_report import environment
 
 _Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 _SUPPORT = 0.01
@@ -131,8 +131,13 @@ def page_of(folder: str, date: str) -> str:
 
 
 def draw(summary: str, validation: ValidationManifest | None, holdout: str | None, night: str | None = None) -> str:
-    """The page of what is published: of the day's summary and, as far as they are there, of its validation and of its
-    data set. night: the page that it belongs to, relative to it.
+    """The page of a day's published directories.
+
+    Args:
+        summary: directory of the day's summary.
+        validation: of the day's log, if it was validated.
+        holdout: directory of the day's data set, if it may be published.
+        night: the page of the day's night, relative to this one.
     """
     encoded = read_manifest(holdout, DatasetManifest) if holdout and is_published(holdout) else None
     return render(read_manifest(summary, SummaryManifest), validation, encoded.coverage if encoded else {}, night)
@@ -144,7 +149,14 @@ def render(
     coverage: Mapping[str, float] | None = None,
     night: str | None = None,
 ) -> str:
-    """The page. coverage: share of the day's rows with an admitted conjunction, by column of the data set."""
+    """The page, a pure function of what it is given.
+
+    Args:
+        summary: of the day.
+        validation: of the day's log.
+        coverage: share of the day's rows with an admitted conjunction, by column of the data set.
+        night: the page of the day's night, relative to this one.
+    """
     checks = validation.checks if validation else ()
     cards = _Cards(summary, checks)
     return (

@@ -7,29 +7,24 @@ directories were pruned keeps its old page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 
 from markupsafe import Markup
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
+from nightjar.features.contract.metrics import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
-from nightjar.serving.reports.nights import PublishedNight, gather
-from nightjar.serving.reports.report import comparison, environment
+from nightjar.serving.reports.evaluation_report import SideBySide, environment
+from nightjar.serving.reports.nights import NightFindings, gather
 
-TRENDS: tuple[tuple[str, str, str, Callable[[PublishedNight], float | None]], ...] = (
-    ("loss", "Log loss", "of the night's model on the night's own day, in nats", lambda n: n.metric("log_loss")),
-    ("regret", "Regret", "log loss above that of the true probabilities", lambda n: n.metric("regret")),
-    ("auc", "AUC", "chance that a positive is scored above a negative", lambda n: n.metric("auc")),
-    ("calibration", "Calibration", "mean score over mean label; 1 is right", lambda n: n.metric("calibration")),
-    ("rows", "Impressions", "of the night's day", lambda n: n.rows),
-    ("seconds", "Seconds", "that the night's steps took", lambda n: sum(n.seconds.values()) or None),
-)
+INDEX_METRICS = (LOG_LOSS, REGRET, AUC, CALIBRATION)
 
 
-def publish(output: str, only: Collection[str] | None = None) -> list[str]:
+def write(output: str, only: Collection[str] | None = None) -> list[str]:
     """Write the page of every night, or of the dates `only` and the nights beside them, and the index; where they are,
     the index last. It is written first: a night that has its page is in the index.
     """
@@ -61,9 +56,7 @@ def features_of(output: str, date: str) -> str:
     return feature_report.page_of(storage.join(output, REPORTS), date)
 
 
-def render_night(
-    night: PublishedNight, before: PublishedNight | None = None, after: PublishedNight | None = None
-) -> str:
+def render_night(night: NightFindings, before: NightFindings | None = None, after: NightFindings | None = None) -> str:
     """One night's page. before, after: the neighbours that it links to."""
     checks = night.validation.checks if night.validation else ()
     drifts = [check for check in checks if check.check == "drift"]
@@ -77,22 +70,33 @@ def render_night(
             after=after,
             failed=[check for check in checks if not check.passed],
             tallies=_tallies(checks),
-            drift=Markup(trends.drift(drifts)) if drifts else None,
-            curves=Markup(trends.curves(night.curves)) if night.curves else None,
+            drift=trends.drift(drifts) if drifts else None,
+            curves=trends.curves(night.curves) if night.curves else None,
             slices=_slices(night.decision),
-            comparison=comparison(compared) if compared else None,
+            comparison=SideBySide.of(compared) if compared else None,
+            metrics=METRICS,
         )
     )
 
 
-def render_index(nights: Sequence[PublishedNight]) -> str:
+def render_index(nights: Sequence[NightFindings]) -> str:
     """The page over all nights."""
     drawn = [
-        (Markup(trends.trend(name, title, nights, value)), f"{title}: {meaning}.")
-        for name, title, meaning, value in TRENDS
+        (trends.trend(name, label, nights, value), f"{label}: {meaning}.")
+        for name, label, meaning, value in _trends()
         if any(value(night) is not None for night in nights)
     ]
-    return environment().get_template("index.html").render(nights=list(reversed(nights)), trends=drawn)
+    page = environment().get_template("index.html")
+    return page.render(nights=list(reversed(nights)), trends=drawn, metrics=INDEX_METRICS)
+
+
+def _trends() -> Iterator[tuple[str, str, str, Callable[[NightFindings], float | None]]]:
+    """Name, label, meaning and value by night of all that the index draws."""
+    for metric in INDEX_METRICS:
+        meaning = f"{metric.meaning}; of the night's model on the night's own day"
+        yield metric.name, metric.label, meaning, partial(NightFindings.metric, name=metric.name)
+    yield "rows", "Impressions", "of the night's day", lambda night: night.rows
+    yield "seconds", "Seconds", "that the night's steps took", lambda night: sum(night.seconds.values()) or None
 
 
 def _tallies(checks: Sequence[ValidationCheck]) -> dict[str, tuple[int, int]]:
@@ -104,6 +108,6 @@ def _tallies(checks: Sequence[ValidationCheck]) -> dict[str, tuple[int, int]]:
 
 
 def _slices(decision: Decision | None) -> Markup | None:
-    if decision is None or not any(figure.interval for part in decision.parts for figure in part.figures):
+    if decision is None or not any(one.interval for part in decision.parts for one in part.figures):
         return None
-    return Markup(trends.slices(decision.parts))
+    return trends.slices(decision.parts)

@@ -1,18 +1,17 @@
-"""What is published of every night, gathered for its report: whatever is absent or was pruned is None or empty."""
+"""What is published of every night, gathered for its report. What is absent or was pruned is None or empty.
+
+A directory is published, a model is accepted: by the gate, whose verdict of it is called `published` on disk.
+"""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pydantic import BaseModel
-
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
-from nightjar.features.contract.manifests import Manifest, NightManifest, ValidationManifest
+from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
@@ -26,10 +25,17 @@ from nightjar.features.contract.outputs import (
     VALIDATE,
     VALIDATIONS,
     DatasetName,
-    metrics_file,
     names_of_day,
+    seconds_file,
 )
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.records import (
+    SlotCoverage,
+    StepSeconds,
+    ValidationRecord,
+    WarmStartReport,
+    read_records,
+)
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
@@ -37,20 +43,8 @@ from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
 
-_STEP_SECONDS = re.compile(r'^nightjar_step_seconds\{step="([^"]+)"\} (\S+)$', re.MULTILINE)
-
 S = TypeVar("S", bound=Strict)
 M = TypeVar("M", bound=Manifest)
-
-
-class CarriedSlot(BaseModel):
-    """What a warm start carried over of a column's rows in one table, of training's warm_start.json."""
-
-    table: str
-    slot: str
-    parent_rows: int
-    rows: int
-    carried: int
 
 
 @dataclass(frozen=True)
@@ -63,9 +57,9 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class PublishedNight:
-    """One night. record: None if the validation ended it. summary, holdout: where the figures of its day's
-    features are, and its day encoded; against: the champion that the model was judged by.
+class NightFindings:
+    """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
+    its day encoded. against: the champion that the model was judged by. seconds: by step.
     """
 
     date: str
@@ -80,7 +74,7 @@ class PublishedNight:
     dry_run: DryRun | None = None
     curves: tuple[CurvePoint, ...] = ()
     parent: str | None = None
-    carried: tuple[CarriedSlot, ...] = ()
+    carried: tuple[SlotCoverage, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -89,12 +83,12 @@ class PublishedNight:
         return self.record.verdict if self.record else "stopped"
 
     @property
-    def start(self) -> str | None:
-        """What its model began with, and why: `warm: <parent>` or `cold: <reason>`."""
-        return self.record.ingredients.get("start.reason") if self.record else None
+    def start(self) -> NightStart | None:
+        """What its model began with."""
+        return self.record.start if self.record else None
 
     @property
-    def published(self) -> bool:
+    def accepted(self) -> bool:
         """True if the gate let the model through."""
         return self.verdict == "published"
 
@@ -109,8 +103,8 @@ class PublishedNight:
         if self.evaluation:
             value: float | None = getattr(next(iter(self.evaluation.models.values())).metrics, name)
             return value
-        figures = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
-        return next((figure.candidate for figure in figures if figure.metric == name and name != "calibration"), None)
+        compared = self.decision.parts[0].figures if self.decision and self.decision.parts else ()
+        return next((one.candidate for one in compared if one.metric == name), None)
 
     @property
     def compared(self) -> Evaluation | None:
@@ -121,7 +115,7 @@ class PublishedNight:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[PublishedNight]:
+def gather(output: str) -> list[NightFindings]:
     """Every night of an output, by date; of several records of one date, the one published last."""
     pointer = registry.champion(storage.join(output, MODELS))
     champion = pointer.version if pointer else None
@@ -129,32 +123,33 @@ def gather(output: str) -> list[PublishedNight]:
     validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = [_night(output, record, champion) for record in records.values()]
-    nights += [PublishedNight(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
+    nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return sorted(nights, key=lambda night: night.date)
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> PublishedNight:
+def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get(GATE, [])), "")
     candidate = next(iter(made.get(TRAIN, [])), "")
-    evaluation = _published(made.get(EVALUATE, []))
-    validation = _published(made.get(VALIDATE, []))
-    warm = _json(storage.join(candidate, WARM_START))
-    return PublishedNight(
+    evaluation = _first_published(made.get(EVALUATE, []))
+    validation = _first_published(made.get(VALIDATE, []))
+    warm = _model(storage.join(candidate, WARM_START), WarmStartReport)
+    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds)
+    return NightFindings(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
         validation=read_manifest(validation, ValidationManifest) if validation else None,
-        summary=_published(made.get(SUMMARIZE, [])),
+        summary=_first_published(made.get(SUMMARIZE, [])),
         holdout=next((directory for directory in made.get(ENCODE, []) if _is_holdout(directory)), None),
         evaluation=read_evaluation(evaluation) if evaluation else None,
         decision=_model(storage.join(gate, DECISION), Decision),
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
         dry_run=_model(storage.join(gate, DRY_RUN), DryRun),
         curves=tuple(_curves(training_log(candidate))),
-        parent=warm.get("parent"),
-        carried=tuple(CarriedSlot.model_validate(slot) for slot in warm.get("slots", [])),
-        seconds=_seconds(storage.join(output, METRICS, metrics_file(record.date))),
+        parent=warm.parent if warm else None,
+        carried=warm.slots if warm else (),
+        seconds=took.seconds if took else {},
     )
 
 
@@ -179,33 +174,18 @@ def _is_holdout(directory: str) -> bool:
     return dataset is not None and dataset.kind == "holdout"
 
 
-def _published(directories: Sequence[str]) -> str | None:
+def _first_published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 
-def _read(url: str) -> str | None:
+def _model(url: str, model: type[S]) -> S | None:
     try:
-        return storage.read_bytes(url).decode()
+        return model.model_validate_json(storage.read_bytes(url))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _model(url: str, model: type[S]) -> S | None:
-    text = _read(url)
-    return model.model_validate_json(text) if text else None
-
-
-def _json(url: str) -> dict:
-    text = _read(url)
-    return json.loads(text) if text else {}
-
-
 def _curves(url: str) -> Iterator[CurvePoint]:
-    for line in (_read(url) or "").splitlines():
-        record = json.loads(line)
-        name = "log_loss" if record["kind"] == "validation" else "recent_log_loss"
-        yield CurvePoint(record["kind"], record["step"], record[name])
-
-
-def _seconds(url: str) -> dict[str, float]:
-    return {step: float(value) for step, value in _STEP_SECONDS.findall(_read(url) or "")}
+    for record in read_records(url):
+        loss = record.log_loss if isinstance(record, ValidationRecord) else record.recent_log_loss
+        yield CurvePoint(record.kind, record.step, loss)

@@ -1,21 +1,22 @@
-"""The report's figures as inline SVG that takes its colours from the page: right in light and in dark.
+"""The plots of an evaluation as inline SVG, drawn in the page's light colours (serving.reports.palette).
 
-Matplotlib draws in placeholder colours; `_svg` replaces each by a CSS variable of the report's template.
+The page's style sheet makes them right in dark, too.
 """
 
 from __future__ import annotations
 
-import html
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nightjar.serving.evaluation.comparison import (
     CALIBRATION_BINS,
@@ -23,8 +24,8 @@ from nightjar.serving.evaluation.comparison import (
     Evaluation,
     ModelEvaluation,
 )
+from nightjar.serving.reports.palette import LIGHT, SERIES
 
-SERIES = 7
 MARKERS = "osD^vPX"
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 2)), (0, (8, 3)), (0, (2, 1)))
 LOGIT_TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -34,11 +35,8 @@ FINE_SPAN = 7.0  # logits that the finer ticks still fit on
 Curve = Sequence[tuple[int, float]]
 """(step, value), ascending."""
 
-INK, MUTED, _GRID, _PANEL = "#010101", "#020202", "#030303", "#040404"
-SERIES_COLORS = [f"#0a0a{n + 10:02x}" for n in range(SERIES)]
-_VARIABLES = {INK: "ink", MUTED: "muted", _GRID: "grid", _PANEL: "panel"} | {
-    c: f"series-{n}" for n, c in enumerate(SERIES_COLORS)
-}
+INK, MUTED, _GRID, _PANEL = (LIGHT[name] for name in ("ink", "muted", "grid", "panel"))
+SERIES_COLORS = [LIGHT[f"series-{n}"] for n in range(SERIES)]
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -64,14 +62,14 @@ _STYLE: dict[Any, Any] = {
 
 
 class Plot:
-    """A figure in the making and, once drawn, its SVG."""
+    """Axes to draw on and, once that is done, an HTML element with the SVG."""
 
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
-        self.svg = ""
+        self.svg = Markup()
 
 
-def calibration(evaluation: Evaluation) -> str:
+def calibration(evaluation: Evaluation) -> Markup:
     """Mean label over mean score in bins of equal weight; the diagonal is perfect calibration.
 
     The band around it is two standard errors of a bin's mean label, for impressions of equal weight.
@@ -94,7 +92,7 @@ def calibration(evaluation: Evaluation) -> str:
     return plot.svg
 
 
-def distribution(evaluation: Evaluation) -> str:
+def distribution(evaluation: Evaluation) -> Markup:
     """Share of the impressions by score, on a logit axis."""
     with drawing("distribution", "Distribution of every model's scores") as plot:
         axes = plot.axes
@@ -111,7 +109,7 @@ def distribution(evaluation: Evaluation) -> str:
     return plot.svg
 
 
-def lift(evaluation: Evaluation) -> str:
+def lift(evaluation: Evaluation) -> Markup:
     """Mean label of each tenth of the impressions over the mean label of all; the best scored come first."""
     with drawing("lift", "Lift by decile of every model") as plot:
         axes = plot.axes
@@ -124,7 +122,7 @@ def lift(evaluation: Evaluation) -> str:
     return plot.svg
 
 
-def losses(evaluation: Evaluation) -> str:
+def losses(evaluation: Evaluation) -> Markup:
     """Log loss of every model, and the floor where the truth is known: then with each model's regret."""
     with drawing("losses", "Log loss of every model against the floor") as plot:
         axes = plot.axes
@@ -160,7 +158,7 @@ def losses(evaluation: Evaluation) -> str:
     return plot.svg
 
 
-def learning_curves(curves: Mapping[str, Sequence[Curve]], what: str) -> str:
+def learning_curves(curves: Mapping[str, Sequence[Curve]], what: str) -> Markup:
     """Held-out log loss by step: one thin line a run, the same colour for all runs of a model."""
     with drawing("curves", f"Learning curves: {what} by step for every model") as plot:
         axes = plot.axes
@@ -172,7 +170,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], what: str) -> str:
     return plot.svg
 
 
-def spread(values: Mapping[str, Sequence[float]], what: str) -> str:
+def spread(values: Mapping[str, Sequence[float]], what: str) -> Markup:
     """A value of every run, one row a model, and the model's mean as a bar."""
     with drawing("spread", f"{what} of every run, by model") as plot:
         axes = plot.axes
@@ -187,7 +185,7 @@ def spread(values: Mapping[str, Sequence[float]], what: str) -> str:
     return plot.svg
 
 
-def swatch(number: int) -> str:
+def swatch(number: int) -> Markup:
     """The legend's sample of a model's line and marker."""
     with drawing(f"swatch{number}", "", size=(0.5, 0.2)) as plot:
         plot.axes.plot([0, 0.5, 1], [0, 0, 0], **_line(number), markevery=[1])
@@ -211,26 +209,31 @@ def _shortened(name: str, limit: int = 18) -> str:
 
 @contextmanager
 def drawing(name: str, label: str, size: tuple[float, float] = (4.7, 3.3)) -> Iterator[Plot]:
-    """Axes to draw on; the SVG is in the drawing afterwards. size: inches; label: empty for an ornament."""
+    """Axes to draw on; the plot has its SVG afterwards.
+
+    Args:
+        name: begins the ids in the SVG; no other drawing of a page may have it.
+        label: what a screen reader says; empty for an ornament.
+        size: inches.
+    """
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         plot = Plot(figure.add_subplot())
         yield plot
+        figure.draw_without_rendering()  # makes the ticks, which need ids, too
+        for number, artist in enumerate(_artists(figure)):
+            artist.set_gid(f"{name}-{number}")
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    plot.svg = _svg(stream.getvalue(), name, label)
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    document = stream.getvalue()
+    element = Markup(document[document.index("<svg") :])  # without the XML declaration and the document type
+    described = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    plot.svg = Markup('<span class="drawing" {}>{}</span>').format(described, element)
 
 
-def _svg(document: str, name: str, label: str) -> str:
-    """Matplotlib's document as an element of a page: no prolog, no links, the page's colours, its own ids."""
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", document[document.index("<svg") :])
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{name}-", svg)
-    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"<svg \1 {_described(label)}>", svg, count=1)
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, f"var(--{variable})")
-    return svg
-
-
-def _described(label: str) -> str:
-    return f'role="img" aria-label="{html.escape(label)}"' if label else 'aria-hidden="true"'
+def _artists(figure: Figure) -> Iterator[Artist]:
+    """All that is drawn, the boxes behind texts included."""
+    for artist in figure.findobj():
+        yield artist
+        if isinstance(artist, Text) and (box := artist.get_bbox_patch()) is not None:
+            yield box

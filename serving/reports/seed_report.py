@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
+from nightjar.features.contract.metrics import LOG_LOSS
 from nightjar.serving.evaluation.seeds import SeedComparison, best_models, cell
 from nightjar.serving.reports import plots
-from nightjar.serving.reports.report import FIGURES, MEASURES, fill, side_by_side
+from nightjar.serving.reports.evaluation_report import PLOTS, SideBySide, fill
 
-_LOG_LOSS = MEASURES[0]
 _AVERAGED = " Means over the seeds, bin by bin."
 
 
 def render(comparison: SeedComparison) -> str:
     """The page, a pure function of the comparison."""
-    evaluation, measures = comparison.mean(), comparison.measures
-    best = {measure: best_models(comparison, measure) for measure in measures}
+    evaluation, columns = comparison.mean(), comparison.columns
+    best = {metric: best_models(comparison, metric) for metric in columns}
     cells = {
-        name: [(_cell(*cell(comparison.values(name, m), m)), name in best[m]) for m in measures]
+        name: [(_cell(*cell(comparison.values(name, m), m)), name in best[m]) for m in columns]
         for name in comparison.models
     }
-    losses = {name: comparison.values(name, _LOG_LOSS) for name in comparison.models}
-    figures = [
+    losses = {name: comparison.values(name, LOG_LOSS) for name in comparison.models}
+    drawn = [
         (
             plots.spread(losses, "log loss (nats)"),
             "Log loss of every run, less is better; the bar is the model's mean. The axis does not start at 0.",
@@ -29,16 +29,16 @@ def render(comparison: SeedComparison) -> str:
     ]
     curves = {name: [run.curve for run in runs] for name, runs in comparison.models.items()}
     if any(curve for of_model in curves.values() for curve in of_model):
-        figures.append(
+        drawn.append(
             (
                 plots.learning_curves(curves, "held-out log loss"),
                 "Learning curves: log loss of held-out rows during training, one line a run.",
             )
         )
     single = len(comparison.seeds) == 1
-    figures += [
+    drawn += [
         (draw(evaluation), caption if single else caption + _AVERAGED)
-        for draw, caption in FIGURES
+        for draw, caption in PLOTS
         if draw is not plots.losses
     ]
     runs = len(comparison.seeds)
@@ -46,7 +46,7 @@ def render(comparison: SeedComparison) -> str:
     return fill(
         "seeds.html",
         evaluation,
-        side_by_side(evaluation, measures, cells, notes, figures),
+        SideBySide(evaluation, columns, cells, notes, drawn),
         seeds=comparison.seeds,
         trained_rows=comparison.trained_rows,
         epochs=comparison.epochs,

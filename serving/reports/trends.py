@@ -1,4 +1,4 @@
-"""The figures of a night's page and of the index, as inline SVG in the page's colours (serving.reports.plots)."""
+"""The plots of a night's page and of the index, as inline SVG (serving.reports.plots)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from datetime import date
 
 import matplotlib.dates as mdates
+from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.serving.gate.decision import PartFigures
-from nightjar.serving.reports.nights import CurvePoint, PublishedNight
+from nightjar.features.contract.metrics import LOG_LOSS
+from nightjar.serving.gate.decision import PartMetrics
+from nightjar.serving.reports.nights import CurvePoint, NightFindings
 from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing
 
 _ROW_INCHES = 0.24
 
 
-def curves(points: Sequence[CurvePoint]) -> str:
+def curves(points: Sequence[CurvePoint]) -> Markup:
     """Log loss by step while training: of rows not learned from yet, and of held-out rows where there are any."""
     with drawing("curves", "Log loss by training step", size=(9.4, 3.3)) as plot:
         for n, (kind, marker) in enumerate((("progress", "."), ("validation", "D"))):
@@ -29,7 +31,7 @@ def curves(points: Sequence[CurvePoint]) -> str:
     return plot.svg
 
 
-def drift(checks: Sequence[ValidationCheck]) -> str:
+def drift(checks: Sequence[ValidationCheck]) -> Markup:
     """Divergence of every feature from the reference days, and how far it may go."""
     ordered = sorted(checks, key=lambda check: (float(check.value), check.feature or ""))
     size = (9.4, 0.8 + _ROW_INCHES * len(ordered))
@@ -45,16 +47,16 @@ def drift(checks: Sequence[ValidationCheck]) -> str:
     return plot.svg
 
 
-def slices(parts: Sequence[PartFigures]) -> str:
+def slices(parts: Sequence[PartMetrics]) -> Markup:
     """Candidate's log loss less the champion's, overall and by slice, with its interval."""
-    found = [(part.name or "all", figure) for part in parts for figure in part.figures if figure.metric == "log_loss"]
+    found = [(part.name or "all", one) for part in parts for one in part.figures if one.metric == LOG_LOSS.name]
     size = (9.4, 0.9 + _ROW_INCHES * len(found))
     with drawing("slices", "Difference in log loss to the champion by slice, with intervals", size=size) as plot:
         plot.axes.axvline(0.0, color=MUTED, linewidth=1)
-        for row, (_, figure) in enumerate(reversed(found)):
-            if figure.interval and figure.difference is not None:
-                plot.axes.plot(figure.interval, [row, row], color=SERIES_COLORS[0])
-                plot.axes.plot([figure.difference], [row], "o", color=SERIES_COLORS[0])
+        for row, (_, one) in enumerate(reversed(found)):
+            if one.interval and one.difference is not None:
+                plot.axes.plot(one.interval, [row, row], color=SERIES_COLORS[0])
+                plot.axes.plot([one.difference], [row], "o", color=SERIES_COLORS[0])
         plot.axes.set_yticks(range(len(found)), [name for name, _ in reversed(found)])
         plot.axes.set(xlabel="candidate − champion, log loss (nats)", ylim=(-0.7, len(found) - 0.3))
         plot.axes.grid(visible=False, axis="y")
@@ -63,15 +65,22 @@ def slices(parts: Sequence[PartFigures]) -> str:
 
 
 def trend(
-    name: str, label: str, nights: Sequence[PublishedNight], value: Callable[[PublishedNight], float | None]
-) -> str:
-    """A figure by night: a dot where the model was published, a cross where it was not."""
+    name: str, label: str, nights: Sequence[NightFindings], value: Callable[[NightFindings], float | None]
+) -> Markup:
+    """A value by night: a dot where the model was accepted, a cross where it was not.
+
+    Args:
+        name: of the drawing.
+        label: of the axis.
+        nights: in order.
+        value: of a night, None where it has none.
+    """
     points = [(date.fromisoformat(night.date), found, night) for night in nights if (found := value(night)) is not None]
     with drawing(f"trend-{name}", f"{label} by night", size=(4.7, 2.6)) as plot:
         days = mdates.date2num([day for day, _, _ in points])
         plot.axes.plot(days, [found for _, found, _ in points], color=SERIES_COLORS[0], linewidth=1.2)
-        for published, marker, color in ((True, "o", SERIES_COLORS[0]), (False, "X", SERIES_COLORS[1])):
-            chosen = [(d, f) for d, (_, f, night) in zip(days, points, strict=True) if night.published == published]
+        for accepted, marker, color in ((True, "o", SERIES_COLORS[0]), (False, "X", SERIES_COLORS[1])):
+            chosen = [(d, f) for d, (_, f, night) in zip(days, points, strict=True) if night.accepted == accepted]
             if chosen:
                 plot.axes.plot(*zip(*chosen, strict=True), marker, color=color, markersize=6)
         for day, (_, found, night) in zip(days, points, strict=True):

@@ -20,7 +20,7 @@ from nightjar.training.job import TrainingJob
 from nightjar.training.run.launch import Launcher
 from nightjar.training.trainer import run_job
 from tests.faults.scenarios import Fault, train_with_faults
-from tests.kits.datasets import make_dataset
+from tests.kits.training.datasets import make_dataset
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -149,3 +149,8 @@ def read_encoded(directory: str) -> dict[float, dict[str, Any]]:
     """The encoded rows of a published data set by their `truth`."""
     tables = [pq.ParquetFile(path).read() for path in sorted(Path(directory, "data").iterdir())]
     return {row["truth"]: row for row in pa.concat_tables(tables).to_pylist()}
+
+
+def files_under(root: Path) -> dict[str, bytes]:
+    """Every file below a folder with its content, by its path in it."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

@@ -18,7 +18,7 @@ from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner, Score
 from nightjar.training.trainer import train
-from tests.kits.table_kit import all_learn
+from tests.kits.training.table_kit import all_learn
 
 
 def exchange_tensors(collective: Collective) -> list[str]:

@@ -17,13 +17,14 @@ import pytest
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
+from nightjar.features.contract.records import WarmStartReport
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS
 from nightjar.training.run.launch import WorkerError, run
-from nightjar.training.warm_start import WarmStart, WarmStartReport
-from tests.kits.datasets import make_dataset, make_state
-from tests.kits.model_kit import all_learned, assert_learned_what_one_learns
+from nightjar.training.warm_start import WarmStart
+from tests.kits.training.datasets import make_dataset, make_state
+from tests.kits.training.model_kit import all_learned, assert_learned_what_one_learns
 from tests.parallel.scenarios import Run, account, exchange_tensors, fail
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from nightjar.features.contract.publishing import begin, describe_files
 from nightjar.training.checkpoint.shards import read_shards, write_shards
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 from nightjar.training.tracking.progress import RankLog
 
 _HEAD = "head.pt"
@@ -29,10 +29,15 @@ T = TypeVar("T")
 
 
 def save_state(directory: str, learner: Learner, collective: Collective) -> tuple[FileEntry, ...] | None:
-    """Write the state into a new directory; every worker calls this. Returns its files on the first worker, which is
-    to commit them, and nothing on the others.
+    """Write the state into a new directory; every worker calls this. Returns its files on the first worker, which is to
+    commit them, and nothing on the others.
 
     A full disk is no reason to end a run: None, with a warning, if a worker could not write.
+
+    Args:
+        directory: does not exist yet.
+        learner: whose state it is.
+        collective: the workers.
     """
     first = collective.rank == 0
     begun = not first or _tried(partial(_begin, directory, learner), directory, collective)

@@ -27,14 +27,21 @@ import numpy as np
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import FileEntry
-from nightjar.training.tables import Table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
 
 _BLOCK_ROWS = 1 << 18
 _SAMPLED_ROWS = 32
 
 
 def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> FileEntry:
-    """Write these tables' shards into `directory`/`path`, block by block. Returns the file's entry."""
+    """Write these tables' shards into a file, block by block. Returns the file's entry.
+
+    Args:
+        directory: where the file goes.
+        path: its name there.
+        tables: by name.
+    """
     with fsspec.open(storage.join(directory, path), "wb") as stream:
         hashed = _Hashed(stream)
         with zipfile.ZipFile(hashed, "w") as archive:  # type: ignore[call-overload]
@@ -59,15 +66,14 @@ def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
                 name, part, *numbers = member.split("/")
                 rank, world, first = map(int, numbers)
                 shard = tables[name].shard
-                # ids of rank r modulo W and of rank s modulo V have one in common only then:
-                if (rank - shard.rank) % math.gcd(world, shard.world):
+                writer = Shard(shard.rows, rank, world)
+                if not shard.overlaps(writer):
                     continue
                 target = tables[name].state()[part]
                 with archive.open(member) as block:
-                    rows = _read_block(block, min(_BLOCK_ROWS, len(range(rank, shard.rows, world)) - first))
-                ids_R = (first + np.arange(len(rows))) * world + rank
-                [mine] = (ids_R % shard.world == shard.rank).nonzero()
-                places, theirs = ids_R[mine] // shard.world, rows[mine]
+                    rows = _read_block(block, min(_BLOCK_ROWS, writer.size - first))
+                mine, places = shard.held(writer.ids(first + np.arange(len(rows))))
+                theirs = rows[mine]
                 # Rows that are right already are not written: the pages of a fresh table of zeros take no memory.
                 differs = (_words(target[places]) != _words(theirs)).any(axis=1)
                 target[places[differs]] = theirs[differs].reshape(-1, *target.shape[1:])

@@ -41,22 +41,42 @@ _ROWS_AHEAD = 1 << 18
 
 
 def epoch_batches(dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int = 0) -> Prefetched[Batch]:
-    """This worker's shares of the global batches start, start + 1, ... of an epoch, read and laid out ahead; see
-    Prefetched.
+    """This worker's shares of an epoch's global batches, read and laid out ahead; see Prefetched.
+
+    Args:
+        dataset: the rows.
+        epoch: their order.
+        rank: the worker's.
+        world: how many workers there are.
+        start: the first global batch of the epoch to give.
     """
     shares = epoch_columns(dataset, epoch, rank, world, start)
     return laid_out(shares, dataset.layout, epoch.plan.steps_before(epoch.number) + start)
 
 
 def laid_out(shares: Iterable[Columns], layout: TableLayout, step: int) -> Prefetched[Batch]:
-    """Batches of these rows, the global batches step, step + 1, ... of the run, made ahead."""
+    """Batches of these rows, made ahead.
+
+    Args:
+        shares: the columns of each batch.
+        layout: of the tables.
+        step: the number of the first batch in the run; the others follow.
+    """
     return Prefetched((make_batch(rows, layout, number) for number, rows in enumerate(shares, step)), _BATCHES_AHEAD)
 
 
 def epoch_columns(
     dataset: Dataset, epoch: EpochPlan, rank: int, world: int, start: int = 0
 ) -> Generator[Columns, None, None]:
-    """The rows of these shares, in the plan's order; files are read ahead in a thread of their own."""
+    """The columns of these shares, in the plan's order; files are read ahead in a thread of their own.
+
+    Args:
+        dataset: the rows.
+        epoch: their order.
+        rank: the worker's.
+        world: how many workers there are.
+        start: the first global batch of the epoch to give.
+    """
     nothing = empty_columns(dataset.columns)
     order = epoch.reading_order(rank, world, start)
     loaded: dict[int, ShuffledFile] = {}
@@ -78,7 +98,7 @@ def _files_ahead(epoch: EpochPlan, rank: int, world: int) -> int:
     """How many files are kept ready. Lanes end their files together where these are of a size, so that one for each
     lane is best; of large files there are two.
     """
-    lanes, rows_a_file = len(epoch.lanes[rank::world]), epoch.plan.rows // len(epoch.plan.files)
+    lanes, rows_a_file = len(epoch.lanes_of(rank, world)), epoch.plan.rows // len(epoch.plan.files)
     return max(2, min(lanes, _ROWS_AHEAD // max(rows_a_file, 1)))
 
 

@@ -146,11 +146,15 @@ class EpochPlan:
         """The rows of `file` in this epoch's order, int64[rows]."""
         return self._generator(_SHUFFLE, file).permutation(self.plan.files[file])
 
+    def lanes_of(self, rank: int, world: int) -> tuple[tuple[int, ...], ...]:
+        """The lanes that worker `rank` of `world` serves, each with its files in their order."""
+        return self.lanes[rank::world]
+
     def batches(self, rank: int, world: int, start: int = 0) -> Iterator[list[Segment]]:
         """What worker `rank` of `world` contributes to the global batches start, start + 1, ...; it may be
         nothing.
         """
-        walks = [_Walk(files, self.plan.files) for files in self.lanes[rank::world]]
+        walks = [_Walk(files, self.plan.files) for files in self.lanes_of(rank, world)]
         for walk in walks:
             walk.advance(self.end(start, walk.rows))
         for step in range(start, self.steps):
@@ -162,7 +166,7 @@ class EpochPlan:
     def reading_order(self, rank: int, world: int, start: int = 0) -> list[int]:
         """The files that `batches` draws from, in order of first use."""
         uses, counts = [], range(self.steps + 1)
-        for lane, files in enumerate(self.lanes[rank::world]):
+        for lane, files in enumerate(self.lanes_of(rank, world)):
             ends = np.cumsum([self.plan.files[file] for file in files]).tolist()
             position = self.end(start, ends[-1])
             for file, end in zip(files, ends, strict=True):

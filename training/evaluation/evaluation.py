@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.metrics import Quality, group_sums, loss_sums, ordered_pairs, quality
+from nightjar.features.contract.metric_sums import Sums, group_sums, loss_sums, ordered_pairs
+from nightjar.features.contract.metrics import Quality, quality
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.training.data.dataset import Dataset
 from nightjar.training.data.loader import epoch_batches
@@ -76,11 +77,11 @@ def measure(own: Predictions, collective: Collective) -> Quality:
     groups = None
     if own.group is not None:
         groups = _summed(_group_sums(own.group, own.score, positive, negative, collective), collective)
-    return quality(totals, pairs, groups)
+    return quality(Sums.of(totals, pairs, groups))
 
 
 def _pairs(score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collective: Collective) -> np.ndarray:
-    """features.contract.metrics.ordered_pairs of all workers' rows as one group: float64[3]."""
+    """features.contract.metric_sums.ordered_pairs of all workers' rows as one group: float64[3]."""
     # Equal scores are merged before they travel: a model that gives all rows one score floods nobody.
     score, place = np.unique(score, return_inverse=True)
     # bincount forgets the weights' type where there is no row, and the workers' types must be the same.
@@ -100,7 +101,7 @@ def _pairs(score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collec
 def _group_sums(
     group: np.ndarray, score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collective: Collective
 ) -> np.ndarray:
-    """features.contract.metrics.group_sums of the groups that meet at this worker."""
+    """features.contract.metric_sums.group_sums of the groups that meet at this worker."""
     known = group != MISSING
     columns = [column[known] for column in (group, score, positive, negative)]
     return group_sums(*_deal(columns[0] % collective.size, columns, collective))

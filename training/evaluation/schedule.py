@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightjar.training.config import HeldOutValidationConfig
-
-_MORE_IS_BETTER = frozenset({"auc", "gauc"})
+from nightjar.features.contract.metrics import METRICS
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Schedule:
 
     def __init__(self, config: HeldOutValidationConfig) -> None:
         self._config = config
-        self._sign = -1.0 if config.metric in _MORE_IS_BETTER else 1.0
+        self._metric = METRICS[config.metric]
         self.best: float | None = None
         self.scale = 1.0
         self._since_best = 0
@@ -33,7 +32,7 @@ class Schedule:
 
     def observe(self, value: float) -> Verdict:
         """Take the next validation's value of the metric into account."""
-        if self.best is None or self._sign * (self.best - value) > self._config.min_delta:
+        if self.best is None or self._metric.gain(value, self.best) > self._config.min_delta:
             self.best, self._since_best, self._since_change = value, 0, 0
             return Verdict(improved=True, factor=1.0, stop=False)
         self._since_best += 1

@@ -6,21 +6,22 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.metrics import HELD_OUT
+from nightjar.features.contract.records import ValidationRecord
 from nightjar.training.checkpoint.snapshot import Snapshot
-from nightjar.training.config import HeldOutValidationConfig
 from nightjar.training.data.plan import Plan
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from nightjar.training.evaluation.evaluation import evaluate
 from nightjar.training.evaluation.schedule import Schedule
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
-from nightjar.training.tracking.trackers import Tracker, ValidationRecord
+from nightjar.training.tracking.trackers import Tracker
 
-_FIGURES = ("log_loss", "normalized_entropy", "auc", "gauc", "calibration")
+_NAMES = tuple(metric.name for metric in HELD_OUT)
 
 
 class HeldOutValidation:
@@ -67,7 +68,7 @@ class HeldOutValidation:
             self._snapshot.restore(self._learner, self._best.step)
         self._learner.scale_learning_rates(1.0 / self._learner.learning_rate_scale)
         published = self._best if self._config.publish == "best" else self._last
-        figures = published.model_dump(include={"step", *_FIGURES}) if published else {}
+        figures = published.model_dump(include={"step", *_NAMES}) if published else {}
         return {f"validation_{name}": float(figure) for name, figure in figures.items() if figure is not None}
 
     def state(self) -> Mapping[str, Any]:
@@ -109,7 +110,7 @@ class HeldOutValidation:
             seconds=time.perf_counter() - began,
             best=verdict.improved,
             learning_rate_scale=self._learner.learning_rate_scale,
-            **{name: figure for name, figure in asdict(found).items() if name in _FIGURES},
+            **found.model_dump(include={*_NAMES}),
         )
         self._last = record
         tracker.log(record)

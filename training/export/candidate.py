@@ -48,7 +48,14 @@ from nightjar.training.step.step import Learner
 
 
 def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float], collective: Collective) -> None:
-    """Gather the tables block by block and write the candidate. Every worker calls this; rank 0 writes."""
+    """Gather the tables block by block and write the candidate. Every worker calls this; rank 0 writes.
+
+    Args:
+        job: what was trained from what.
+        learner: what has been learned.
+        statistics: figures of the run, for the manifest.
+        collective: the workers.
+    """
     manifest = job.used(read_manifest(job.dataset, DatasetManifest))
     dataset = Dataset.of(job.dataset, manifest)
     writer = collective.rank == 0

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from nightjar.features.contract.layout import TableLayout
-from nightjar.training.models.layers import dense_inputs, embedding_inputs
+from nightjar.training.layers.dense import dense_inputs, embedding_inputs
 
 OPSET = 18
 INPUTS = ("first_order", "embeddings", "dense")

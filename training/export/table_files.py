@@ -26,7 +26,7 @@ from nightjar.features.contract.artifact_files import (
     optimizer_state,
 )
 from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 _BLOCK_ROWS = 1 << 18
 Select = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -65,8 +65,13 @@ def write_array(output: str, path: str, array: np.ndarray) -> None:
 def write_wide(output: str, table: Table | None, collective: Collective) -> None:
     """The wide table's files; without a table, empty ones for scoring. Every worker calls this; rank 0 writes.
 
-    scoring/wide_ids.npy, wide_weights.npy: rows whose weight is not 0. optimizer/wide_ids.npy and wide_<array>.npy
-    for each array of table.state(): rows ever touched. optimizer/wide_<scalar>.npy for each of table.scalars().
+    scoring/wide_ids.npy, wide_weights.npy: rows whose weight is not 0. optimizer/wide_ids.npy and wide_<array>.npy for
+    each array of table.state(): rows ever touched. optimizer/wide_<scalar>.npy for each of table.scalars().
+
+    Args:
+        output: the candidate's directory.
+        table: None: the model has none.
+        collective: the workers.
     """
     if table is None:
         if collective.rank == 0:
@@ -98,6 +103,11 @@ def write_embeddings(output: str, table: Table, collective: Collective) -> None:
 
     scoring/embedding_<width>.npy: its values. optimizer/embedding_<width>_<array>.npy for each other array of
     table.state(), and ..._<scalar>.npy for each of table.scalars().
+
+    Args:
+        output: the candidate's directory.
+        table: of one width.
+        collective: the workers.
     """
     state, name = table.state(), embedding(table.width)
 
@@ -114,8 +124,13 @@ def write_embeddings(output: str, table: Table, collective: Collective) -> None:
 
 
 def gathered(table: Table, select: Select, collective: Collective) -> Iterator[list[np.ndarray]]:
-    """What `select` takes of every worker's shard, in the order of the ids: block by block on rank 0, nothing
-    elsewhere. Every worker must exhaust this iterator.
+    """Rows of every worker's shard, in the order of the ids: block by block on rank 0, nothing elsewhere. Every worker
+    must exhaust this iterator.
+
+    Args:
+        table: the shards.
+        select: what to take of a shard.
+        collective: the workers.
     """
     for places in _blocks(table):
         if table.shard.world == 1:
@@ -146,7 +161,7 @@ def _writers(
 def _blocks(table: Table) -> Iterator[np.ndarray]:
     """Places of the shard; as many blocks on every worker, and blocks of all workers cover the same range of ids."""
     shard = table.shard
-    for first in range(0, -(-shard.rows // shard.world), _BLOCK_ROWS):
+    for first in range(0, shard.largest_size, _BLOCK_ROWS):
         yield np.arange(first, min(first + _BLOCK_ROWS, shard.size))
 
 

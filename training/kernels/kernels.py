@@ -101,19 +101,19 @@ def _is_other(found, value, unique):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def group_by_owner(ids_U, places_U, world):  # type: ignore[no-untyped-def]
-    """Stable order of ids by owner, id modulo world, who keeps them at these places, id // world.
+def group_by_owner(owners_U, places_U, world):  # type: ignore[no-untyped-def]
+    """Stable order of rows by owner, a rank below world, who keeps them at these places.
 
-    Returns (order int64[U], the places in this order int64[U], ids of each owner int64[world]).
+    Returns (order int64[U], the places in this order int64[U], rows of each owner int64[world]).
     """
     counts = np.zeros(world, dtype=np.int64)
-    for i in range(len(ids_U)):
-        counts[ids_U[i] - places_U[i] * world] += 1
+    for owner in owners_U:
+        counts[owner] += 1
     next_of = np.zeros(world, dtype=np.int64)
     next_of[1:] = np.cumsum(counts)[:-1]
-    order, grouped = np.empty(len(ids_U), dtype=np.int64), np.empty(len(ids_U), dtype=np.int64)
-    for i in range(len(ids_U)):
-        owner = ids_U[i] - places_U[i] * world
+    order, grouped = np.empty(len(owners_U), dtype=np.int64), np.empty(len(owners_U), dtype=np.int64)
+    for i in range(len(owners_U)):
+        owner = owners_U[i]
         order[next_of[owner]], grouped[next_of[owner]] = i, places_U[i]
         next_of[owner] += 1
     return order, grouped, counts
@@ -185,10 +185,11 @@ def sum_fields(gradient_UD, index_CB, fields_F3, cells, stride, start, stop):  #
 
 
 @njit(cache=True, nogil=True)
-def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, stride, start, stop):  # type: ignore[no-untyped-def]
+def pool_list(rows_UD, lists, out, stride, start, stop):  # type: ignore[no-untyped-def]
     """Add to `cell` of batch rows [start, stop) coefficients_B[b] times the sum of the rows in their list, those at
-    index_M[offsets[b]:offsets[b + 1]] + shift.
+    index_M[offsets[b]:offsets[b + 1]] + shift. lists: (index_M, shift, offsets, coefficients_B, cell).
     """
+    index_M, shift, offsets, coefficients_B, cell = lists
     size = np.uint64(rows_UD.shape[1])
     for b in range(start, stop):
         first = np.uint64(b * stride) + np.uint64(cell) * size
@@ -199,8 +200,9 @@ def pool_list(rows_UD, index_M, shift, offsets, coefficients_B, cell, out, strid
 
 
 @njit(cache=True, nogil=True)
-def sum_list(gradient_UD, index_M, shift, offsets, coefficients_B, cell, cells, stride):  # type: ignore[no-untyped-def]
+def sum_list(gradient_UD, lists, cells, stride):  # type: ignore[no-untyped-def]
     """The transpose of pool_list."""
+    index_M, shift, offsets, coefficients_B, cell = lists
     size = np.uint64(gradient_UD.shape[1])
     for b in range(len(coefficients_B)):
         first = np.uint64(b * stride) + np.uint64(cell) * size

@@ -14,8 +14,12 @@ _LEAST = 12288
 def in_ranges(work: Callable[[int, int], object], count: int, least: int = _LEAST) -> None:
     """Call work(start, stop) on consecutive ranges that make up range(count), one a thread.
 
-    The work must release Python's lock to gain by it, and its result must not depend on the ranges. least: a range
-    below which another thread does not pay; as it is, of rows that take 10 to 20 ns each.
+    The work must release Python's lock to gain by it, and its result must not depend on the ranges.
+
+    Args:
+        work: of a range.
+        count: its length in all.
+        least: a range below which another thread does not pay; as it is, of rows that take 10 to 20 ns each.
     """
     threads = max(1, min(torch.get_num_threads(), count // least))
     bounds = [count * t // threads for t in range(threads + 1)]

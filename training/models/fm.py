@@ -1,24 +1,24 @@
-"""The factorization machine."""
+"""The factorization machine of second order (Rendle 2010)."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from nightjar.features.contract.layout import TableLayout
-from nightjar.training.models.global_batch import GlobalBatch
-from nightjar.training.models.layers import FactorizationMachine, one_width
+from nightjar.training.models.model import Model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nightjar.training.config import TrainingConfig
 
 
-class Fm(nn.Module):
-    """Factorization machine of second order (Rendle 2010), its linear part being the wide part."""
+def build(layout: TableLayout, config: TrainingConfig, generator: torch.Generator) -> nn.Module:
+    """A head without weights. Raises UsageError if the embeddings are of several widths."""
+    from nightjar.training.layers.dense import Fm
 
-    def __init__(self, layout: TableLayout) -> None:
-        super().__init__()
-        self.fields, self.width = one_width(layout)
-        self.pairs = FactorizationMachine()
+    return Fm(layout)
 
-    def forward(
-        self, first_order_B: Tensor, embeddings_BE: Tensor, dense_BN: Tensor, batch: GlobalBatch | None = None
-    ) -> Tensor:
-        """[B] logits."""
-        return first_order_B + self.pairs(embeddings_BE.unflatten(1, (self.fields, self.width)))
+
+MODEL = Model("fm", build)

@@ -25,10 +25,13 @@ def carry_out(
     saved: Callable[[], int],
     is_done: Callable[[], bool],
 ) -> None:
-    """Call attempt(workers, seconds left) until one ends well.
+    """Make attempts until one ends well. Raises what the last attempt raised.
 
-    saved: the global batch of the newest checkpoint, 0 for none; is_done: true if the result stands, whatever
-    became of the workers. Raises what the last attempt raised.
+    Args:
+        attempt: called with the number of workers and the seconds that are left.
+        config: says how many workers and restarts there may be, and how long all may take.
+        saved: the global batch of the newest checkpoint, 0 for none.
+        is_done: true if the result stands, whatever became of the workers.
     """
     deadline = time.monotonic() + config.timeout_seconds
     workers, fruitless, before = config.workers, 0, saved()

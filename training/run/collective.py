@@ -1,7 +1,11 @@
-"""How the workers of one run talk to each other. The one file that imports horovod, and only when it is used."""
+"""How the workers of one run are started and talk to each other. The one file that knows horovod: it imports it, only
+when it is used, and names its modules, its command and its variables.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,6 +164,17 @@ class HorovodCollective(AtOnce):
             yield
         except HorovodInternalError as error:
             raise LostPeer(str(error)) from error
+
+
+def local_command(workers: int, program: Sequence[str]) -> list[str]:
+    """The command line of horovodrun that starts `workers` processes `python program...` on this machine."""
+    launch = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
+    return [*launch, "--network-interfaces", "lo", sys.executable, *program]
+
+
+def rank_of_process() -> int:
+    """The rank that Horovod's launcher gave this process; known before the workers have met."""
+    return int(os.environ["HOROVOD_RANK"])
 
 
 def environment(stall_seconds: int) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, Protocol, TypeVar
 import psutil
 
 from nightjar.features.contract.errors import NightjarError
-from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment
+from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment, local_command
 from nightjar.training.run.reports import Reports
 from nightjar.training.run.worker import TASK, prepare_process, run_here
 
@@ -82,9 +82,17 @@ def run(
 ) -> list[T]:
     """Call `function` in every worker at once; what each returned, by rank.
 
-    function: picklable, by reference. One local worker runs in this process, without Horovod. A NightjarError
-    of a worker is raised here as it is, a loss of workers as LostWorkers, anything else that ends the run as
-    WorkerError. threads: of torch, a worker.
+    One local worker runs in this process, without Horovod. A NightjarError of a worker is raised here as it is, a loss
+    of workers as LostWorkers, anything else that ends the run as WorkerError.
+
+    Args:
+        function: picklable, by reference.
+        workers: how many.
+        launcher: where they run; `spark` needs an active session.
+        threads: torch's, of a worker; None shares the machine's cores.
+        stall_seconds: how long a silent worker is waited for.
+        start_seconds: how long Spark may take to start the workers.
+        timeout_seconds: the limit of the run.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
@@ -175,10 +183,8 @@ class _LocalCrew:
         self.started = workers
         self._scratch = tempfile.TemporaryDirectory(prefix="nightjar-run-")
         (Path(self._scratch.name) / TASK).write_bytes(pickle.dumps(task))
-        command = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
-        command += ["--network-interfaces", "lo", sys.executable, "-m", WORKER, self._scratch.name]
         self._process = subprocess.Popen(
-            command,
+            local_command(workers, ["-m", WORKER, self._scratch.name]),
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

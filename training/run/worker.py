@@ -17,7 +17,7 @@ import torch
 
 from nightjar.features.contract.errors import NightjarError
 from nightjar.training.kernels.memory import keep_freed_memory
-from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer
+from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process
 from nightjar.training.run.reports import Address, Outcome, line_to
 
 TASK = "task.pickle"
@@ -26,12 +26,17 @@ TASK = "task.pickle"
 def run_here(function: Callable[[Collective], Any], threads: int, launcher: Address) -> None:
     """Call `function` as one worker of the run that this process was started for, and report to the launcher.
 
-    One that fails ends the process once it has said so: leaving Horovod in order takes the others, which may wait
-    for this one.
+    One that fails ends the process once it has said so: leaving Horovod in order takes the others, which may wait for
+    this one.
+
+    Args:
+        function: what the worker does.
+        threads: torch's.
+        launcher: where to report.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     prepare_process(threads)
-    rank = int(os.environ["HOROVOD_RANK"])
+    rank = rank_of_process()
     with line_to(launcher, rank) as line:
         try:
             collective = HorovodCollective()

@@ -18,7 +18,7 @@ from nightjar.training.kernels import kernels
 from nightjar.training.run.collective import Collective, Parts, Pending
 from nightjar.training.step.device import HOST, to_device
 from nightjar.training.step.messages import join
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,35 @@ class Rows:
     places_S: np.ndarray
 
 
-def request(entries: Sequence[Entries], collective: Collective, device: torch.device = HOST) -> ShardRequest:
-    """Begin to ask the owners for the rows that a batch needs of each table; the ids travel from device to device."""
+def request(
+    tables: Sequence[Table], entries: Sequence[Entries], collective: Collective, device: torch.device = HOST
+) -> ShardRequest:
+    """Begin to ask the owners for the rows that a batch needs of each table.
+
+    Args:
+        tables: sharded over the workers.
+        entries: what the batch needs of each.
+        collective: the workers.
+        device: where the ids travel from and to.
+    """
     order: list[np.ndarray | None] = [None] * len(entries)
     places, sent = [e.ids_U for e in entries], [[len(e.ids_U)] for e in entries]
     if collective.size > 1:
-        for t, e in enumerate(entries):
-            order[t], places[t], counts = kernels.group_by_owner(e.ids_U, e.ids_U // collective.size, collective.size)
-            sent[t] = counts.tolist()
+        for t, (table, e) in enumerate(zip(tables, entries, strict=True)):
+            dealt = table.shard.by_owner(e.ids_U)
+            order[t], places[t], sent[t] = dealt.order_U, dealt.places_U, dealt.counts
     asked = collective.begin_all_to_all([to_device(places_U, device) for places_U in places], sent)
     return ShardRequest(entries, order, sent, asked)
 
 
 def look_up(tables: Sequence[Table], requested: ShardRequest, collective: Collective) -> list[Rows]:
-    """The rows of each table that were requested, as the last update left them."""
+    """The rows of each table that were requested, as the last update left them.
+
+    Args:
+        tables: sharded over the workers.
+        requested: of these tables.
+        collective: the workers.
+    """
     asked = list(map(join, requested.asked.wait()))
     places = [places_S.numpy() for places_S, _ in asked]
     weights = [torch.from_numpy(table.weights(places_S)) for table, places_S in zip(tables, places, strict=True)]
@@ -88,8 +103,10 @@ def grouped(rows: Rows, gradient_UD: np.ndarray) -> np.ndarray:
 def update(lookups: Sequence[Rows], received: Sequence[Parts], batch_weight: float) -> None:
     """Apply each table's rule once a row.
 
-    received: the gradients that were sent to this owner. batch_weight: sum of the row weights of the global batch, by
-    which a table of mean gradients divides.
+    Args:
+        lookups: the rows, by table.
+        received: the gradients that were sent to this owner.
+        batch_weight: sum of the row weights of the global batch, by which a table of mean gradients divides.
     """
     for rows, parts in zip(lookups, received, strict=True):
         places, total = rows.places_S, parts[0].numpy()

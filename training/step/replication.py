@@ -21,7 +21,7 @@ from nightjar.training.run.collective import Collective, Parts, Pending
 from nightjar.training.step import exchange
 from nightjar.training.step.exchange import Rows
 from nightjar.training.step.messages import join
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,26 @@ class RowRequest:
 
 
 def request(tables: Sequence[Table], entries: Sequence[Entries], collective: Collective) -> RowRequest:
-    """Begin to ask for the rows that a batch needs of each table."""
-    asked = [e for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
-    return RowRequest(entries, exchange.request(asked, collective))
+    """Begin to ask for the rows that a batch needs of each table.
+
+    Args:
+        tables: sharded or replicated.
+        entries: what the batch needs of each.
+        collective: the workers.
+    """
+    sharded = [(table, e) for table, e in zip(tables, entries, strict=True) if not is_replicated(table, collective)]
+    asked = exchange.request([table for table, _ in sharded], [e for _, e in sharded], collective)
+    return RowRequest(entries, asked)
 
 
 def look_up(tables: Sequence[Table], requested: RowRequest, collective: Collective) -> list[Rows]:
-    """The rows of each table that were requested, as the last update left them."""
+    """The rows of each table that were requested, as the last update left them.
+
+    Args:
+        tables: sharded or replicated.
+        requested: of these tables.
+        collective: the workers.
+    """
     sharded = [table for table in tables if not is_replicated(table, collective)]
     answers = iter(exchange.look_up(sharded, requested.sharded, collective))
     return [
@@ -51,9 +64,14 @@ def look_up(tables: Sequence[Table], requested: RowRequest, collective: Collecti
 def send_gradients(
     lookups: Sequence[Rows], gradients: Sequence[np.ndarray], sums: np.ndarray, collective: Collective
 ) -> Pending[tuple[np.ndarray, list[Rows], list[Parts]]]:
-    """Begin to send the gradients of the batch's summed loss by the rows, float32[U, D] each, to where they are
-    learned from: what exchange.update asks for. `sums`, one-dimensional, are this worker's part of sums that all
-    workers learn: they travel in the same message.
+    """Begin to send gradients to where they are learned from: what exchange.update asks for.
+
+    Args:
+        lookups: the rows, by table.
+        gradients: of the batch's summed loss by the rows, float32[U, D] each.
+        sums: one-dimensional: this worker's part of sums that all workers learn; they travel in the same
+            message.
+        collective: the workers.
     """
     copied = [is_replicated(rows.table, collective) for rows in lookups]
     messages = [_to_all(sums, collective)]

@@ -22,8 +22,8 @@ from torch.nn import functional
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.batch import Batch
-from nightjar.training.models import architecture, build_head
-from nightjar.training.models.global_batch import GlobalBatch
+from nightjar.training.layers.global_batch import GlobalBatch
+from nightjar.training.models import build_head, find_model
 from nightjar.training.run.collective import Collective, Pending
 from nightjar.training.step.device import device_of_worker, to_device
 from nightjar.training.step.gradients import HeadGradients
@@ -31,7 +31,9 @@ from nightjar.training.step.lookup.device_rows import DeviceRows
 from nightjar.training.step.lookup.host_rows import HostRows
 from nightjar.training.step.lookup.row_source import Lookup, RowSource
 from nightjar.training.step.optimizers import head_optimizer, head_tensors
-from nightjar.training.tables import DeviceTable, Table, embedding_table, on_device, place, wide_table
+from nightjar.training.tables.choice import embedding_table, on_device, place, wide_table
+from nightjar.training.tables.device_table import DeviceTable
+from nightjar.training.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def logistic_loss(logit_B: Tensor, label_B: Tensor, weight_B: Tensor) -> Tensor:
     """Sum of weight times log(1 + exp(-s logit)), s = 1 for the label 1 and -1 for 0: in nats, [].
 
     The same as torch's binary_cross_entropy_with_logits, which asks all threads for a logarithm even of a small batch.
+
+    Args:
+        logit_B: of each row.
+        label_B: 0 or 1.
+        weight_B: of each row.
     """
     return torch.dot(functional.softplus(logit_B * (1.0 - 2.0 * label_B)), weight_B)
 
@@ -68,11 +75,11 @@ class Learner:
     """The tables' shards, the head and its optimizer: all that a step changes."""
 
     def __init__(self, config: TrainingConfig, layout: TableLayout, collective: Collective) -> None:
-        config, model = config.resolved, architecture(config.model)
+        config, model = config.resolved, find_model(config.model)
         self._collective = collective
         self._device = device_of_worker(config.device, collective.rank)
         self.learning_rate_scale = 1.0
-        self.head = build_head(config.model, layout, config.deep, config.seed).to(self._device)
+        self.head = build_head(config, layout).to(self._device)
         world = (collective.rank, collective.size)
         self.wide: Table | None = None
         if model.wide:

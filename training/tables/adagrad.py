@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
-from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
-from nightjar.training.kernels.threads import in_ranges
+from nightjar.training.tables.rule import UpdateRule, stored
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -32,8 +34,18 @@ class Adagrad:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
+        from nightjar.training.kernels.adagrad import adagrad_update
+        from nightjar.training.kernels.threads import in_ranges
+
         arguments = (state["values"], state["accumulators"], places_U, gradients_UD, self.learning_rate)
         in_ranges(partial(adagrad_update, *arguments), len(places_U))
+
+    def change_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> Tensor:
+        """See DeviceRule."""
+        n_UD = state["accumulators"][places_U] + gradients_UD.square()
+        state["accumulators"][places_U] = n_UD
+        # n may be 0 where the gradient is.
+        return (self.learning_rate * gradients_UD / n_UD.sqrt()).masked_fill_(gradients_UD == 0.0, 0.0)
 
 
 @dataclass
@@ -59,45 +71,32 @@ class RowAdagrad:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
+        from nightjar.training.kernels.adagrad import row_adagrad_update
+        from nightjar.training.kernels.threads import in_ranges
+
         arguments = (state["values"], state["row_accumulators"], places_U, gradients_UD, self.learning_rate)
         in_ranges(partial(row_adagrad_update, *arguments), len(places_U))
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def adagrad_update(values_RD, accumulators_RD, rows_U, gradients_UD, learning_rate, start, stop):  # type: ignore[no-untyped-def]
-    """n += g^2;  w -= learning_rate g / sqrt(n), by element; nothing where g is 0. For rows_U[start:stop], which must
-    differ.
-    """
-    zero, rate = np.float32(0.0), np.float32(learning_rate)
-    for u in range(start, stop):
-        i, row, soon = np.uint64(u), np.uint64(rows_U[u]), rows_U[min(u + ROWS_AHEAD, stop - 1)]
-        prefetch(values_RD, soon)
-        prefetch(accumulators_RD, soon)
-        for d in range(np.uint64(values_RD.shape[1])):
-            g = gradients_UD[i, d]
-            n = accumulators_RD[row, d] + g * g
-            accumulators_RD[row, d] = n
-            # Chosen, not branched on: n may be 0 where g is, and a loop without branches is vectorised.
-            step = rate * g / np.sqrt(n)
-            values_RD[row, d] -= step if g != zero else zero
+    def change_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> Tensor:
+        """See DeviceRule."""
+        g_UD = gradients_UD.double()
+        n_U1 = state["row_accumulators"][places_U].double() + g_UD.square().mean(dim=1, keepdim=True)
+        state["row_accumulators"][places_U] = n_U1.float()
+        return (self.learning_rate / n_U1.sqrt() * g_UD).masked_fill_(gradients_UD == 0.0, 0.0).float()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def row_adagrad_update(values_RD, accumulators_R1, rows_U, gradients_UD, learning_rate, start, stop):  # type: ignore[no-untyped-def]
-    """n += mean_d g^2;  w -= learning_rate g / sqrt(n); nothing where all of g is 0. For rows_U[start:stop], which must
-    differ.
-    """
-    width = values_RD.shape[1]
-    for i in range(start, stop):
-        row, soon = rows_U[i], rows_U[min(i + ROWS_AHEAD, stop - 1)]
-        prefetch(values_RD, soon)
-        prefetch(accumulators_R1, soon)
-        squares = np.float64(0.0)
-        for d in range(width):
-            squares += np.float64(gradients_UD[i, d]) ** 2
-        if squares != 0.0:
-            n = np.float64(accumulators_R1[row, 0]) + squares / width
-            accumulators_R1[row, 0] = n
-            rate = learning_rate / np.sqrt(n)
-            for d in range(width):
-                values_RD[row, d] -= rate * gradients_UD[i, d]
+ADAGRAD = UpdateRule(
+    "adagrad",
+    stored(lambda config, rate, unshrunk: Adagrad(rate, config.initial_accumulator)),
+    learning_rate=0.05,
+    on_device=True,
+    sums_of_squares=("accumulators",),
+)
+ROW_ADAGRAD = UpdateRule(
+    "row_adagrad",
+    stored(lambda config, rate, unshrunk: RowAdagrad(rate, config.initial_accumulator)),
+    learning_rate=0.05,
+    of_wide=False,
+    on_device=True,
+    sums_of_squares=("row_accumulators",),
+)

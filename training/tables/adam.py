@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from nightjar.features.contract.errors import UsageError
 from nightjar.training.kernels.memory import zeros
-from nightjar.training.kernels.threads import in_ranges
+from nightjar.training.tables.rule import UpdateRule, stored
+
+if TYPE_CHECKING:
+    from nightjar.training.config import TableConfig
 
 
 @dataclass
@@ -45,12 +49,15 @@ class Adam:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
+        from nightjar.training.kernels.adam import adam_update
+        from nightjar.training.kernels.threads import in_ranges
+
         self.t[...] += 1
         index_R = np.full(len(state["values"]), -1, dtype=np.int32)
         index_R[places_U] = np.arange(len(places_U), dtype=np.int32)
         arrays = (state["values"], state["means"], state["squares"])
         settings = (self.learning_rate, self.beta1, self.beta2, self.epsilon)
-        arguments = (*arrays, index_R, gradients_UD, int(self.t), settings, self.l2, self.unshrunk)
+        arguments = (arrays, index_R, gradients_UD, int(self.t), settings, (self.l2, self.unshrunk))
         in_ranges(partial(adam_update, *arguments), len(index_R))
 
 
@@ -81,46 +88,40 @@ class LazyAdam:
 
     def step(self, state: Mapping[str, np.ndarray], places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Rule."""
+        from nightjar.training.kernels.adam import lazy_adam_update
+        from nightjar.training.kernels.threads import in_ranges
+
         settings = (self.learning_rate, self.beta1, self.beta2, self.epsilon)
-        arrays = (state["values"], state["means"], state["squares"], state["steps"])
-        in_ranges(partial(lazy_adam_update, *arrays, places_U, gradients_UD, settings), len(places_U))
+        arrays = (state["values"], state["means"], state["squares"])
+        arguments = (arrays, state["steps"], places_U, gradients_UD, settings)
+        in_ranges(partial(lazy_adam_update, *arguments), len(places_U))
 
 
 def _moments(rows: int, width: int) -> Mapping[str, np.ndarray]:
     return {name: zeros(rows, width, np.float32) for name in ("means", "squares")}
 
 
-@njit(cache=True, nogil=True)
-def adam_row(w_D, m_D, v_D, g_D, decay, t, settings):  # type: ignore[no-untyped-def]
-    """Step t of a row, in place, by g_D + decay w_D. settings: learning_rate, beta1, beta2, epsilon."""
-    learning_rate, beta1, beta2, epsilon = settings
-    bias1, bias2 = 1.0 - beta1**t, 1.0 - beta2**t
-    for d in range(len(w_D)):
-        g = np.float64(g_D[d]) + decay * np.float64(w_D[d])
-        m = beta1 * np.float64(m_D[d]) + (1.0 - beta1) * g
-        v = beta2 * np.float64(v_D[d]) + (1.0 - beta2) * g * g
-        m_D[d], v_D[d] = m, v
-        w_D[d] -= learning_rate * (m / bias1) / (np.sqrt(v / bias2) + epsilon)
+def _check_rows(section: str, config: TableConfig, rows: int) -> None:
+    if rows > config.dense_rows_limit:
+        raise UsageError(
+            f"training.{section}.rule adam moves every row of a table in every step, and a table has {rows} rows, more "
+            f"than training.{section}.dense_rows_limit = {config.dense_rows_limit}. Choose a sparse rule (adagrad, "
+            f"lazy_adam), or raise the limit and wait."
+        )
 
 
-@njit(cache=True, nogil=True)
-def adam_update(values_RD, means_RD, squares_RD, index_R, gradients_UD, t, settings, l2, unshrunk, start, stop):  # type: ignore[no-untyped-def]
-    """Step t of rows [start, stop); the gradient of row r is gradients_UD[index_R[r]], or 0 where that is -1."""
-    nothing_D = np.zeros(values_RD.shape[1], dtype=gradients_UD.dtype)
-    for row in range(start, stop):
-        g_D = gradients_UD[index_R[row]] if index_R[row] >= 0 else nothing_D
-        decay = 0.0 if row == unshrunk else l2
-        adam_row(values_RD[row], means_RD[row], squares_RD[row], g_D, decay, t, settings)
-
-
-@njit(cache=True, nogil=True)
-def lazy_adam_update(values_RD, means_RD, squares_RD, steps_R1, rows_U, gradients_UD, settings, start, stop):  # type: ignore[no-untyped-def]
-    """The next step of each of these rows; nothing where all of its gradient is 0. For rows_U[start:stop], which
-    must differ.
-    """
-    for i in range(start, stop):
-        row = rows_U[i]
-        if np.any(gradients_UD[i] != 0.0):
-            steps_R1[row, 0] += 1
-            t = steps_R1[row, 0]
-            adam_row(values_RD[row], means_RD[row], squares_RD[row], gradients_UD[i], 0.0, t, settings)
+LAZY_ADAM = UpdateRule(
+    "lazy_adam",
+    stored(lambda config, rate, unshrunk: LazyAdam(rate, config.beta1, config.beta2, config.epsilon)),
+    learning_rate=0.001,
+)
+ADAM = UpdateRule(
+    "adam",
+    stored(lambda config, rate, unshrunk: Adam(rate, config.beta1, config.beta2, config.epsilon, config.l2, unshrunk)),
+    learning_rate=0.001,
+    own={
+        "l2": "= {value:g} shrinks the whole table in every step, which only the rule adam does, not {rule}. "
+        "Remove l2, or choose the rule adam."
+    },
+    check=_check_rows,
+)

@@ -2,79 +2,86 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import BIAS, TableLayout
 from nightjar.training.config import EmbeddingConfig, TableConfig, WideConfig
-from nightjar.training.tables.adagrad import Adagrad, RowAdagrad
-from nightjar.training.tables.adam import Adam, LazyAdam
-from nightjar.training.tables.fixed_point import LIMIT, FixedPointFtrlTable
-from nightjar.training.tables.ftrl import FtrlTable
-from nightjar.training.tables.table import Shard, Table
-from nightjar.training.tables.values import Rule, Uniform, ValueTable
+from nightjar.training.tables.rule import NewTable, UpdateRule
+from nightjar.training.tables.rules import RULES
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
+from nightjar.training.tables.values import Uniform
 
-_ON_DEVICE = ("ftrl", "adagrad", "row_adagrad")
+if TYPE_CHECKING:
+    import torch
 
 
 def wide_table(shard: Shard, config: WideConfig, seed: int = 0) -> Table:
-    """The wide part's table. seed: of q2.13's rounding. Its rows start at zero; row 0, the bias, is shrunk by
-    neither L1 nor adam's l2.
+    """The wide part's table. Its rows start at zero; row 0, the bias, is shrunk by neither L1 nor adam's l2.
+
+    Args:
+        shard: the rows of this worker.
+        config: of the wide part.
+        seed: of q2.13's rounding.
     """
-    config = config.resolved()
-    if config.rule != "ftrl":
-        return ValueTable(1, shard, _rule(config.rule, config, shard.place(BIAS)), Uniform(0.0))
-    if config.precision == "q2.13":
-        return FixedPointFtrlTable(shard, config, seed)
-    return FtrlTable(shard, config)
+    return _rule(config).table(NewTable(1, shard, config.resolved(), Uniform(0.0, seed), shard.place(BIAS)))
 
 
 def embedding_table(width: int, shard: Shard, config: EmbeddingConfig, seed: int) -> Table:
-    """A table of embeddings. Its values start uniform, with standard deviation init_scale / sqrt(width)."""
-    config = config.resolved()
+    """A table of embeddings. Its values start uniform, with standard deviation init_scale / sqrt(width).
+
+    Args:
+        width: of a row.
+        shard: the rows of this worker.
+        config: of the embeddings.
+        seed: of the initial values.
+    """
     limit = config.init_scale * (3.0 / width) ** 0.5
-    return ValueTable(width, shard, _rule(config.rule, config, -1), Uniform(limit, seed, config.nonnegative))
+    initial = Uniform(limit, seed, config.nonnegative)
+    return _rule(config).table(NewTable(width, shard, config.resolved(), initial))
 
 
 def place(config: TableConfig, rows: int, rank: int, world: int) -> Shard:
-    """What worker `rank` holds of a table."""
+    """What a worker holds of a table.
+
+    Args:
+        config: says where the table is placed.
+        rows: of the whole table.
+        rank: the worker.
+        world: how many workers there are.
+    """
     return Shard(rows, rank, world) if config.placement == "sharded" else Shard(rows)
 
 
 def check_tables(layout: TableLayout, wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> None:
-    """Raises UsageError if tables of this layout, those that are not None, cannot be as configured."""
+    """Raises UsageError if tables cannot be as configured.
+
+    Args:
+        layout: of the tables.
+        wide: of the wide table; None for a model without one.
+        embeddings: likewise.
+    """
     if wide:
-        wide = wide.resolved()
-        _check("wide", wide, wide.rule, layout.wide_rows)
-        if wide.squares == "examples" and wide.rule != "ftrl":
-            raise UsageError(
-                f"training.wide.squares examples is a way of the rule ftrl to count, not of {wide.rule}. "
-                f"Remove it, or choose the rule ftrl."
-            )
-        if wide.precision == "q2.13" and wide.rule != "ftrl":
-            raise UsageError(
-                f"training.wide.precision q2.13 is made for the rule ftrl, not for {wide.rule}. "
-                f"Choose float32, or the rule ftrl."
-            )
-        # Half of the range is for weights, the other for what L1 takes off them.
-        room = LIMIT / 2 * (wide.beta / wide.alpha + wide.lambda2)
-        if wide.precision == "q2.13" and wide.lambda1 > room:
-            raise UsageError(
-                f"training.wide.precision q2.13 holds values below {LIMIT:g}, too few for lambda1 = {wide.lambda1:g}: "
-                f"it may be at most 2 (beta / alpha + lambda2) = {room:g}. Lower lambda1 or alpha, or choose float32."
-            )
+        _check("wide", wide, layout.wide_rows)
     if embeddings:
-        embeddings = embeddings.resolved()
         for width in layout.embeddings:
-            _check("embeddings", embeddings, embeddings.rule, layout.embedding_rows(width))
+            _check("embeddings", embeddings, layout.embedding_rows(width))
 
 
 def check_device(tables_on: str, wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> None:
-    """Raises UsageError if TrainingConfig.tables_on is device and one of these tables, None aside, cannot be there."""
+    """Raises UsageError if tables are to be on a device, and one of them cannot.
+
+    Args:
+        tables_on: TrainingConfig.tables_on.
+        wide: of the wide table; None for a model without one.
+        embeddings: likewise.
+    """
     refused = _host_only(wide, embeddings)
     if tables_on == "device" and refused:
+        names = ", ".join(rule.name for rule in RULES.values() if rule.on_device)
         raise UsageError(
-            f"training.tables_on is device, where the rules {', '.join(_ON_DEVICE)} run, in float32, but not "
+            f"training.tables_on is device, where the rules {names} run, in float32, but not "
             f"{' and '.join(refused)}. Choose one of them, or set training.tables_on to host."
         )
 
@@ -84,6 +91,12 @@ def on_device(
 ) -> bool:
     """Whether tables are on the head's device: by choice, or because it is a GPU and all of their rules run there.
     Raises UsageError as check_device does.
+
+    Args:
+        tables_on: TrainingConfig.tables_on.
+        device: the head's.
+        wide: of the wide table; None for a model without one.
+        embeddings: likewise.
     """
     check_device(tables_on, wide, embeddings)
     return tables_on == "device" or (tables_on == "auto" and device.type == "cuda" and not _host_only(wide, embeddings))
@@ -92,36 +105,26 @@ def on_device(
 def _host_only(wide: WideConfig | None, embeddings: EmbeddingConfig | None) -> list[str]:
     """The settings that keep tables on the host."""
     sections = {"wide": wide and wide.resolved(), "embeddings": embeddings and embeddings.resolved()}
-    rules = {name: config.rule for name, config in sections.items() if config}
-    refused = [f"training.{name}.rule {rule}" for name, rule in rules.items() if rule not in _ON_DEVICE]
-    if rules.get("wide") == "ftrl" and wide and wide.precision != "float32":
-        refused.append(f"training.wide.precision {wide.precision}")
-    if rules.get("wide") == "ftrl" and wide and wide.squares != "round":
-        refused.append(f"training.wide.squares {wide.squares}")
-    return refused
+    return [
+        f"training.{section}.{setting} {getattr(config, setting)}"
+        for section, config in sections.items()
+        if config
+        for setting in _rule(config).host_only(config)
+    ]
 
 
-def _check(section: str, config: TableConfig, rule: str | None, rows: int) -> None:
-    if config.l2 and rule != "adam":
-        raise UsageError(
-            f"training.{section}.l2 = {config.l2:g} shrinks the whole table in every step, which only the rule adam "
-            f"does, not {rule}. Remove l2, or choose the rule adam."
-        )
-    if rule == "adam" and rows > config.dense_rows_limit:
-        raise UsageError(
-            f"training.{section}.rule adam moves every row of a table in every step, and a table has {rows} rows, more "
-            f"than training.{section}.dense_rows_limit = {config.dense_rows_limit}. Choose a sparse rule (adagrad, "
-            f"lazy_adam), or raise the limit and wait."
-        )
+def _check(section: str, config: WideConfig | EmbeddingConfig, rows: int) -> None:
+    config, chosen = config.resolved(), _rule(config)
+    fields = type(config).model_fields
+    for rule in RULES.values():
+        for setting, refusal in rule.own.items():
+            if rule is not chosen and setting in fields and getattr(config, setting) != fields[setting].default:
+                said = refusal.format(value=getattr(config, setting), rule=chosen.name)
+                raise UsageError(f"training.{section}.{setting} {said}")
+    chosen.check(section, config, rows)
 
 
-def _rule(name: str | None, config: TableConfig, unshrunk: int) -> Rule:
-    rate = config.learning_rate
-    assert rate is not None
-    if name == "adagrad":
-        return Adagrad(rate, config.initial_accumulator)
-    if name == "row_adagrad":
-        return RowAdagrad(rate, config.initial_accumulator)
-    if name == "lazy_adam":
-        return LazyAdam(rate, config.beta1, config.beta2, config.epsilon)
-    return Adam(rate, config.beta1, config.beta2, config.epsilon, config.l2, unshrunk)
+def _rule(config: WideConfig | EmbeddingConfig) -> UpdateRule:
+    rule = config.resolved().rule
+    assert rule is not None
+    return RULES[rule]

@@ -9,12 +9,13 @@ from numba import njit
 
 from nightjar.training.config import WideConfig
 from nightjar.training.kernels import kernels
+from nightjar.training.kernels.ftrl import ftrl_weight, square_of, z_under_alpha
 from nightjar.training.kernels.memory import zeros
-from nightjar.training.tables.ftrl import ftrl_parameters, ftrl_weight, square_of, z_under_alpha
-from nightjar.training.tables.table import Shard, grown
+from nightjar.training.tables.ftrl import FIXED_POINT_LIMIT as LIMIT
+from nightjar.training.tables.ftrl import ftrl_parameters
+from nightjar.training.tables.shard import Shard
 
 UNIT = 2.0**-13
-LIMIT = 4.0
 
 
 class FixedPointFtrlTable:
@@ -49,19 +50,20 @@ class FixedPointFtrlTable:
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
-        return fixed_point_weights(self._codes_R1, self._squares_R1, places_U, *self._parameters)
+        return fixed_point_weights(self._codes_R1, self._squares_R1, places_U, self._parameters)
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
         self._step[...] += 1
         uniform_U = kernels.uniform(self._seed, self.shard.ids(places_U), int(self._step))
-        fixed_point_update(self._codes_R1, self._squares_R1, places_U, gradients_UD, uniform_U, *self._parameters)
+        state = (self._codes_R1, self._squares_R1)
+        fixed_point_update(state, places_U, gradients_UD, uniform_U, self._parameters)
 
     def scale_learning_rate(self, factor: float) -> None:
         """See Table. As FtrlTable does it; the moved u are rounded to the nearest code."""
         unshrunk, alpha, beta, lambda1, lambda2 = self._parameters
         new = alpha * factor
-        fixed_point_change_alpha(self._codes_R1, self._squares_R1, unshrunk, alpha, new, beta, lambda1, lambda2)
+        fixed_point_change_alpha(self._codes_R1, self._squares_R1, self._parameters, new)
         self._parameters = (unshrunk, new, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
@@ -75,12 +77,6 @@ class FixedPointFtrlTable:
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
         return (self._codes_R1[places_U, 0] != 0) | (self._squares_R1[places_U, 0] != 0.0)
-
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        self._codes_R1 = np.concatenate([self._codes_R1, np.zeros((new, 1), dtype=np.int16)])
-        self._squares_R1 = np.concatenate([self._squares_R1, np.zeros((new, 1), dtype=np.float32)])
 
 
 @njit(cache=True, nogil=True)
@@ -97,8 +93,9 @@ def encode(z, n, x, alpha, beta, lambda2):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """Weights float32[U, 1] of these rows; lambda1 is 0 for the row `unshrunk`."""
+def fixed_point_weights(codes_R1, squares_R1, rows_U, parameters):  # type: ignore[no-untyped-def]
+    """Weights float32[U, 1] of these rows. parameters: as of ftrl_weights."""
+    unshrunk, alpha, beta, lambda1, lambda2 = parameters
     weights = np.empty((len(rows_U), 1), dtype=np.float32)
     for i in range(len(rows_U)):
         row = rows_U[i]
@@ -109,12 +106,12 @@ def fixed_point_weights(codes_R1, squares_R1, rows_U, unshrunk, alpha, beta, lam
 
 
 @njit(cache=True, nogil=True)
-def fixed_point_update(  # type: ignore[no-untyped-def]
-    codes_R1, squares_R1, rows_U, gradients_UC, uniform_U, unshrunk, alpha, beta, lambda1, lambda2
-):
+def fixed_point_update(state, rows_U, gradients_UC, uniform_U, parameters):  # type: ignore[no-untyped-def]
     """FTRL's step of z and n in float64, and its z rounded by uniform_U; nothing where neither moves. The rows must
-    differ. gradients_UC: see ftrl_update.
+    differ. state: (codes_R1, squares_R1); gradients_UC, parameters: see ftrl_update.
     """
+    codes_R1, squares_R1 = state
+    unshrunk, alpha, beta, lambda1, lambda2 = parameters
     for i in range(len(rows_U)):
         row, g, square = rows_U[i], np.float64(gradients_UC[i, 0]), square_of(gradients_UC, i)
         if g != 0.0 or square != 0.0:
@@ -127,8 +124,9 @@ def fixed_point_update(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def fixed_point_change_alpha(codes_R1, squares_R1, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
+def fixed_point_change_alpha(codes_R1, squares_R1, parameters, new_alpha):  # type: ignore[no-untyped-def]
     """Move every u so that its weight is under new_alpha what it was under alpha, but for the rounding."""
+    unshrunk, alpha, beta, lambda1, lambda2 = parameters
     for row in range(len(codes_R1)):
         if codes_R1[row, 0] != 0:
             n = np.float64(squares_R1[row, 0])

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import BIAS
-from nightjar.training.config import WideConfig
-from nightjar.training.kernels.hints import ROWS_AHEAD, prefetch
 from nightjar.training.kernels.memory import zeros
-from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs, grown
+from nightjar.training.tables.rule import NewTable, UpdateRule
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table, differs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nightjar.training.config import WideConfig
+
+Parameters = tuple[int, float, float, float, float]
+"""The place of the row that L1 leaves alone, alpha, beta, lambda1, lambda2."""
+FIXED_POINT_LIMIT = 4.0
+"""What a weight of 16 bits is below (training.tables.fixed_point)."""
 
 
 class FtrlTable:
@@ -47,15 +57,20 @@ class FtrlTable:
 
     def update(self, places_U: np.ndarray, gradients_UD: np.ndarray) -> None:
         """See Table."""
-        arguments = (self._state_R2, places_U, gradients_UD, *self.parameters)
+        from nightjar.training.kernels.ftrl import ftrl_update
+        from nightjar.training.kernels.threads import in_ranges
+
+        arguments = (self._state_R2, places_U, gradients_UD, self.parameters)
         in_ranges(partial(ftrl_update, *arguments), len(places_U))
 
     def scale_learning_rate(self, factor: float) -> None:
         """See Table. The weights are functions of z, so that z moves by what sigma is of a round in which nothing but
         alpha changes: z -= (1/eta' - 1/eta) w, where 1/eta = (beta + sqrt(n)) / alpha.
         """
+        from nightjar.training.kernels.ftrl import ftrl_change_alpha
+
         unshrunk, alpha, beta, lambda1, lambda2 = self.parameters
-        ftrl_change_alpha(self._state_R2, unshrunk, alpha, alpha * factor, beta, lambda1, lambda2)
+        ftrl_change_alpha(self._state_R2, self.parameters, alpha * factor)
         self.parameters = (unshrunk, alpha * factor, beta, lambda1, lambda2)
 
     def state(self) -> Mapping[str, np.ndarray]:
@@ -70,83 +85,77 @@ class FtrlTable:
         """See Table."""
         return differs(self._state_R2[places_U], np.zeros(2))
 
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        self._state_R2 = np.concatenate([self._state_R2, np.zeros((new, 2), dtype=np.float32)])
+    def weights_on_device(self, state: Mapping[str, Tensor], places_U: Tensor) -> Tensor:
+        """See HostTable."""
+        z_U, n_U = state["ftrl"][places_U].double().unbind(dim=1)
+        return self._weights_on_device(z_U, n_U.sqrt(), places_U).float()[:, None]
+
+    def step_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> None:
+        """See HostTable. Without `squares` of the examples."""
+        import torch
+
+        alpha, g_U = self.parameters[1], gradients_UD[:, 0].double()
+        z_U, n_U = state["ftrl"][places_U].double().unbind(dim=1)
+        root_U, total_U = n_U.sqrt(), n_U + g_U.square()
+        z_U = z_U + g_U - (total_U.sqrt() - root_U) / alpha * self._weights_on_device(z_U, root_U, places_U)
+        state["ftrl"][places_U] = torch.stack([z_U, total_U], dim=1).float()
+
+    def _weights_on_device(self, z_U: Tensor, root_U: Tensor, places_U: Tensor) -> Tensor:
+        unshrunk, alpha, beta, lambda1, lambda2 = self.parameters
+        l1_U = z_U.new_full(z_U.shape, lambda1).masked_fill_(places_U == unshrunk, 0.0)
+        w_U = -(z_U - z_U.sign() * l1_U) / ((beta + root_U) / alpha + lambda2)
+        return w_U.masked_fill_(z_U.abs() <= l1_U, 0.0)
 
 
-def ftrl_parameters(shard: Shard, config: WideConfig) -> tuple[int, float, float, float, float]:
-    """(the place of the row that L1 leaves alone, alpha, beta, lambda1, lambda2)."""
+def ftrl_parameters(shard: Shard, config: WideConfig) -> Parameters:
+    """Of a table that holds this shard."""
     return shard.place(BIAS), config.alpha, config.beta, config.lambda1, config.lambda2
 
 
-def weights_of(
-    state_R2: np.ndarray, places_U: np.ndarray, parameters: tuple[int, float, float, float, float]
-) -> np.ndarray:
-    """Weights float32[U, 1] of these rows. parameters: as ftrl_parameters gives them."""
+def weights_of(state_R2: np.ndarray, places_U: np.ndarray, parameters: Parameters) -> np.ndarray:
+    """Weights float32[U, 1].
+
+    Args:
+        state_R2: (z, n) by row.
+        places_U: the rows whose weights are wanted.
+        parameters: as ftrl_parameters gives them.
+    """
+    from nightjar.training.kernels.ftrl import ftrl_weights
+    from nightjar.training.kernels.threads import in_ranges
+
     weights_U1 = np.empty((len(places_U), 1), dtype=np.float32)
-    in_ranges(partial(ftrl_weights, state_R2, places_U, weights_U1, *parameters), len(places_U))
+    in_ranges(partial(ftrl_weights, state_R2, places_U, weights_U1, parameters), len(places_U))
     return weights_U1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def ftrl_weight(z, root, alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """w = 0 if |z| <= lambda1, else -(z - sign(z) lambda1) / ((beta + root) / alpha + lambda2), root = sqrt(n)."""
-    if abs(z) <= lambda1:
-        return 0.0
-    return -(z - np.sign(z) * lambda1) / ((beta + root) / alpha + lambda2)
+def _table(new: NewTable) -> Table:
+    if new.config.precision == "float32":
+        return FtrlTable(new.shard, new.config)
+    from nightjar.training.tables.fixed_point import FixedPointFtrlTable
+
+    return FixedPointFtrlTable(new.shard, new.config, new.initial.seed)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def ftrl_weights(state_R2, rows_U, weights_U1, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
-    """Weights of rows_U[start:stop]; lambda1 is 0 for the row `unshrunk`."""
-    for i in range(start, stop):
-        row = rows_U[i]
-        prefetch(state_R2, rows_U[min(i + ROWS_AHEAD, stop - 1)])
-        l1 = 0.0 if row == unshrunk else lambda1
-        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
-        weights_U1[i, 0] = ftrl_weight(z, np.sqrt(n), alpha, beta, l1, lambda2)
+def _check_range(section: str, config: WideConfig, rows: int) -> None:
+    """Of q2.13: half of the range is for weights, the other for what L1 takes off them."""
+    room = FIXED_POINT_LIMIT / 2 * (config.beta / config.alpha + config.lambda2)
+    if config.precision == "q2.13" and config.lambda1 > room:
+        raise UsageError(
+            f"training.{section}.precision q2.13 holds values below {FIXED_POINT_LIMIT:g}, too few for lambda1 = "
+            f"{config.lambda1:g}: it may be at most 2 (beta / alpha + lambda2) = {room:g}. Lower lambda1 or alpha, or "
+            f"choose float32."
+        )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def ftrl_update(state_R2, rows_U, gradients_UC, unshrunk, alpha, beta, lambda1, lambda2, start, stop):  # type: ignore[no-untyped-def]
-    """sigma = (sqrt(n + s) - sqrt(n)) / alpha;  z += g - sigma w;  n += s. For rows_U[start:stop], which must differ.
-
-    gradients_UC: g and, in a column of its own, s; without that column s = g^2.
-    """
-    for i in range(start, stop):
-        row = rows_U[i]
-        prefetch(state_R2, rows_U[min(i + ROWS_AHEAD, stop - 1)])
-        g = np.float64(gradients_UC[i, 0])
-        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
-        root, total = np.sqrt(n), n + square_of(gradients_UC, i)
-        w = ftrl_weight(z, root, alpha, beta, 0.0 if row == unshrunk else lambda1, lambda2)
-        state_R2[row, 0] = z + g - (np.sqrt(total) - root) / alpha * w
-        state_R2[row, 1] = total
-
-
-@njit(cache=True, nogil=True)
-def square_of(gradients_UC, i):  # type: ignore[no-untyped-def]
-    """What n grows by, in float64; see `ftrl_update`."""
-    if gradients_UC.shape[1] == 2:
-        return np.float64(gradients_UC[i, 1])
-    return np.float64(gradients_UC[i, 0]) ** 2
-
-
-@njit(cache=True, nogil=True)
-def z_under_alpha(z, n, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """The z whose weight is under new_alpha what that of z is under alpha."""
-    root = np.sqrt(n)
-    w = ftrl_weight(z, root, alpha, beta, lambda1, lambda2)
-    return z - (beta + root) * (1.0 / new_alpha - 1.0 / alpha) * w
-
-
-@njit(cache=True, nogil=True)
-def ftrl_change_alpha(state_R2, unshrunk, alpha, new_alpha, beta, lambda1, lambda2):  # type: ignore[no-untyped-def]
-    """`z_under_alpha` of every row; lambda1 is 0 for the row `unshrunk`."""
-    for row in range(len(state_R2)):
-        z, n = np.float64(state_R2[row, 0]), np.float64(state_R2[row, 1])
-        if z != 0.0:
-            l1 = 0.0 if row == unshrunk else lambda1
-            state_R2[row, 0] = z_under_alpha(z, n, alpha, new_alpha, beta, l1, lambda2)
+FTRL = UpdateRule(
+    "ftrl",
+    _table,
+    of_embeddings=False,
+    own={
+        "squares": "{value} is a way of the rule ftrl to count, not of {rule}. Remove it, or choose the rule ftrl.",
+        "precision": "{value} is made for the rule ftrl, not for {rule}. Choose float32, or the rule ftrl.",
+    },
+    on_device=True,
+    on_device_with={"precision": "float32", "squares": "round"},
+    check=_check_range,
+)

@@ -1,37 +1,13 @@
-"""What look-up and update ask of a table, and the part of it that a worker holds."""
+"""What look-up and update ask of a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Shard:
-    """The part of a table that one worker holds. rows: of the whole table.
-
-    A world of one is the whole table: of the only worker, or a replica that each worker has.
-    """
-
-    rows: int
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def size(self) -> int:
-        """Rows that this worker holds."""
-        return len(range(self.rank, self.rows, self.world))
-
-    def place(self, row: int) -> int:
-        """Where this worker holds a row, or -1 if it does not."""
-        return row // self.world if row % self.world == self.rank else -1
-
-    def ids(self, places: np.ndarray) -> np.ndarray:
-        """The ids of the rows at these places, int64."""
-        return places * self.world + self.rank
+from nightjar.training.tables.shard import Shard
 
 
 class Table(Protocol):
@@ -62,7 +38,7 @@ class Table(Protocol):
 
     def state(self) -> Mapping[str, np.ndarray]:
         """All that the rule remembers of the rows, by name: arrays [R, k], live and writable; writing them back
-        restores the table. Invalid after `grow`.
+        restores the table.
         """
 
     def scalars(self) -> Mapping[str, np.ndarray]:
@@ -70,21 +46,6 @@ class Table(Protocol):
 
     def touched(self, places_U: np.ndarray) -> np.ndarray:
         """Whether these rows differ from what they were at the start, bool[U]."""
-
-    def grow(self, rows: int) -> None:
-        """Make it a table of `rows` rows. What is there stays; new rows start as in a table that had this size
-        from the start. Raises ValueError if it would shrink.
-        """
-
-
-def grown(shard: Shard, rows: int) -> tuple[Shard, int]:
-    """The same worker's part of a table of `rows` rows, and how many rows it has more: they come after the old
-    ones. Raises ValueError if the table would shrink.
-    """
-    if rows < shard.rows:
-        raise ValueError(f"a table of {shard.rows} rows cannot shrink to {rows}")
-    larger = replace(shard, rows=rows)
-    return larger, larger.size - shard.size
 
 
 def differs(rows_UK: np.ndarray, fresh_K: np.ndarray) -> np.ndarray:

@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
 from nightjar.training.kernels.threads import in_ranges
-from nightjar.training.tables.table import Shard, differs, grown
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import differs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rule(Protocol):
@@ -37,22 +41,29 @@ class Rule(Protocol):
         """Move state["values"], and all else in `state`, in place. The places differ."""
 
 
+@runtime_checkable
+class DeviceRule(Rule, Protocol):
+    """A rule that a device can run, too."""
+
+    def change_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> Tensor:
+        """What to take off the values at these places, [U, D]; all else in `state` is moved. The places differ."""
+
+
 @dataclass(frozen=True)
 class Uniform:
     """Initial values, uniform in [-limit, limit), or in [0, limit] if nonnegative; a pure function of (seed, width,
-    row, column): however a table is sharded or has grown, it starts the same.
+    row, column): however a table is sharded, it starts the same.
     """
 
     limit: float
     seed: int = 0
     nonnegative: bool = False
 
-    def fresh(self, width: int, shard: Shard, rows: int) -> np.ndarray:
-        """float32 [rows, width]: the last `rows` rows of the shard."""
-        values_RD = zeros(rows, width, np.float32)
+    def fresh(self, width: int, shard: Shard) -> np.ndarray:
+        """float32 [R, width]: the rows of the shard."""
+        values_RD = zeros(shard.size, width, np.float32)
         if self.limit:
-            first = (shard.size - rows) * shard.world + shard.rank
-            kernels.fill_uniform(values_RD, self.seed << 32 | width, first, shard.world, self.limit)
+            kernels.fill_uniform(values_RD, self.seed << 32 | width, shard.rank, shard.world, self.limit)
         return np.abs(values_RD, out=values_RD) if self.nonnegative else values_RD
 
 
@@ -71,8 +82,7 @@ class ValueTable:
         self.approximation = rule.approximation
         self.rule = rule
         self.nonnegative = initial.nonnegative
-        self._initial = initial
-        self._state = {"values": initial.fresh(width, shard, shard.size), **rule.fresh(shard.size, width)}
+        self._state = {"values": initial.fresh(width, shard), **rule.fresh(shard.size, width)}
 
     def weights(self, places_U: np.ndarray) -> np.ndarray:
         """See Table."""
@@ -104,8 +114,12 @@ class ValueTable:
         fresh = {"values": np.zeros((1, self.width)), **self.rule.fresh(1, self.width)}
         return np.any([differs(array[places_U], fresh[name][0]) for name, array in self._state.items()], axis=0)
 
-    def grow(self, rows: int) -> None:
-        """See Table."""
-        self.shard, new = grown(self.shard, rows)
-        fresh = {"values": self._initial.fresh(self.width, self.shard, new), **self.rule.fresh(new, self.width)}
-        self._state = {name: np.concatenate([array, fresh[name]]) for name, array in self._state.items()}
+    def weights_on_device(self, state: Mapping[str, Tensor], places_U: Tensor) -> Tensor:
+        """See HostTable."""
+        return state["values"][places_U]
+
+    def step_on_device(self, state: Mapping[str, Tensor], places_U: Tensor, gradients_UD: Tensor) -> None:
+        """See HostTable. Of a DeviceRule."""
+        assert isinstance(self.rule, DeviceRule)
+        moved_UD = state["values"][places_U] - self.rule.change_on_device(state, places_U, gradients_UD)
+        state["values"][places_U] = moved_UD.clamp_(min=0.0) if self.nonnegative else moved_UD

@@ -13,10 +13,11 @@ from typing import Any
 
 import psutil
 
+from nightjar.features.contract.records import ProgressRecord
 from nightjar.training.data.plan import EpochPlan
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import NOTHING, Score
-from nightjar.training.tracking.trackers import ProgressRecord, Tracker
+from nightjar.training.tracking.trackers import Tracker
 
 _REPORT_SECONDS = 10.0
 

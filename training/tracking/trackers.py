@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
-
-from pydantic import Field, TypeAdapter
+from typing import Any, Protocol
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import tensorboard_folder
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.records import Record, read_records, record_line
 from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 
 log = logging.getLogger(__name__)
-
-
-class ProgressRecord(Strict):
-    """Progressive validation up to a step. step: global batches since the run's first; epoch: from 0.
-
-    rows, log_loss: of the epoch so far; recent_log_loss, rows_per_second: since the last record; a loss is None where
-    no row had a weight. memory_bytes: resident, of the worker of rank 0.
-    """
-
-    kind: Literal["progress"] = "progress"
-    step: int
-    epoch: int
-    rows: int
-    log_loss: float | None
-    recent_log_loss: float | None
-    rows_per_second: float
-    memory_bytes: int
-    learning_rate_scale: float
-
-
-class ValidationRecord(Strict):
-    """Held-out metrics after a step; see features.contract.metrics.Quality. best: no validation before was better."""
-
-    kind: Literal["validation"] = "validation"
-    step: int
-    epoch: int
-    rows: int
-    seconds: float
-    log_loss: float
-    normalized_entropy: float | None
-    auc: float | None
-    gauc: float | None
-    calibration: float | None
-    best: bool
-    learning_rate_scale: float
-
-
-Record = ProgressRecord | ValidationRecord
-_RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
 class Tracker(Protocol):
@@ -93,13 +51,13 @@ class JsonLines:
 
     def __init__(self, path: str, start: int) -> None:
         kept = [record for record in read_records(path) if record.step <= start] if start else []
-        storage.write_bytes(path, "".join(map(_line, kept)).encode())
+        storage.write_bytes(path, "".join(map(record_line, kept)).encode())
         self._path = Path(path)
 
     def log(self, record: Record) -> None:
         """See Tracker."""
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(_line(record))
+            stream.write(record_line(record))
 
     def close(self, *, finished: bool) -> None:
         """See Tracker."""
@@ -201,16 +159,6 @@ def tracking(config: TrainingConfig, output: str, metrics: str | None, rank: int
         trackers.close(finished=False)
         raise
     trackers.close(finished=True)
-
-
-def read_records(path: str) -> list[Record]:
-    """The records of a JSON-lines file, in order; a last line that a killed run left unfinished is not one."""
-    lines = storage.read_bytes(path).decode().splitlines(keepends=True) if storage.exists(path) else []
-    return [_RECORD.validate_json(line) for line in lines if line.endswith("\n")]
-
-
-def _line(record: Record) -> str:
-    return json.dumps(record.model_dump(mode="json")) + "\n"
 
 
 def _figures(record: Record) -> dict[str, float]:

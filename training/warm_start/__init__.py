@@ -6,8 +6,7 @@ travels with its weight. `columns` says what counts as the same feature; `rows` 
 the layers.
 """
 
-from nightjar.training.warm_start.report import WarmStartReport
 from nightjar.training.warm_start.transfer import Transfer
 from nightjar.training.warm_start.warm_start import WarmStart
 
-__all__ = ["Transfer", "WarmStart", "WarmStartReport"]
+__all__ = ["Transfer", "WarmStart"]

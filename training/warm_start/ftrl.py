@@ -19,14 +19,19 @@ ARRAYS = {"float32": ("ftrl",), "q2.13": ("q2_13", "squares")}
 def ftrl_state(
     weights_N: np.ndarray, state_N2: np.ndarray, ids_N: np.ndarray, config: WideConfig, lambda1: float
 ) -> np.ndarray:
-    """(z', n) float32[N, 2] under which FTRL-Proximal has just these weights; state_N2: z and the n to have.
+    """(z', n) float32[N, 2] under which FTRL-Proximal has just these weights.
 
     From w = -(z - sign(z) lambda1) / D, D = (beta + sqrt(n)) / alpha + lambda2, where the sign of w is that of -z:
 
         z' = -w D - sign(w) lambda1     where w is not 0
         z' = z                          where it is
 
-    lambda1 is 0 for the bias; the other constants are those of `config`.
+    Args:
+        weights_N: the weights.
+        state_N2: z, and the n to have.
+        ids_N: of the rows: lambda1 is 0 for the bias.
+        config: the other constants.
+        lambda1: of all rows but the bias.
     """
     w_N, (z_N, n_N) = weights_N.astype(np.float64), state_N2.astype(np.float64).T
     solved_N = -w_N * _divisor(n_N, config) - np.sign(w_N) * np.where(ids_N == BIAS, 0.0, lambda1)
@@ -36,10 +41,17 @@ def ftrl_state(
 def carried_state(
     state_N2: np.ndarray, ids_N: np.ndarray, parent: WideConfig, child: WideConfig, decay: float
 ) -> np.ndarray:
-    """(z', n'), n' = decay n, under the child's alpha, beta and lambda2: the weights are those of the parent.
+    """(z', n'), n' = decay n, under which the child has the parent's weights.
 
     Another lambda1 is not made up for. It says how much evidence a weight needs, and applies to the parent's evidence:
     a larger one shrinks the weights by (lambda1' - lambda1) / D', to 0 at the most.
+
+    Args:
+        state_N2: the parent's (z, n).
+        ids_N: of the rows, in the child.
+        parent: under which the weights are what they are.
+        child: under whose alpha, beta and lambda2 they are to be the same.
+        decay: in (0, 1].
     """
     if (parent.alpha, parent.beta, parent.lambda2, 1.0) == (child.alpha, child.beta, child.lambda2, decay):
         return state_N2

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from nightjar.features.contract.layout import ColumnSpec, Slot, TableLayout
-from nightjar.training.config import DeepConfig
-from nightjar.training.models import build_head
+from nightjar.training.config import TrainingConfig
+from nightjar.training.models import build_head, find_model
 from nightjar.training.warm_start.tables import SUMS_OF_SQUARES, VALUES, decayed
 
 INPUTS = "inputs"
@@ -34,18 +34,19 @@ class HeadShape:
     inputs: tuple[tuple[str, int], ...]
 
     @classmethod
-    def of(cls, model: str, layout: TableLayout, config: DeepConfig) -> HeadShape:
-        """Found by making each in turn larger by one, and looking which axes of which tensors grow."""
+    def of(cls, config: TrainingConfig, layout: TableLayout) -> HeadShape:
+        """Found by making the inputs, and then all else that the model says axes stand for, larger by one, and looking
+        which axes of which tensors grow.
+        """
 
-        def shapes(layout: TableLayout, config: DeepConfig) -> dict[str, tuple[int, ...]]:
-            state = build_head(model, layout, config, seed=0).state_dict()
+        def shapes(config: TrainingConfig, layout: TableLayout) -> dict[str, tuple[int, ...]]:
+            state = build_head(config, layout).state_dict()
             return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
-        plain = shapes(layout, config)
-        larger = {INPUTS: shapes(_with_one_more_input(layout), config)}
-        for n, units in enumerate(config.layers):
-            layers = (*config.layers[:n], units + 1, *config.layers[n + 1 :])
-            larger[f"{_kind(config)} {n}"] = shapes(layout, config.model_copy(update={"layers": layers}))
+        plain = shapes(config, layout)
+        larger = {INPUTS: shapes(config, _with_one_more_input(layout))}
+        for label, of_label in find_model(config.model).axes(config).items():
+            larger[label] = shapes(of_label, layout)
         axes = {
             name: tuple(
                 next((label for label, found in larger.items() if found[name][axis] != size), None)
@@ -78,7 +79,13 @@ class TensorMap:
 
 
 def tensor_maps(parent: HeadShape, child: HeadShape, columns: Mapping[str, str]) -> dict[str, TensorMap]:
-    """By name, the child's tensors that take over something; columns: the parent's column of each of the child's."""
+    """By name, the child's tensors that take over something.
+
+    Args:
+        parent: the head that was.
+        child: the head that is to be.
+        columns: the parent's column of each of the child's.
+    """
     place = {entry: n for n, entry in enumerate(parent.inputs)}
     wanted = [(columns.get(column), n) for column, n in child.inputs]
     [kept] = np.nonzero([entry in place for entry in wanted])
@@ -104,8 +111,14 @@ def fill_head(
     *,
     same_rule: bool,
 ) -> None:
-    """Carry weights over, and what their rule remembers if it is the same. tensors: live, by `<state>/<name>`;
-    source: the parent's, likewise.
+    """Carry weights over, and what their rule remembers if it is the same.
+
+    Args:
+        tensors: live, by `<state>/<name>`.
+        source: the parent's, likewise.
+        maps: where entries go, by name.
+        decay: of sums of squares.
+        same_rule: whether the parent's rule is the child's.
     """
     for key, tensor in tensors.items():
         state, _, name = key.partition("/")
@@ -124,11 +137,6 @@ def _fixed_axes_agree(parent: HeadShape, child: HeadShape, name: str, unmoved: b
     if any(child.shapes[name][n] != parent.shapes[name][n] for n in fixed):
         return False
     return unmoved or all(child.shapes[name][n] == 1 for n in fixed)
-
-
-def _kind(config: DeepConfig) -> str:
-    """Of a hidden unit: what its weights are made for."""
-    return f"{config.activation} of batch norm" if config.batch_norm else config.activation
 
 
 def _inputs(layout: TableLayout) -> tuple[tuple[str, int], ...]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from nightjar.features.contract.layout import BIAS
 from nightjar.training.config import WideConfig
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.ftrl import ARRAYS, encoded, ftrl_state
 
 

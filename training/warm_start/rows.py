@@ -16,7 +16,7 @@ from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID, Vocabulary
 from nightjar.features.encoder.hashing import find
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective, Solo
-from nightjar.training.tables import Shard
+from nightjar.training.tables.shard import Shard
 
 BLOCK_ROWS = 1 << 16
 DROPPED = -1
@@ -86,9 +86,16 @@ def carry(
 ) -> None:
     """Bring a parent's rows to their new owners; every worker calls this.
 
-    Each row is read by one worker, a block at a time, and sent to its new owner, which calls write(places int64[N],
-    rows [N, K]). arrays: K columns in all, side by side; ids: the parent's row that each of their entries belongs to;
-    None: entry and row are the same. A table that every worker holds as a whole is read by every worker.
+    Each row is read by one worker, a block at a time, and sent to its new owner. A table that every worker holds as a
+    whole is read by every worker.
+
+    Args:
+        rows: where they go.
+        ids: the parent's row that each entry of the arrays belongs to; None: entry and row are the same.
+        arrays: K columns in all, side by side.
+        shard: of the new table.
+        collective: the workers.
+        write: called by the new owner with places int64[N] and rows [N, K].
     """
     if shard.world == 1:
         collective = Solo()
@@ -97,9 +104,9 @@ def carry(
         block = slice(begin, min(begin + BLOCK_ROWS, len(arrays[0])))
         targets = rows(np.arange(block.start, block.stop) if ids is None else ids[block])
         [kept] = np.nonzero(targets != DROPPED)
-        kept = kept[np.argsort(targets[kept] % shard.world, kind="stable")]
-        sent = np.bincount(targets[kept] % shard.world, minlength=shard.world).tolist()
+        dealt = shard.by_owner(targets[kept])
+        kept = kept[dealt.order_U]
         found = np.hstack([array[block][kept].reshape(len(kept), prod(array.shape[1:])) for array in arrays])
-        parts = [torch.from_numpy(targets[kept] // shard.world), torch.from_numpy(found)]
-        (places, _), (values, _) = collective.all_to_all(parts, [sent, sent])
+        parts = [torch.from_numpy(dealt.places_U), torch.from_numpy(found)]
+        (places, _), (values, _) = collective.all_to_all(parts, [dealt.counts] * 2)
         write(places.numpy(), values.numpy())

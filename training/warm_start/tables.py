@@ -28,12 +28,14 @@ from nightjar.features.contract.artifact_files import (
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
+from nightjar.training.tables.ftrl import FTRL
+from nightjar.training.tables.rules import RULES
+from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.ftrl import ARRAYS, carried_state, decoded, encoded, ftrl_state
 from nightjar.training.warm_start.rows import RowMap, carry
 
 VALUES = "values"
-SUMS_OF_SQUARES = ("accumulators", "row_accumulators")
+SUMS_OF_SQUARES = frozenset(name for rule in RULES.values() for name in rule.sums_of_squares)
 """States that only grow, to which decay applies; averages forget by themselves."""
 
 Convert = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -41,7 +43,13 @@ Convert = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def decayed(squares: np.ndarray, decay: float, fresh: np.ndarray) -> np.ndarray:
-    """max(decay n, n0): older evidence counts less, but a row never learns faster than a new one."""
+    """max(decay n, n0): older evidence counts less, but a row never learns faster than a new one.
+
+    Args:
+        squares: n.
+        decay: in (0, 1].
+        fresh: n0.
+    """
     return np.maximum(squares * np.float32(decay), fresh)
 
 
@@ -56,7 +64,15 @@ class TableTransfer:
     def embeddings(
         self, table: Table, parent_width: int, parent: EmbeddingConfig, child: EmbeddingConfig, rows: RowMap
     ) -> None:
-        """From the parent's table of this width: the columns that both have; the others stay as they began."""
+        """From the parent's table of a width: the columns that both have; the others stay as they began.
+
+        Args:
+            table: the child's.
+            parent_width: of the parent's table.
+            parent: its settings.
+            child: the table's settings.
+            rows: where rows go.
+        """
         name = embedding(parent_width)
         self._carry(table, VALUES, rows, None, embedding_values(parent_width))
         if child.nonnegative:
@@ -68,8 +84,15 @@ class TableTransfer:
             self._scalars(table, name)
 
     def wide(self, table: Table, parent: WideConfig, child: WideConfig, rows: RowMap) -> None:
-        """Under FTRL the weights are in its state; under other rules they are stored, and the state beside them."""
-        if child.rule == "ftrl":
+        """Under FTRL the weights are in its state; under other rules they are stored, and the state beside them.
+
+        Args:
+            table: the child's.
+            parent: settings of the parent's table.
+            child: the table's settings.
+            rows: where rows go.
+        """
+        if child.rule == FTRL.name:
             self._ftrl(table, parent, child, rows)
         elif parent.rule == child.rule:
             for name in table.state():
@@ -90,14 +113,14 @@ class TableTransfer:
 
         states = [table.state()[name] for name in ARRAYS[child.precision]]
         columns = np.cumsum([0, *(state.shape[1] for state in states)])
-        convert: Convert = of_evidence if parent.rule == "ftrl" else of_weights
+        convert: Convert = of_evidence if parent.rule == FTRL.name else of_weights
 
         def write(places_N: np.ndarray, rows_NK: np.ndarray) -> None:
             arrived_N2 = encoded(convert(rows_NK, table.shard.ids(places_N)), child)
             for state, (begin, end) in zip(states, pairwise(columns), strict=True):
                 state[places_N] = arrived_N2[:, begin:end]
 
-        if parent.rule == "ftrl":
+        if parent.rule == FTRL.name:
             files = [optimizer_state(WIDE, name) for name in ARRAYS[parent.precision]]
             self._read(table, rows, WIDE_TOUCHED, files, write)
         else:

@@ -17,20 +17,20 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
 from nightjar.features.contract.manifests import StateManifest
-from nightjar.features.encoder.encoder import Vocabulary
-from nightjar.features.encoder.state import load_vocabulary
-from nightjar.training.config import TrainingConfig
-from nightjar.training.models import architecture
-from nightjar.training.run.collective import Collective
-from nightjar.training.tables import Table
-from nightjar.training.warm_start.columns import matching_columns
-from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
-from nightjar.training.warm_start.report import (
+from nightjar.features.contract.records import (
     RuleCoverage,
     SlotCoverage,
     TensorCoverage,
     WarmStartReport,
 )
+from nightjar.features.encoder.encoder import Vocabulary
+from nightjar.features.encoder.state import load_vocabulary
+from nightjar.training.config import TrainingConfig
+from nightjar.training.models import find_model
+from nightjar.training.run.collective import Collective
+from nightjar.training.tables.table import Table
+from nightjar.training.warm_start.columns import matching_columns
+from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
 from nightjar.training.warm_start.rows import Passage, RowMap, ids_by_value
 from nightjar.training.warm_start.tables import TableTransfer
 
@@ -51,19 +51,19 @@ class Side:
     @property
     def wide(self) -> Slots | None:
         """The wide table's slots; None for a model without one."""
-        return {slot.column.name: slot for slot in self.layout.wide} if architecture(self.config.model).wide else None
+        return {slot.column.name: slot for slot in self.layout.wide} if find_model(self.config.model).wide else None
 
     @property
     def embeddings(self) -> Mapping[int, Slots]:
         """The slots of each embedding table that the model has, by width."""
-        if not architecture(self.config.model).embeddings:
+        if not find_model(self.config.model).embeddings:
             return {}
         return {width: {slot.column.name: slot for slot in slots} for width, slots in self.layout.embeddings.items()}
 
     @cached_property
     def head(self) -> HeadShape:
         """The head's tensors."""
-        return HeadShape.of(self.config.model, self.layout, self.config.deep)
+        return HeadShape.of(self.config, self.layout)
 
     @property
     def rules(self) -> Mapping[str, str | None]:
@@ -92,9 +92,14 @@ class Transfer:
     ) -> None:
         """Carry everything over into fresh tables and a fresh head; every worker calls this.
 
-        embeddings: by width; head: its live tensors and its optimizer's, by `<state>/<name>`. What is not carried
-        over stays as it is. The result does not depend on the number of workers. Raises DataError if a file of the
-        parent is damaged.
+        What is not carried over stays as it is. The result does not depend on the number of workers. Raises DataError
+        if a file of the parent is damaged.
+
+        Args:
+            wide: None: the child has none.
+            embeddings: by width.
+            head: its live tensors and its optimizer's, by `<state>/<name>`.
+            collective: the workers.
         """
         tables = TableTransfer(self.directory, self.decay, collective)
         before, now = self.parent.config, self.child.config

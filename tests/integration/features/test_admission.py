@@ -18,7 +18,7 @@ from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.aggregate import key_counts
 from nightjar.features.counts.conjunctions import counted_conjunctions, sketched_conjunctions
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, BuiltFeatures, build, plan_build
 from nightjar.features.encoder.admission import (
     SKETCH_REGISTERS,
     CountingBloomFilter,
@@ -68,10 +68,7 @@ def plan(logs: Path, output: Path, night: int) -> BuildPlan:
         MIXED,
         str(logs),
         str(output),
-        train_from=DATES[night],
-        train_to=DATES[night],
-        history_from=DATES[0],
-        holdout=DATES[night + 1],
+        BuildDates(train_from=DATES[night], train_to=DATES[night], history_from=DATES[0], holdout=DATES[night + 1]),
         settings=BuildSettings(min_files=2),
     )
 

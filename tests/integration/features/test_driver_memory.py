@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 from tests.kits.feature_logs import days, write_day
 
 DATES = days("2026-03-01", 3)
@@ -72,10 +72,12 @@ def test_neither_rows_nor_vocabularies_nor_counts_pass_through_the_driver(
             SPEC,
             str(tmp_path / "logs"),
             str(tmp_path / "out"),
-            train_from=DATES[holdout - 1],
-            train_to=DATES[holdout - 1],
-            history_from=DATES[0],
-            holdout=DATES[holdout],
+            BuildDates(
+                train_from=DATES[holdout - 1],
+                train_to=DATES[holdout - 1],
+                history_from=DATES[0],
+                holdout=DATES[holdout],
+            ),
         )
         built = build(limited, plan)
     assert built.holdout_dir

@@ -19,7 +19,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
 from nightjar.features.counts.rollup import admissions
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.encoder.hashing import hash_strings
@@ -178,7 +178,7 @@ def test_columns_without_a_single_value_can_be_fitted(spark: SparkSession, tmp_p
         table = table.set_column(index, name, pa.nulls(5, table.schema.field(name).type))
     write_day(tmp_path / "logs", "2026-03-01", table)
     plan = plan_build(
-        spec, str(tmp_path / "logs"), str(tmp_path / "out"), train_from="2026-03-01", train_to="2026-03-01"
+        spec, str(tmp_path / "logs"), str(tmp_path / "out"), BuildDates(train_from="2026-03-01", train_to="2026-03-01")
     )
     built = build(spark, plan)
     manifest = read_manifest(built.state_dir, StateManifest)

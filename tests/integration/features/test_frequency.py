@@ -19,6 +19,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.dataset.build import (
+    BuildDates,
     BuildPlan,
     BuildSettings,
     BuiltFeatures,
@@ -87,7 +88,7 @@ def write_rows(root: Path) -> Path:
 def plan(logs: Path, output: Path) -> BuildPlan:
     settings = BuildSettings(min_files=2, rows_per_file=1000)
     dates = {"history_from": DATES[0], "train_from": DATES[1], "train_to": DATES[3], "holdout": DATES[4]}
-    return plan_build(SPEC, str(logs), str(output), settings=settings, **dates)
+    return plan_build(SPEC, str(logs), str(output), BuildDates(**dates), settings=settings)
 
 
 @pytest.fixture(scope="module")

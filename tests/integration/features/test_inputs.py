@@ -20,7 +20,7 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, aggregate, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, aggregate, build, plan_build
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.folders import DAY, LogPartition, check_logs, day_number, read_logs
 from nightjar.features.input.timestamped import logs_at
@@ -140,7 +140,9 @@ def test_every_format_and_layout_gives_the_same_rows_and_a_timestamp_the_same_da
 
 def plan_of(logs: Any, output: Path, to: str = DATES[1], holdout: str | None = DATES[2]) -> BuildPlan:
     settings = BuildSettings(min_files=2)
-    return plan_build(SPEC, logs, str(output), train_from=DATES[0], train_to=to, holdout=holdout, settings=settings)
+    return plan_build(
+        SPEC, logs, str(output), BuildDates(train_from=DATES[0], train_to=to, holdout=holdout), settings=settings
+    )
 
 
 def test_late_rows_of_a_folder_of_all_days_re_count_their_own_day_and_end_as_from_scratch(

@@ -16,7 +16,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, build, plan_build
 from tests.kits.feature_logs import SPEC, days, make_day, write_day
 
 DATES = days("2026-03-01", 4)
@@ -51,10 +51,7 @@ def plan(logs: Path, output: Path, night: str) -> BuildPlan:
         SMALL,
         str(logs),
         str(output),
-        train_from=before[1],
-        train_to=before[-1],
-        history_from=before[0],
-        holdout=night,
+        BuildDates(train_from=before[1], train_to=before[-1], history_from=before[0], holdout=night),
         settings=BuildSettings(min_files=2),
     )
 

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.counts.rollup import newest_rollup
-from nightjar.features.dataset.build import BuildPlan, BuildSettings, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, build, plan_build
 from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
 
 DATES = days("2026-03-01", 7)
@@ -25,11 +25,13 @@ def plan(logs: Path, output: Path, holdout: str, train_days: int = 1) -> BuildPl
         SPEC,
         str(logs),
         str(output),
-        train_from=DATES[last + 1 - train_days],
-        train_to=DATES[last],
-        fit_from=DATES[max(0, last - 2)],
-        history_from=DATES[0],
-        holdout=holdout,
+        BuildDates(
+            train_from=DATES[last + 1 - train_days],
+            train_to=DATES[last],
+            fit_from=DATES[max(0, last - 2)],
+            history_from=DATES[0],
+            holdout=holdout,
+        ),
         settings=BuildSettings(min_files=2, rows_per_file=50),
     )
 

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Sampling
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 
 ROWS, RATE, SCALE = 2000, 0.2, 8192
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
@@ -57,10 +57,7 @@ def built(spark: SparkSession, place: Path, spec: FeatureSpec) -> tuple[pa.Table
         spec,
         str(place / "logs"),
         str(place / "out"),
-        train_from=DAYS[0],
-        train_to=DAYS[1],
-        holdout=DAYS[2],
-        history_from=DAYS[0],
+        BuildDates(train_from=DAYS[0], train_to=DAYS[1], holdout=DAYS[2], history_from=DAYS[0]),
     )
     features = build(spark, plan)
     tables = []

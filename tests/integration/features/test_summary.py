@@ -23,7 +23,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.contract.summary import SummaryManifest
-from nightjar.features.dataset.build import plan_build
+from nightjar.features.dataset.build import BuildDates, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.encoder.state import load_state
 from nightjar.jobs.report_features import main
@@ -63,7 +63,9 @@ def made(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
     logs = place / "logs"
     for day in DATES:
         write_day(logs, day, table_of(day))
-    plan = plan_build(SMALL, str(logs), str(place / "out"), train_from=DATES[0], train_to=DATES[2], holdout=DATES[3])
+    plan = plan_build(
+        SMALL, str(logs), str(place / "out"), BuildDates(train_from=DATES[0], train_to=DATES[2], holdout=DATES[3])
+    )
     summary = Summary(plan, REFERENCE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(summarize, "TOP", 2)

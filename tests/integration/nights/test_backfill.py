@@ -113,11 +113,11 @@ def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_befor
 
 def test_a_model_says_where_it_comes_from(place: Path) -> None:
     lineage = read_manifest(registry.load_champion(str(place / "out" / "models")), ArtifactManifest).lineage
-    assert lineage["date"] == "2026-01-04"
-    assert list(lineage["logs"]) == [f"2026-01-0{day}" for day in (1, 2, 3, 4)]
-    assert lineage["seed"] == 0
-    assert len(lineage["code"]["sources"]) == 64
-    assert str(place) not in json.dumps(dict(lineage))
+    assert lineage.date == "2026-01-04"
+    assert list(lineage.logs) == [f"2026-01-0{day}" for day in (1, 2, 3, 4)]
+    assert lineage.seed == 0
+    assert len(lineage.code.sources) == 64
+    assert str(place) not in json.dumps(lineage.model_dump(mode="json"))
 
 
 def test_a_rejected_night_does_not_stop_the_range_and_its_status_is_kept(place: Path) -> None:

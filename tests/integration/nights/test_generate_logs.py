@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("pyspark")
 
 from nightjar.jobs.generate_logs import main
-from nightjar.jobs.imports.simulation import SimulationConfig, impressions
+from nightjar.jobs.imports.simulation import impressions
+from nightjar.jobs.imports.simulation_config import SimulationConfig
 
 ROWS, FILES = 300, 3
 FIRST, SECOND = "date=2026-01-05", "date=2026-01-06"

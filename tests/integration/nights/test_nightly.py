@@ -96,14 +96,14 @@ def test_the_second_night_begins_with_the_first_and_trains_on_its_new_day_only(p
             read_manifest(str(next((output / kind).glob(f"{date}-{model}-*"))), ArtifactManifest)
             for date in ("2026-01-03", "2026-01-04")
         )
-        assert first.lineage["parent"] is None
-        parent = second.lineage["parent"]
-        assert parent["through_date"] == "2026-01-02"
-        assert parent["digest"] == first.inputs["candidate"]
+        assert first.lineage.parent is None
+        parent = second.lineage.parent
+        assert parent.through_date == "2026-01-02"
+        assert parent.digest == first.inputs["candidate"]
         assert (first.metrics["rows"], second.metrics["rows"]) == (8000, 4000)
-        assert (output / "candidates" / parent["candidate"] / "manifest.json").exists()
+        assert (output / "candidates" / parent.candidate / "manifest.json").exists()
     champion = read_manifest(str(next((output / "models").glob("2026-01-03-*"))), ArtifactManifest)
-    assert champion.lineage["start"] == "cold: there is no earlier champion"
+    assert champion.lineage.start == "cold: there is no earlier champion"
 
 
 def test_a_plan_says_what_a_night_begins_with_and_what_that_hangs_on(

@@ -134,8 +134,8 @@ def test_a_night_runs_on_a_standalone_cluster_with_two_horovod_workers_in_spark(
     assert f"champion: {champion.rpartition('/')[2]}" in out
     manifest = read_manifest(champion, ArtifactManifest)
     verify(champion, manifest)
-    assert manifest.lineage["code"]["sources"] == code()["sources"]
-    assert set(manifest.lineage["logs"]) == {"2026-01-01", "2026-01-02"}
+    assert manifest.lineage.code == code()
+    assert set(manifest.lineage.logs) == {"2026-01-01", "2026-01-02"}
     raw = pq.read_table(f"{champion}/golden/raw.parquet")
     expected = np.load(f"{champion}/golden/scores.npy")
     np.testing.assert_allclose(serving.load(champion).score(raw), expected, rtol=0, atol=1e-5)

@@ -10,7 +10,8 @@ import pytest
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.strict import load_yaml
 from nightjar.features.input.folders import check_logs
-from nightjar.jobs.import_adult import main, read_census
+from nightjar.jobs.import_adult import main
+from nightjar.jobs.imports.adult import read_census
 from nightjar.jobs.nightly.night import NightConfig
 
 ROW = "{age}, Private, 77516, Bachelors, 13, Never-married, ?, Husband, White, Male, 2174, 0, 42, Cuba, {income}\n"

@@ -10,7 +10,8 @@ import pytest
 from nightjar.features.contract.errors import LockedError, UsageError
 from nightjar.features.contract.manifests import Manifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit
-from nightjar.jobs.nightly.chain import Step, carry_out, ingredients, records, why
+from nightjar.jobs.nightly.chain import Step, carry_out, records, why
+from nightjar.jobs.nightly.ingredients import named
 from nightjar.jobs.nightly.telemetry import JobRun
 
 NOTHING: Any = None
@@ -103,8 +104,8 @@ def test_the_plan_names_what_differs_from_the_nearest_night_of_the_same_day(tmp_
 
 
 def test_long_values_are_named_by_their_digest() -> None:
-    short = ingredients("training.", {"epochs": 2, "model": "lr", "wide": {"alpha": 0.1}})
+    short = named("training.", {"epochs": 2, "model": "lr", "wide": {"alpha": 0.1}})
     assert short == {"training.epochs": "2", "training.model": "lr", "training.wide": "{'alpha': 0.1}"}
-    one, other = (ingredients("", {"layers": [n] * 40})["layers"] for n in (1, 2))
+    one, other = (named("", {"layers": [n] * 40})["layers"] for n in (1, 2))
     assert len(one) == 12
     assert one != other

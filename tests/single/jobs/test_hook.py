@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.errors import NightjarError
+from nightjar.features.contract.records import HookEvent
 from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.nightly.hook import HookConfig, call
 
-EVENT = {"event": "rejected", "date": "2026-01-05", "message": "auc: worse; 'quoted'"}
+TOLD = {"event": "rejected", "date": "2026-01-05", "run": "r", "output": "/out", "message": "auc: worse; 'quoted'"}
+EVENT = HookEvent.model_validate(TOLD)
 
 
 def hook(place: Path, program: str, timeout: float = 60.0) -> HookConfig:
@@ -29,13 +31,13 @@ def test_the_hook_gets_json_on_standard_input_and_plain_values_in_its_environmen
         "[json.load(sys.stdin), os.environ['NIGHTJAR_EVENT'], os.environ['NIGHTJAR_MESSAGE'], sys.argv[1]]))"
     )
     call(hook(tmp_path, program), EVENT)
-    assert json.loads(told.read_text()) == [EVENT, "rejected", EVENT["message"], "one"]
+    assert json.loads(told.read_text()) == [TOLD, "rejected", TOLD["message"], "one"]
 
 
 def test_a_hook_that_fails_or_does_not_exist_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     call(hook(tmp_path, "raise SystemExit('no network')"), EVENT)
     call(HookConfig(command="/nowhere/at/all"), EVENT)
-    call(hook(tmp_path, "import os; os.close(0)"), EVENT | {"message": "x" * 1_000_000})
+    call(hook(tmp_path, "import os; os.close(0)"), EVENT.model_copy(update={"message": "x" * 1_000_000}))
     assert "ended with status 1: no network" in caplog.text
     assert "could not be started" in caplog.text
 

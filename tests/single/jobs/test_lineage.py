@@ -10,7 +10,7 @@ from pathlib import Path
 from nightjar.jobs.nightly.lineage import LIBRARIES, code, source_digest
 
 ROOT = Path(__file__).resolve().parents[3]
-PRINT = "from nightjar.jobs.nightly import lineage; print(lineage.__file__, lineage.code()['sources'])"
+PRINT = "from nightjar.jobs.nightly import lineage; print(lineage.__file__, lineage.code().sources)"
 
 
 def test_the_archive_has_the_digest_of_the_folder_it_was_made_from(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_archive_has_the_digest_of_the_folder_it_was_made_from(tmp_path: Pat
     )
     place, digest = done.stdout.split()
     assert place.startswith(str(archive))
-    assert digest == code()["sources"]
+    assert digest == code().sources
 
 
 def test_a_changed_line_or_name_changes_the_digest_and_compiled_files_do_not(tmp_path: Path) -> None:
@@ -43,6 +43,6 @@ def test_a_changed_line_or_name_changes_the_digest_and_compiled_files_do_not(tmp
 
 
 def test_every_library_that_a_model_stands_on_is_named_with_its_version() -> None:
-    libraries = code()["libraries"]
+    libraries = code().libraries
     assert set(libraries) == {"python", *LIBRARIES}
     assert "not installed" not in libraries.values()

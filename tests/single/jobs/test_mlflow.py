@@ -10,7 +10,7 @@ import pytest
 from nightjar.jobs import promote_model
 from nightjar.jobs.nightly.mlflow_mirror import DIGEST, VERSION, MlflowRegistryConfig, follow, try_to_follow
 from nightjar.serving import registry
-from tests.single.serving.test_registry import publish_all
+from tests.kits.registry_kit import publish_all
 
 mlflow = pytest.importorskip("mlflow")
 

@@ -12,7 +12,7 @@ from nightjar.features.contract.manifests import Manifest
 from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
 from nightjar.jobs.nightly.retention import KeepConfig, prune
 from nightjar.serving import registry
-from tests.single.serving.test_registry import Killed, kill_at, publish
+from tests.kits.registry_kit import Killed, kill_at, publish
 
 NIGHTS = [f"2026-01-{day:02d}" for day in range(3, 9)]
 

@@ -43,7 +43,8 @@ def test_the_scripts_submit_the_archives_and_a_night_that_the_job_can_parse(
     assert all(word != "" for word in words)
     # The driver finds the config where the script puts it: in the working directory of a cluster's driver, or as it is.
     monkeypatch.chdir(ROOT if script == "standalone.sh" else ROOT / "conf")
-    request = run_nightly.parse(arguments, lambda: pytest.fail("nothing here needs Spark"))
+    parsed = run_nightly.NightlyArguments(**run_nightly.main.make_context("run_nightly", arguments).params)
+    request = parsed.request(parsed.read_config(), parsed.dates(), lambda: pytest.fail("nothing here needs Spark"))
     assert [str(night.date) for night in request.nights] == ["2026-01-05", "2026-01-06", "2026-01-07"]
     assert request.nights[0].output == "s3://models"
     assert request.nights[0].launcher == "spark"

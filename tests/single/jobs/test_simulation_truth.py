@@ -17,15 +17,9 @@ pytest.importorskip("pyspark")
 
 from pyspark.sql import functions as F
 
-from nightjar.jobs.imports.simulation import (
-    LOG_COLUMNS,
-    LOGIT_PARTS,
-    SimulationConfig,
-    bayes_floor,
-    impressions,
-    impressions_with_parts,
-    pair_effect,
-)
+from nightjar.jobs.imports.bayes_floor import bayes_floor
+from nightjar.jobs.imports.simulation import impressions, impressions_with_parts, pair_effect
+from nightjar.jobs.imports.simulation_config import LOG_COLUMNS, LOGIT_PARTS, SimulationConfig
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -1,14 +1,14 @@
-"""What a run says to machines: JSON lines with its id and step, and figures in OpenMetrics' grammar."""
+"""What a run says to machines: JSON lines with its id and step, and metrics in OpenMetrics' grammar."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from datetime import date
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
@@ -35,59 +35,44 @@ EVALUATION = Evaluation(
     first_date="2026-01-05", last_date="2026-01-05", rows=4000, models={"wide_deep": MODEL, 'a "b" \\': MODEL}
 )
 
-_LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
-_SAMPLE = re.compile(rf"([a-zA-Z_:][\w:]*)(?:\{{({_LABEL}(?:,{_LABEL})*)\}})? (-?\d\S*)")
-_META = re.compile(r"# (TYPE|UNIT|HELP) (\w+) (.+)")
+
+def samples(text: str) -> dict[str, dict[str, float]]:
+    """Values by family and by the one label's value, as Prometheus reads them; it refuses what breaks the grammar."""
+    families = list(text_string_to_metric_families(text))
+    assert {family.type for family in families} == {"gauge"}
+    assert all(not family.unit or family.name.endswith(f"_{family.unit}") for family in families)
+    assert all(family.documentation for family in families)
+    return {
+        family.name: {"".join(sample.labels.values()): sample.value for sample in family.samples} for family in families
+    }
 
 
-def parse(text: str) -> dict[str, dict[str, float]]:
-    """Samples by family and labels. Follows the grammar of OpenMetrics 1.0: families in one piece, metadata first."""
-    lines = text.split("\n")
-    assert lines[-2:] == ["# EOF", ""]
-    families: dict[str, dict[str, float]] = {}
-    family = ""
-    for line in lines[:-2]:
-        if line.startswith("#"):
-            meta = _META.fullmatch(line)
-            assert meta, line
-            kind, name, value = meta.groups()
-            if kind == "TYPE":
-                assert name not in families
-                assert value == "gauge"
-                families[family := name] = {}
-            assert name == family
-            assert not families[family], "metadata must come before the samples"
-            if kind == "UNIT":
-                assert name.endswith(f"_{value}")
-        else:
-            sample = _SAMPLE.fullmatch(line)
-            assert sample, line
-            assert sample[1] == family
-            assert (sample[2] or "") not in families[family]
-            families[family][sample[2] or ""] = float(sample[3])
-    return families
-
-
-def test_a_night_s_figures_follow_the_grammar_of_open_metrics() -> None:
+def test_prometheus_reads_a_nights_metrics() -> None:
     text = open_metrics(date(2026, 1, 5), True, EVALUATION, {"train": 12.5, "gate": 0.25}, 1.75e9)
-    families = parse(text)
-    assert families["nightjar_log_loss"] == {'model="wide_deep"': 0.5, 'model="a \\"b\\" \\\\"': 0.5}
-    assert families["nightjar_auc"]['model="wide_deep"'] == 0.75
-    assert families["nightjar_gauc"] == {}
-    assert families["nightjar_step_seconds"] == {'step="train"': 12.5, 'step="gate"': 0.25}
-    assert families["nightjar_evaluated_rows"] == {"": 4000.0}
-    assert families["nightjar_published"] == {"": 1.0}
-    assert families["nightjar_night_timestamp_seconds"] == {"": 1767571200.0}
-    assert families["nightjar_decided_timestamp_seconds"] == {"": 1.75e9}
+    assert samples(text) == {
+        "nightjar_log_loss": {"wide_deep": 0.5, 'a "b" \\': 0.5},
+        "nightjar_normalized_entropy": {"wide_deep": 0.9, 'a "b" \\': 0.9},
+        "nightjar_auc": {"wide_deep": 0.75, 'a "b" \\': 0.75},
+        "nightjar_gauc": {},
+        "nightjar_calibration": {"wide_deep": 1.01, 'a "b" \\': 1.01},
+        "nightjar_evaluated_rows": {"": 4000.0},
+        "nightjar_step_seconds": {"train": 12.5, "gate": 0.25},
+        "nightjar_published": {"": 1.0},
+        "nightjar_night_timestamp_seconds": {"": 1767571200.0},
+        "nightjar_decided_timestamp_seconds": {"": 1.75e9},
+    }
+    rejected = open_metrics(date(2026, 1, 5), False, EVALUATION, {}, 1.75e9)
+    assert samples(rejected)["nightjar_published"] == {"": 0.0}
 
 
-def test_prometheus_reads_the_figures() -> None:
-    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
-    text = open_metrics(date(2026, 1, 5), False, EVALUATION, {"train": 12.5}, 1.75e9)
-    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
-    assert families["nightjar_published"].samples[0].value == 0.0
-    assert families["nightjar_step_seconds"].unit == "seconds"
-    assert {sample.labels["model"] for sample in families["nightjar_auc"].samples} == set(EVALUATION.models)
+def test_a_metric_is_labelled_by_model_and_a_time_by_step() -> None:
+    text = open_metrics(date(2026, 1, 5), True, EVALUATION, {"train": 12.5}, 1.75e9)
+    labels = {
+        family.name: {*sample.labels} for family in text_string_to_metric_families(text) for sample in family.samples
+    }
+    assert labels["nightjar_auc"] == {"model"}
+    assert labels["nightjar_step_seconds"] == {"step"}
+    assert labels["nightjar_published"] == set()
 
 
 def test_every_line_of_the_log_names_its_run_night_and_step(tmp_path: Path) -> None:

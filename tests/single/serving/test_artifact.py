@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, DatasetManifest
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, DatasetManifest, Lineage
 from nightjar.features.contract.publishing import commit, describe_files, is_published, read_manifest
 from nightjar.jobs.pack_model import main
 from nightjar.serving.packing import dry_run
@@ -28,7 +29,13 @@ def world(tmp_path: Path) -> World:
 
 
 def pack_it(world: World, output: Path) -> ArtifactManifest:
-    return pack(world.candidate, world.state, world.holdout, str(output), lineage={"night": "2024-05-03"})
+    return pack(
+        world.candidate,
+        world.state,
+        world.holdout,
+        str(output),
+        lineage=Lineage.model_validate({"date": "2024-05-03", "ticket": 7}),
+    )
 
 
 def republish(directory: str, kind: type[CandidateManifest] | type[DatasetManifest], **changes: object) -> None:
@@ -46,8 +53,11 @@ def test_an_artifact_holds_what_scoring_needs_and_nothing_else(world: World, tmp
     manifest = pack_it(world, tmp_path / "artifact")
     top = {path.partition("/")[0] for path in (entry.path for entry in manifest.files)}
     assert top == {"scoring", "encoder", "golden"}
-    assert manifest.lineage["night"] == "2024-05-03"
-    assert manifest.lineage["settings"] == {"epochs": 1}
+    published = json.loads((tmp_path / "artifact/manifest.json").read_text())["lineage"]
+    assert (published["date"], published["settings"], published["parent"]) == ("2024-05-03", {"epochs": 1}, None)
+    assert published["ticket"] == 7  # a key of the user's own
+    assert "beside" not in published  # not known
+    assert read_manifest(str(tmp_path / "artifact"), ArtifactManifest).lineage == manifest.lineage
     weights = np.load(tmp_path / "artifact/scoring/wide_weights.npy")
     ids = np.load(tmp_path / "artifact/scoring/wide_ids.npy")
     assert np.all(weights != 0)

@@ -13,13 +13,14 @@ from nightjar.features.contract.manifests import DecisionManifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
-from nightjar.serving.evaluation.evaluation import evaluate, read_scores
+from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.slices import observe_slices
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
-from nightjar.serving.reports.night_report import publish
+from nightjar.serving.reports.evaluations import evaluate
+from nightjar.serving.reports.night_report import write
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
@@ -64,13 +65,18 @@ def make_night(output: Path, date: str, seed: int) -> None:
     world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
     version = f"{date}-wide_deep-key"
     artifact = str(output / "models" / version)
-    pack(world.candidate, world.state, world.holdout, artifact, lineage={})
+    pack(world.candidate, world.state, world.holdout, artifact)
     candidate = output / "candidates" / version
     shutil.copytree(world.candidate, candidate)
     slots = [{"table": "wide", "slot": "f_user", "parent_rows": 90, "rows": 100, "carried": 80}]
-    (candidate / "warm_start.json").write_text(json.dumps({"parent": "2026-01-02-wide_deep", "slots": slots}))
-    lines = [{"kind": "progress", "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
-    lines.append({"kind": "validation", "step": 4, "log_loss": 0.55})
+    (candidate / "warm_start.json").write_text(
+        json.dumps({"parent": "2026-01-02-wide_deep", "decay": 1.0, "rules": [], "slots": slots, "head": []})
+    )
+    seen = {"epoch": 0, "rows": 100, "learning_rate_scale": 1.0}
+    speed = {"kind": "progress", "log_loss": 0.6, "rows_per_second": 1e4, "memory_bytes": 1 << 20}
+    lines: list[dict[str, object]] = [{**seen, **speed, "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
+    unknown = dict.fromkeys(("normalized_entropy", "auc", "gauc", "calibration"))
+    lines.append({**seen, **unknown, "kind": "validation", "step": 4, "log_loss": 0.55, "seconds": 1.0, "best": True})
     (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluation = output / "evaluations" / f"{date}-key"
     evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
@@ -88,7 +94,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
         DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
     )
     (output / "metrics").mkdir(exist_ok=True)
-    (output / "metrics" / f"{date}.prom").write_text('nightjar_step_seconds{step="train"} 12.5\n# EOF\n')
+    (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
     record = output / "nights" / f"{date}-key"
     begin(str(record))
     directories = {
@@ -119,7 +125,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_night(output, REJECTED, seed=2)
     validate(output, STOPPED, passed=False)
     summarize(output, STOPPED)
-    publish(str(output))
+    write(str(output))
     return output
 
 
@@ -148,7 +154,7 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "<user>",
     ):
         assert shown in text
-    labels = [a.get("aria-label") or "" for tag, a in page(output, GOOD).tags if tag == "svg"]
+    labels = page(output, GOOD).drawings
     for drawing in ("Log loss by training step", "Drift of every feature", "Difference in log loss", "Calibration"):
         assert any(label.startswith(drawing) for label in labels)
 
@@ -175,8 +181,7 @@ def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
     assert links == [f"{date}.html" for date in (STOPPED, REJECTED, GOOD)]
     assert "3 nights, 1 published" in index.text
     assert index.text.count("champion\n") == 1
-    labels = [a["aria-label"] for tag, a in index.tags if tag == "svg"]
-    assert labels == [
+    assert index.drawings == [
         f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
     ]
 
@@ -198,11 +203,11 @@ def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path,
         for path in (pruned / kind).glob(f"{REJECTED}-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = (pruned / "reports" / f"{REJECTED}.html").read_bytes()
-    publish(str(pruned))
+    write(str(pruned))
     assert (pruned / "reports" / f"{REJECTED}.html").read_bytes() == before
     decision = json.loads((pruned / "decisions" / f"{REJECTED}-wide_deep-key-key" / DECISION).read_text())
     [loss] = [f["candidate"] for f in decision["parts"][0]["figures"] if f["metric"] == "log_loss"]
     assert f"{loss:.5f}" in page(pruned, "index").text
     (pruned / "reports" / f"{REJECTED}.html").unlink()
-    publish(str(pruned), only=[REJECTED])
+    write(str(pruned), only=[REJECTED])
     require_accessible(page(pruned, REJECTED))

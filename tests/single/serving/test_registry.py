@@ -1,93 +1,25 @@
-"""The registry: one whole champion at every moment, whoever is killed, and a rollback that goes back."""
+"""The registry: promotions, and a rollback that goes back."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifests import ArtifactManifest
-from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files, manifest_digest
+from nightjar.features.contract.publishing import MANIFEST, manifest_digest
 from nightjar.jobs import promote_model
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.serving import registry
-
-FILES = ("scoring/weights", "encoder/vocabulary")
-LINES = 50
-
-
-class Killed(BaseException):
-    """The process died here."""
-
-
-@pytest.fixture(params=["local", "memory", "s3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty models root."""
-    if request.param == "local":
-        yield str(tmp_path / "models")
-        return
-    url = request.getfixturevalue("bucket") if request.param == "s3" else f"memory://models/{uuid.uuid4().hex}"
-    yield f"{url}/models"
-    storage.remove(url)
-
-
-def publish(root: str, version: str, published_at: int | None = None) -> str:
-    """A small artifact: two files that say which version they belong to."""
-    directory = storage.join(root, version)
-    begin(directory)
-    for name in FILES:
-        storage.write_bytes(storage.join(directory, name), f"{version}\n".encode() * LINES)
-    commit(
-        directory,
-        ArtifactManifest(
-            files=describe_files(directory),
-            model="wide_deep",
-            spec_fingerprint="0" * 16,
-            columns=(),
-            lineage={"version": version},
-            metrics={},
-        ),
-    )
-    set_published_at(directory, published_at)
-    return directory
-
-
-def set_published_at(directory: str, second: int | None) -> None:
-    """Local manifests written within one tick of the clock are told apart."""
-    if second is not None and "://" not in directory:
-        os.utime(f"{directory}/{MANIFEST}", (second, second))
-
-
-def publish_all(root: str, names: str) -> None:
-    """Versions of one letter each, published in this order."""
-    for second, name in enumerate(names, 1):
-        publish(root, name, second)
-
-
-def read_whole(directory: str) -> str:
-    """The version that all lines of all files of a directory agree on."""
-    lines = [line for name in FILES for line in storage.read_bytes(storage.join(directory, name)).split()]
-    assert len(lines) == LINES * len(FILES)
-    (version,) = set(lines)
-    return version.decode()
-
-
-def champion_of(root: str) -> str | None:
-    pointer = registry.champion(root)
-    return pointer.version if pointer else None
-
-
-def contents(root: str) -> dict[str, bytes]:
-    return {path: storage.read_bytes(storage.join(root, path)) for path in storage.list_files(root)}
+from tests.kits.registry_kit import (
+    champion_of,
+    publish,
+    publish_all,
+)
 
 
 def test_an_empty_root_has_neither_versions_nor_a_champion(root: str) -> None:
@@ -238,171 +170,6 @@ def test_prune_keeps_the_latest_the_champion_and_the_one_before(root: str) -> No
         registry.prune(root, -1)
 
 
-def history(root: str) -> None:
-    """What the interrupted steps below start from: champion b, before it a; c, d and e are there, too."""
-    publish_all(root, "abcde")
-    for version in "ab":
-        registry.promote(root, version, "the gate")
-
-
-STEPS: dict[str, Callable[[str], object]] = {
-    "promote": lambda root: registry.promote(root, "c", "the gate"),
-    "rollback": lambda root: registry.rollback(root),
-    "prune": lambda root: registry.prune(root, 1),
-}
-
-
-@pytest.mark.parametrize("root", ["local", "memory"], indirect=True)
-@pytest.mark.parametrize("torn", [False, True], ids=["before the call", "after the call"])
-@pytest.mark.parametrize("step", STEPS)
-def test_a_kill_at_any_write_leaves_a_champion_and_the_same_end(
-    root: str, step: str, torn: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history(root)
-    STEPS[step](root)
-    expected = contents(root)
-    kills = 0
-    for calls in range(20):
-        storage.remove(root)
-        history(root)
-        done = champion_of(root)
-        try:
-            with monkeypatch.context() as patched:
-                kill_at(patched, calls, torn)
-                STEPS[step](root)
-        except Killed:
-            kills += 1
-            assert read_whole(registry.load_champion(root)) in ("b", "c" if step == "promote" else "a")
-            if not (step == "rollback" and champion_of(root) != done):
-                STEPS[step](root)
-        assert contents(root) == expected
-        if kills <= calls:
-            break
-    assert kills == {"promote": 2, "rollback": 2, "prune": 6}[step]
-
-
-def kill_at(patched: pytest.MonkeyPatch, calls: int, after: bool) -> None:
-    """Die before or after the storage call with this number, counted from 0, that writes or removes."""
-    left = [calls]
-
-    def deadly(real: Callable[..., None]) -> Callable[..., None]:
-        def call(*args: object) -> None:
-            left[0] -= 1
-            if left[0] < 0 and not after:
-                raise Killed
-            real(*args)
-            if left[0] < 0:
-                raise Killed
-
-        return call
-
-    for name in ("write_bytes", "remove"):
-        patched.setattr(storage, name, deadly(getattr(storage, name)))
-
-
-def test_a_killed_prune_spares_what_was_published_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    history(root)
-    with monkeypatch.context() as patched:
-        kill_at(patched, 1, after=True)
-        with pytest.raises(Killed):
-            registry.prune(root, 1)
-    begun = json.loads(storage.read_bytes(storage.join(root, "history/pruning.json")))["versions"]
-    assert begun == ["d", "c"]
-    if "://" in root:
-        time.sleep(1.1)  # object stores tell when something was written to the second
-    publish(root, "d", 9)
-    assert registry.prune(root, 1) == ["e", "c"]
-    assert sorted(registry.versions(root)) == ["a", "b", "d"]
-
-
-def test_an_entry_that_no_pointer_reached_is_overwritten(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    history(root)
-    with monkeypatch.context() as patched:
-        kill_at(patched, 0, after=True)
-        with pytest.raises(Killed):
-            registry.promote(root, "c", "killed")
-    assert champion_of(root) == "b"
-    registry.promote(root, "d", "another night")
-    assert registry.rollback(root).version == "b"
-
-
-def test_a_reader_overtaken_by_two_promotions_and_a_prune_gets_the_new_champion(root: str) -> None:
-    publish_all(root, "abc")
-    registry.promote(root, "a", "the gate")
-    seen = []
-
-    def overtaken(directory: str) -> str:
-        seen.append(directory)
-        if len(seen) == 1:
-            registry.promote(root, "b", "the gate")
-            registry.promote(root, "c", "the gate")
-            registry.prune(root, 0)
-        return read_whole(directory)
-
-    assert registry.with_champion(root, overtaken) == "c"
-    assert seen == [storage.join(root, "a"), storage.join(root, "c")]
-
-
-def test_a_reader_s_own_failure_is_passed_on(root: str) -> None:
-    publish(root, "a")
-    registry.promote(root, "a", "the gate")
-
-    def fail(directory: str) -> None:
-        raise KeyError(directory)
-
-    with pytest.raises(KeyError):
-        registry.with_champion(root, fail)
-
-
-READER = """
-import sys
-from nightjar.serving import registry
-from tests.single.serving.test_registry import read_whole
-root, seen = sys.argv[1], []
-print("ready", flush=True)
-while not seen or seen[-1] != "last":
-    seen.append(registry.with_champion(root, read_whole))
-    registry.versions(root)
-print(len(seen), len(set(seen)))
-"""
-
-
-@pytest.mark.parametrize(("place", "nights"), [("local", 50), ("s3", 8)])
-def test_readers_load_whole_champions_through_fifty_publications_and_rollbacks(
-    place: str, nights: int, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    root = str(tmp_path) if place == "local" else f"{request.getfixturevalue('bucket')}/models"
-    publish(root, "night00")
-    registry.promote(root, "night00", "the gate")
-    readers = [
-        subprocess.Popen(
-            [sys.executable, "-c", READER, root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    try:
-        for reader in readers:
-            assert reader.stdout is not None
-            assert reader.stdout.readline() == "ready\n"
-        for night in range(1, nights + 1):
-            publish(root, f"night{night:02d}", night)
-            registry.promote(root, f"night{night:02d}", "the gate")
-            if night % 3 == 0:
-                registry.rollback(root)
-            if night % 4 == 0:
-                registry.prune(root, 0)
-        publish(root, "last", 99)
-        registry.promote(root, "last", "the gate")
-        said = [reader.communicate(timeout=60) for reader in readers]
-    finally:
-        for reader in readers:
-            reader.kill()
-    for reader, (out, errors) in zip(readers, said, strict=True):
-        assert reader.returncode == 0, errors
-        loads, different = map(int, out.split())
-        assert loads >= different > 1
-
-
 def test_the_command_line_lists_promotes_rolls_back_and_prunes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -424,7 +191,7 @@ def test_the_command_line_lists_promotes_rolls_back_and_prunes(
     assert run("promote", "b") == (
         2,
         "",
-        f"promote_model: error: {root} holds no published version 'b'; it holds ['c', 'a'].\n",
+        f"promote_model promote: error: {root} holds no published version 'b'; it holds ['c', 'a'].\n",
     )
     with lease(lock_of(root), "a night"):
         code, out, err = run("rollback")

@@ -15,12 +15,14 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest, EvaluationManifest
 from nightjar.features.contract.publishing import commit, read_manifest, verify
 from nightjar.jobs.evaluate_model import main
-from nightjar.serving.evaluation import evaluation
 from nightjar.serving.evaluation.comparison import Evaluation, predict
-from nightjar.serving.evaluation.evaluation import evaluate, read_evaluation
+from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.packing.pack import pack
-from nightjar.serving.reports.report import render
+from nightjar.serving.reports import evaluations
+from nightjar.serving.reports.evaluation_report import render
+from nightjar.serving.reports.evaluations import evaluate
+from nightjar.serving.reports.palette import DARK, LIGHT
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.serving_kit import (
     World,
@@ -46,7 +48,7 @@ def artifacts(world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         scores = oracle.score(world.rows[:16])
         candidate = make_candidate(root / f"candidate-{architecture}", world.state, oracle, scores)
         packed[architecture] = str(root / architecture)
-        pack(candidate, world.state, world.holdout, packed[architecture], lineage={})
+        pack(candidate, world.state, world.holdout, packed[architecture])
     return packed
 
 
@@ -84,7 +86,7 @@ def test_evaluating_again_gives_the_same_bytes_or_returns_what_is_there(
     evaluate(artifacts, [world.holdout], str(tmp_path / "two"))
     for name in ("manifest.json", "metrics.json", "report.html"):
         assert (tmp_path / "two" / name).read_bytes() == (Path(published) / name).read_bytes()
-    monkeypatch.setattr(evaluation, "compare", lambda *_, **__: pytest.fail("evaluated again"))
+    monkeypatch.setattr(evaluations, "compare", lambda *_, **__: pytest.fail("evaluated again"))
     assert evaluate(artifacts, [world.holdout], published) == read_evaluation(published)
 
 
@@ -97,7 +99,7 @@ def test_models_of_different_states_are_compared_on_their_own_encodings(world: W
         ("new", older.candidate, older.state, older.holdout),
         ("old", candidate, state, holdout),
     ):
-        pack(c, s, h, str(tmp_path / name), lineage={})
+        pack(c, s, h, str(tmp_path / name))
     directories = {name: str(tmp_path / name) for name in ("new", "old")}
     found = evaluate(directories, [older.holdout, holdout], str(tmp_path / "evaluation"))
     assert found.models["new"].metrics == found.models["old"].metrics
@@ -137,7 +139,19 @@ def test_the_report_is_well_formed_and_says_what_its_figures_show(published: str
     found = read_evaluation(published)
     for model in found.models.values():
         assert f"{model.metrics.log_loss:.5f}" in page.text
-    assert not re.search(r"#[0-9a-f]{6}", "".join(str(a.get("style")) for _, a in page.tags))
+
+
+def test_every_colour_of_a_plot_is_one_that_the_page_exchanges_in_the_dark(published: str):
+    text = (Path(published) / "report.html").read_text(encoding="utf-8")
+    assert LIGHT.keys() == DARK.keys()
+    assert len(set(LIGHT.values())) == len(LIGHT)
+    drawn = set(re.findall(r"(fill|stroke): (#[0-9a-f]+)", text[text.index("<svg") :]))
+    assert {color for _, color in drawn} <= set(LIGHT.values())
+    assert len(drawn) >= 8  # three models' lines and marks, text and axes
+    for style, color in drawn:
+        [name] = [name for name, light in LIGHT.items() if light == color]
+        assert f'[style*="{style}: {color}"] {{ {style}: var(--{name}) !important; }}' in text
+        assert f"--{name}: {DARK[name]};" in text[text.index("prefers-color-scheme: dark") :]
 
 
 def test_names_are_escaped_and_undefined_metrics_left_out(published: str):
@@ -165,7 +179,7 @@ def test_the_job_names_models_and_reports_errors_by_exit_status(
         "lr",
         "champion",
     ]
-    assert capsys.readouterr().out.startswith("lr: log loss ")
+    assert capsys.readouterr().out.startswith("lr: Log loss ")
     for wrong in (
         ["--artifact", artifacts["lr"], "--artifact", artifacts["deep"], "lr"],
         ["--artifact", artifacts["lr"], "a", "b"],

@@ -33,14 +33,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def artifact(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
     output = str(tmp_path_factory.mktemp("models") / "artifact")
-    pack(world.candidate, world.state, world.holdout, output, lineage={})
+    pack(world.candidate, world.state, world.holdout, output)
     return output
 
 
 @pytest.mark.parametrize("model", ["wide_deep", "lr", "deep"])
 def test_scores_equal_an_independent_float64_scorer(tmp_path: Path, model: str):
     world = make_world(tmp_path, model)
-    pack(world.candidate, world.state, world.holdout, str(tmp_path / "artifact"), lineage={})
+    pack(world.candidate, world.state, world.holdout, str(tmp_path / "artifact"))
     rows = make_rows(300, seed=99)
     scores = serving.load(str(tmp_path / "artifact")).score(rows)
     assert scores.dtype == np.float32
@@ -124,7 +124,7 @@ def test_encoded_rows_without_a_column_are_a_clear_error(world: World, artifact:
 
 def test_a_damaged_or_missing_file_is_named(world: World, tmp_path: Path):
     output = str(tmp_path / "artifact")
-    pack(world.candidate, world.state, world.holdout, output, lineage={})
+    pack(world.candidate, world.state, world.holdout, output)
     damaged = tmp_path / "artifact/scoring/embedding_4.npy"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1

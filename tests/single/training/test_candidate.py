@@ -27,7 +27,7 @@ from nightjar.training.run.collective import Solo
 from nightjar.training.run.launch import run
 from nightjar.training.step.step import Learner, Score
 from nightjar.training.trainer import train
-from tests.kits.datasets import SPEC, make_dataset, matrix_of
+from tests.kits.training.datasets import SPEC, make_dataset, matrix_of
 
 SETTINGS = {
     "epochs": 2,

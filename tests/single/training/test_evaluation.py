@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
-from test_metrics import gauc_by_loops
 from torch import Tensor
 
 from nightjar.features.contract.errors import DataError, UsageError
@@ -22,8 +21,9 @@ from nightjar.training.data.plan import Plan
 from nightjar.training.evaluation.evaluation import Predictions, evaluate, measure, predict
 from nightjar.training.run.collective import Received, Solo
 from nightjar.training.step.step import Learner
-from tests.kits.cluster import ThreadCollective, run_cluster
-from tests.kits.datasets import SPEC, make_dataset
+from tests.kits.metric_kit import gauc_by_loops
+from tests.kits.training.cluster import ThreadCollective, run_cluster
+from tests.kits.training.datasets import SPEC, make_dataset
 
 GROUPED = SPEC.model_copy(update={"group": "user"})
 

@@ -9,21 +9,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.kits.cluster import run_cluster
+from tests.kits.datasets import make_dataset
+from tests.kits.table_kit import WIDE
 
 from nightjar.features.contract.layout import BIAS
-from nightjar.features.contract.manifest import DatasetManifest, commit, read_manifest
+from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.publishing import commit, read_manifest
 from nightjar.training.config import TrainingConfig, WideConfig
 from nightjar.training.data.base_rate import base_log_odds
 from nightjar.training.data.dataset import Dataset
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head
 from nightjar.training.run.collective import Solo
-from nightjar.training.tables import Shard, wide_table
+from nightjar.training.tables.choice import wide_table
+from nightjar.training.tables.shard import Shard
 from nightjar.training.trainer import train
 from nightjar.training.warm_start.intercept import begin_at
-from tests.kits.cluster import run_cluster
-from tests.kits.datasets import make_dataset
-from tests.kits.table_kit import WIDE
 
 
 def with_labels(directory: Path, rate: float, seed: int = 3) -> None:

@@ -10,15 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nightjar.training.config import (
-    EarlyStopping,
-    EmbeddingConfig,
-    HeldOutValidationConfig,
-    Plateau,
-    WideConfig,
-)
+from nightjar.training.config import EmbeddingConfig, HeldOutValidationConfig, WideConfig
+from nightjar.training.evaluation.config import EarlyStopping, Plateau
 from nightjar.training.evaluation.schedule import Schedule, Verdict
-from nightjar.training.tables import Shard, embedding_table, wide_table
+from nightjar.training.tables.choice import embedding_table, wide_table
+from nightjar.training.tables.shard import Shard
 
 
 def verdicts(config: HeldOutValidationConfig, values: list[float]) -> list[Verdict]:

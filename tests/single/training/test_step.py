@@ -19,8 +19,8 @@ from nightjar.training.data.dataset import to_columns
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.lookup.pooling import gradient_of_rows, pool
 from nightjar.training.step.step import Learner, logistic_loss
-from tests.kits.cluster import ThreadCollective, run_cluster
-from tests.kits.datasets import SIZES, SPEC, make_table, matrix_of, take
+from tests.kits.training.cluster import ThreadCollective, run_cluster
+from tests.kits.training.datasets import SIZES, SPEC, make_table, matrix_of, take
 
 CONFIG = TrainingConfig(
     model="wide_deep",

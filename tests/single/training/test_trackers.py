@@ -8,15 +8,10 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.records import ProgressRecord, Record, ValidationRecord, read_records
 from nightjar.training.config import MlflowTrackingConfig, TrainingConfig
 from nightjar.training.tracking import trackers
-from nightjar.training.tracking.trackers import (
-    ProgressRecord,
-    Record,
-    ValidationRecord,
-    read_records,
-    tracking,
-)
+from nightjar.training.tracking.trackers import tracking
 
 CONFIG = TrainingConfig(model="lr", tensorboard=True)
 

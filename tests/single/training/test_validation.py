@@ -13,6 +13,7 @@ import torch
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.publishing import read_manifest
+from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.config import TrainingConfig
 from nightjar.training.evaluation.validation import HeldOutValidation
@@ -20,15 +21,10 @@ from nightjar.training.job import TrainingJob
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
 from nightjar.training.tracking.progress import RankLog
-from nightjar.training.tracking.trackers import (
-    ProgressRecord,
-    Trackers,
-    ValidationRecord,
-    read_records,
-)
+from nightjar.training.tracking.trackers import Trackers
 from nightjar.training.trainer import train
-from tests.kits.cluster import run_cluster
-from tests.kits.datasets import SPEC, make_dataset
+from tests.kits.training.cluster import run_cluster
+from tests.kits.training.datasets import SPEC, make_dataset
 
 FILES = (100, 50, 0, 333, 7, 120)
 ROWS, STEPS = sum(FILES), 10

@@ -28,7 +28,7 @@ from nightjar.training.step.lookup.device_pooling import (
 from nightjar.training.step.lookup.row_source import Sent, entries_of
 from nightjar.training.step.messages import join
 from nightjar.training.step.replication import is_replicated
-from nightjar.training.tables import DeviceTable
+from nightjar.training.tables.device_table import DeviceTable
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class DeviceRows:
         """See RowSource."""
         entries = entries_of(batch, self._tables, self._wide)
         copied = [is_replicated(table, self._collective) for table in self._tables]
+        tables = [table for table, copy in zip(self._tables, copied, strict=True) if not copy]
         owned = [e for e, copy in zip(entries, copied, strict=True) if not copy]
-        requested = exchange.request(owned, self._collective, self._device)
+        requested = exchange.request(tables, owned, self._collective, self._device)
         orders = [None if order is None else to_device(order, self._device) for order in requested.order]
         ids = [to_device(e.ids_U, self._device) if copy else None for e, copy in zip(entries, copied, strict=True)]
         moved = entries_on_device(entries, self._device)
 
         def wait() -> DeviceLookup:
             asked = list(map(join, requested.asked.wait()))
-            tables = [table for table, copy in zip(self._tables, copied, strict=True) if not copy]
             answers = self._collective.all_to_all(
                 [table.look_up(places_S) for table, (places_S, _) in zip(tables, asked, strict=True)],
                 [counts for _, counts in asked],

@@ -17,7 +17,7 @@ from nightjar.training.run.collective import Collective, Pending
 from nightjar.training.step import exchange, replication
 from nightjar.training.step.lookup.pooling import gradient_of_rows, pool
 from nightjar.training.step.lookup.row_source import Sent, entries_of
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 
 class HostRows:

@@ -15,7 +15,14 @@ _LOOKED_UP = 1 << 14  # rows that a thread pools, below which another does not p
 
 
 def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) -> None:
-    """Overwrite columns [start, start + C * D) of out_BE (C-contiguous) with the cells of every row."""
+    """Overwrite columns [start, start + C * D) of out_BE with the cells of every row.
+
+    Args:
+        rows_UD: the rows that the batch needs of a table.
+        entries: which cells they go to.
+        out_BE: C-contiguous.
+        start: the first of the table's columns.
+    """
     size, (rows, stride) = rows_UD.shape[1], out_BE.shape
     out = out_BE.reshape(-1)[start:]
 
@@ -23,8 +30,8 @@ def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) 
         fields = (rows_UD, entries.index_CB, entries.fields_F3, out, stride, entries.cells * size)
         kernels.pool_fields(*fields, first, last)
         for e in entries.lists:
-            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
-            kernels.pool_list(rows_UD, *a_list, out, stride, first, last)
+            lists = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.pool_list(rows_UD, lists, out, stride, first, last)
         if entries.x_BK.shape[1]:
             kernels.pool_dense(rows_UD, entries.x_BK, out, first, last)
 
@@ -33,7 +40,14 @@ def pool(rows_UD: np.ndarray, entries: Entries, out_BE: np.ndarray, start: int) 
 
 
 def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: int) -> np.ndarray:
-    """[U, D]: the transpose of `pool`, for the gradient of its output (rows of E values without gaps in them)."""
+    """[U, D]: the transpose of `pool`, for the gradient of its output.
+
+    Args:
+        cells_BE: that gradient, rows of E values without gaps in them.
+        entries: as for `pool`.
+        size: D.
+        start: the first of the table's columns.
+    """
     gradient_UD = np.zeros((len(entries.ids_U), size), dtype=np.float32)
     if not len(cells_BE):
         return gradient_UD
@@ -45,8 +59,8 @@ def gradient_of_rows(cells_BE: np.ndarray, entries: Entries, size: int, start: i
 
     def of_lists(first: int, last: int) -> None:
         for e in entries.lists[first:last]:
-            a_list = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
-            kernels.sum_list(gradient_UD, *a_list, flat, stride)
+            lists = (e.index_M, e.shift, e.offsets, e.coefficients_B, e.cell)
+            kernels.sum_list(gradient_UD, lists, flat, stride)
 
     # No two columns share a row of a table, so that threads never meet.
     in_ranges(of_fields, len(entries.fields_F3), least=1 + _LOOKED_UP // len(cells_BE))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nightjar.training.data.batch import Batch, Entries
 from nightjar.training.run.collective import Pending
-from nightjar.training.tables import Table
+from nightjar.training.tables.table import Table
 
 Learn = Callable[[float], None]
 """Apply each table's rule once a row, by the sum of the row weights of the global batch. Every worker calls it, or none

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from nightjar.features.contract.metric_sums import Sums
+from nightjar.features.contract.metrics import (
+    AUC,
+    CALIBRATION,
+    COMPARED,
+    EVALUATED,
+    HELD_OUT,
+    LESS,
+    LOG_LOSS,
+    METRICS,
+    MORE,
+    Quality,
+    SelectionMetric,
+)
 from nightjar.features.encoder.hashing import MISSING
-from nightjar.serving.evaluation.metrics import Observations, bins, measure
+from nightjar.serving.evaluation.metrics import Metrics, Observations, bins, measure
+from tests.kits.metric_kit import gauc_by_loops
 
 
 def draw(n: int, seed: int = 0, groups: int = 20) -> tuple[Observations, np.ndarray]:
@@ -21,16 +37,6 @@ def draw(n: int, seed: int = 0, groups: int = 20) -> tuple[Observations, np.ndar
     score = np.round(np.clip(truth + rng.normal(0, 0.1, n), 0.01, 0.99), 2).astype(np.float32)
     weight = rng.choice([1.0, 4.0], n)
     return Observations(label, weight, rng.integers(groups, size=n), truth), score
-
-
-def gauc_by_loops(label: np.ndarray, score: np.ndarray, group: np.ndarray, weight: np.ndarray) -> float:
-    values, weights = [], []
-    for g in np.unique(group):
-        rows = group == g
-        if g != MISSING and 0 < label[rows].sum() < rows.sum():
-            values.append(roc_auc_score(label[rows], score[rows], sample_weight=weight[rows]))
-            weights.append(weight[rows].sum())
-    return float(np.average(values, weights=weights))
 
 
 @pytest.mark.parametrize(("n", "groups"), [(3000, 20), (400, 150), (50, 3)])
@@ -134,3 +140,34 @@ def test_bins_have_equal_weight_and_ascend():
 def test_fewer_rows_than_bins_leave_no_empty_bin():
     found = bins(np.array([0.0, 1.0, 1.0]), np.array([0.1, 0.5, 0.9]), np.ones(3), 10)
     assert [(b.mean_score, b.mean_label) for b in found] == [(0.1, 0.0), (0.5, 1.0), (0.9, 1.0)]
+
+
+def test_the_registry_and_the_records_of_metrics_name_the_same():
+    assert [metric.name for metric in HELD_OUT if metric.direction in (LESS, MORE)] == list(get_args(SelectionMetric))
+    assert {metric.name for metric in HELD_OUT} == Quality.model_fields.keys() - {"base_rate", "gauc_share"}
+    beside = {"bayes_log_loss", "expected_bayes_log_loss"}
+    assert {metric.name for metric in EVALUATED} | beside == Metrics.model_fields.keys() - {"base_rate", "gauc_share"}
+    assert len(METRICS) == len({*EVALUATED, *COMPARED})
+
+
+def test_what_a_metric_needs_is_what_leaves_it_undefined():
+    observed, score = draw(500)
+    for needs, column in (("groups", "group"), ("truth", "truth")):
+        found = measure(replace(observed, **{column: None}), score)
+        assert {m.name for m in EVALUATED if getattr(found, m.name) is None} == {
+            m.name for m in EVALUATED if m.needs == needs
+        }
+
+
+def test_the_miscalibration_is_how_far_the_calibration_is_from_one():
+    sums = Sums(weight=10.0, label=4.0, score=3.0, loss=5.0, won=1.0, positives=4.0, negatives=6.0)
+    values = {metric.name: metric.formula(sums) for metric in (*HELD_OUT, *COMPARED)}
+    assert (values["calibration"], values["miscalibration"], values["gauc"]) == (0.75, 0.25, None)
+
+
+def test_a_gain_is_positive_where_the_new_value_is_better():
+    assert LOG_LOSS.gain(0.5, over=0.75) == 0.25
+    assert AUC.gain(0.5, over=0.75) == -0.25
+    assert CALIBRATION.gain(1.25, over=0.5) == 0.25
+    assert CALIBRATION.is_best(0.9, [1.2, 0.9])
+    assert not AUC.is_best(0.7, [0.7])

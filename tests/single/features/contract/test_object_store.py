@@ -53,7 +53,7 @@ def test_a_model_is_trained_packed_judged_and_served_from_an_object_store(
     verify(f"{models}/a", read_manifest(f"{models}/a", ArtifactManifest))
     evaluation = ["--artifact", f"{models}/a", "model", "--dataset", holdout, "--output", f"{world}/evaluations/a"]
     assert evaluate_model.main(evaluation) == 0
-    assert "model: log loss 0." in capsys.readouterr().out
+    assert "model: Log loss 0." in capsys.readouterr().out
     promotion = Promotion(
         GATE, models, "a", "2024-05-03", NOTHING, holdout, f"{world}/evaluations/a", f"{world}/decisions/a"
     )

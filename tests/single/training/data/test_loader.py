@@ -21,7 +21,7 @@ from nightjar.training.data.dataset import REBUILD, Dataset, read_table, to_colu
 from nightjar.training.data.loader import epoch_batches, read_tables
 from nightjar.training.data.plan import Plan
 from nightjar.training.data.prefetch import Prefetched
-from tests.kits.datasets import make_dataset, matrix_of, take
+from tests.kits.training.datasets import make_dataset, matrix_of, take
 
 FILES = (100, 50, 0, 333, 7, 120)
 

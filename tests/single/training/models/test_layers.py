@@ -10,13 +10,13 @@ from torch import Tensor
 from nightjar.training.config import DeepConfig
 from nightjar.training.data.columns import row_keys
 from nightjar.training.kernels.kernels import splitmix64
-from nightjar.training.models.batch_norm import BatchNorm
-from nightjar.training.models.dropout import Dropout, _mix, keep_mask
-from nightjar.training.models.global_batch import GlobalBatch
-from nightjar.training.models.layers import ACTIVATIONS, Mlp
+from nightjar.training.layers.batch_norm import BatchNorm
+from nightjar.training.layers.dense import ACTIVATIONS, Mlp
+from nightjar.training.layers.dropout import Dropout, _mix, keep_mask
+from nightjar.training.layers.global_batch import GlobalBatch
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.optimizers import head_optimizer, head_tensors
-from tests.kits.cluster import ThreadCollective, run_cluster
+from tests.kits.training.cluster import ThreadCollective, run_cluster
 
 ROWS, UNITS = 17, 5
 

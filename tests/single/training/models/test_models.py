@@ -15,16 +15,17 @@ from torch import Tensor
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import TableLayout, table_layout
-from nightjar.training.config import DeepConfig, MatrixFactorizationConfig, ModelName, TrainingConfig
+from nightjar.training.config import DeepConfig, ModelName, TrainingConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.export.onnx_export import INPUTS, export_head
-from nightjar.training.models import MODELS, architecture, build_head, model_columns
-from nightjar.training.models.global_batch import GlobalBatch
-from nightjar.training.models.layers import FactorizationMachine, dense_inputs, embedding_inputs
+from nightjar.training.layers.dense import FactorizationMachine, dense_inputs, embedding_inputs
+from nightjar.training.layers.global_batch import GlobalBatch
+from nightjar.training.models import MODELS, build_head, find_model, model_columns, model_sections
+from nightjar.training.models.mf import MatrixFactorizationConfig
 from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
-from tests.kits.cluster import run_cluster
-from tests.kits.model_kit import (
+from tests.kits.training.cluster import run_cluster
+from tests.kits.training.model_kit import (
     DENSE,
     FIELDS,
     MF,
@@ -41,8 +42,11 @@ from tests.kits.model_kit import (
 CONFIG = DeepConfig(layers=(5, 4), activation="tanh")
 HEADS = pytest.mark.parametrize(
     ("name", "config"),
-    [pytest.param(name, CONFIG, id=name) for name in sorted(MODELS)]
-    + [pytest.param(name, REGULARISED, id=f"{name}, regularised") for name in ("deep", "wide_deep", "deepfm")],
+    [
+        pytest.param(name, config, id=f"{name}, {how}")
+        for name in sorted(MODELS)
+        for how, config in (("plain", CONFIG), ("regularised", REGULARISED))
+    ],
 )
 
 
@@ -54,7 +58,7 @@ LAYOUT = layout([WIDTH] * FIELDS)
 
 
 def head_of(model: str, config: DeepConfig = CONFIG, seed: int = 1) -> torch.nn.Module:
-    return build_head(model, layout([WIDTH] * FIELDS, model), config, seed)
+    return build_head(TrainingConfig(model=model, deep=config, seed=seed), layout([WIDTH] * FIELDS, model))
 
 
 def inputs(model: str = "deepfm", rows: int = 6) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,10 +146,10 @@ def test_lr_is_the_wide_part_alone() -> None:
 
 
 def test_heads_are_the_same_for_the_same_seed_whatever_ran_before() -> None:
-    one = build_head("deepfm", LAYOUT, CONFIG, seed=1).state_dict()
+    one = head_of("deepfm", seed=1).state_dict()
     torch.rand(17)
-    two = build_head("deepfm", LAYOUT, CONFIG, seed=1).state_dict()
-    other = build_head("deepfm", LAYOUT, CONFIG, seed=2).state_dict()
+    two = head_of("deepfm", seed=1).state_dict()
+    other = head_of("deepfm", seed=2).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
@@ -228,18 +232,29 @@ def test_input_widths_count_every_field_and_dense_column() -> None:
 
 def test_a_config_may_name_every_model_and_no_other() -> None:
     assert get_args(ModelName) == tuple(MODELS)
+    assert all(name == model.name for name, model in MODELS.items())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_settings_hold_no_section_of_another_model(name: str) -> None:
+    """But that of `mf`, which has been in the settings of all: directories are named by their digest."""
+    sections = model_sections()
+    found = {key for key in TrainingConfig(model=name).settings if key in sections}
+    own = MODELS[name].section
+    assert found == {"mf"} | ({own.name} if own else set())
 
 
 def test_an_unknown_model_is_one_clear_error() -> None:
     with pytest.raises(UsageError) as error:
-        architecture("dnn")
-    names = "'deep', 'deepfm', 'fm', 'lr', 'mf', 'nmf', 'wide_deep'"
-    assert str(error.value) == f"there is no model 'dnn'. Set training.model to one of [{names}]."
+        find_model("dnn")
+    assert str(error.value) == f"there is no model 'dnn'. Set training.model to one of {sorted(MODELS)}."
+    with pytest.raises(ValidationError, match="'wide_deep'"):
+        TrainingConfig(model="dnn")
 
 
 def test_fm_over_two_widths_is_one_clear_error() -> None:
     with pytest.raises(UsageError, match=r"one width; the data set's fields have the widths \[3, 8\]"):
-        build_head("deepfm", layout([3, 8]), CONFIG, seed=1)
+        build_head(TrainingConfig(model="deepfm"), layout([3, 8]))
 
 
 def test_a_deep_model_without_embeddings_is_one_clear_error() -> None:

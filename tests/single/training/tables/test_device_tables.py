@@ -22,9 +22,10 @@ from nightjar.training.data.dataset import to_columns
 from nightjar.training.export.table_files import write_embeddings, write_wide
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner
-from nightjar.training.tables import DeviceTable, check_device, on_device
-from tests.kits.cluster import run_cluster
-from tests.kits.datasets import SIZES, SPEC, make_table, take
+from nightjar.training.tables.choice import check_device, on_device
+from nightjar.training.tables.device_table import DeviceTable
+from tests.kits.training.cluster import run_cluster
+from tests.kits.training.datasets import SIZES, SPEC, make_table, take
 
 COLUMNS = [column for column in dataset_columns(SPEC, SIZES) if column.role not in ("group", "truth")]
 LAYOUT = table_layout(COLUMNS)

@@ -7,9 +7,11 @@ import pytest
 
 from nightjar.training.config import WideConfig
 from nightjar.training.kernels import kernels
-from nightjar.training.tables import Shard, Table, wide_table
+from nightjar.training.tables.choice import wide_table
 from nightjar.training.tables.fixed_point import LIMIT, UNIT, decode, encode
-from tests.kits.table_kit import FTRL, Q213, ROWS
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
+from tests.kits.training.table_kit import FTRL, Q213, ROWS
 
 D = FTRL.beta / FTRL.alpha + FTRL.lambda2
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nightjar.training.step import gradients
 from nightjar.training.step.gradients import HeadGradients
 from nightjar.training.step.messages import join, pack, unpack
-from tests.kits.cluster import ThreadCollective, run_cluster
+from tests.kits.training.cluster import ThreadCollective, run_cluster
 
 LIKE = [
     torch.empty(0, dtype=torch.int64),

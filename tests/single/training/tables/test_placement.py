@@ -8,9 +8,10 @@ import pytest
 from nightjar.training.config import TableConfig
 from nightjar.training.run.collective import Solo
 from nightjar.training.step import replication
-from nightjar.training.tables import Table, place
-from tests.kits.cluster import ThreadCollective, run_cluster
-from tests.kits.table_kit import ROWS, TABLES, all_learn, learn, single_field, teach
+from nightjar.training.tables.choice import place
+from nightjar.training.tables.table import Table
+from tests.kits.training.cluster import ThreadCollective, run_cluster
+from tests.kits.training.table_kit import ROWS, TABLES, all_learn, learn, single_field, teach
 
 STEPS = 60
 

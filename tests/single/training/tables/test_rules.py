@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from nightjar.training.config import EmbeddingConfig, WideConfig
-from nightjar.training.tables import Shard, Table, embedding_table, wide_table
-from tests.kits.table_kit import EMBEDDINGS, ROWS, WIDE, WIDTH, dense_gradient, learn, rounds
+from nightjar.training.tables.choice import embedding_table, wide_table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
+from tests.kits.training.table_kit import EMBEDDINGS, ROWS, WIDE, WIDTH, dense_gradient, learn, rounds
 
 STEPS, TOTAL = 1000, 8.0
 

@@ -10,9 +10,10 @@ import pytest
 from nightjar.training.config import TableConfig
 from nightjar.training.export.table_files import write_embeddings, write_wide
 from nightjar.training.run.collective import Collective, Solo
-from nightjar.training.tables import Table, place
-from tests.kits.cluster import ThreadCollective, run_cluster
-from tests.kits.table_kit import ROWS, TABLES, WIDTH, learn, rounds
+from nightjar.training.tables.choice import place
+from nightjar.training.tables.table import Table
+from tests.kits.training.cluster import ThreadCollective, run_cluster
+from tests.kits.training.table_kit import ROWS, TABLES, WIDTH, learn, rounds
 
 
 @pytest.fixture(autouse=True)

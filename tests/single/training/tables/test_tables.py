@@ -10,8 +10,10 @@ from nightjar.features.contract.layout import ColumnSpec, table_layout
 from nightjar.training.config import EmbeddingConfig, TableConfig, WideConfig
 from nightjar.training.kernels import kernels
 from nightjar.training.kernels.memory import zeros
-from nightjar.training.tables import Shard, Table, check_tables, embedding_table, place, wide_table
-from tests.kits.table_kit import (
+from nightjar.training.tables.choice import check_tables, embedding_table, place, wide_table
+from nightjar.training.tables.shard import Shard
+from nightjar.training.tables.table import Table
+from tests.kits.training.table_kit import (
     EMBEDDINGS,
     FTRL,
     ROWS,
@@ -108,39 +110,6 @@ def test_initial_embeddings_are_spread_as_configured_and_differ_by_seed_and_widt
     assert np.array_equal(values(4, 1, nonnegative=True), abs(spread))
 
 
-@pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_a_grown_table_is_one_that_always_had_its_size(name: str, world: int) -> None:
-    """Rows that come later do not matter before they come; adam's l2 alone moves rows that nobody asked for."""
-    for rank in range(world):
-        small, large = TABLES[name](Shard(7, rank, world)), TABLES[name](Shard(ROWS, rank, world))
-        places = np.arange(small.shard.size)
-        rng = np.random.default_rng(rank)
-        for _ in range(5):
-            gradients = rng.normal(size=(len(places), small.width)).astype(np.float32)
-            small.update(places, gradients)
-            large.update(places, gradients)
-        kept = copy_of(small)
-        small.grow(ROWS)
-        fresh = copy_of(TABLES[name](Shard(ROWS, rank, world)))
-        assert small.shard == large.shard
-        for part, array in small.state().items():
-            assert array[: len(places)].tobytes() == kept[part].tobytes()
-            assert array[len(places) :].tobytes() == fresh[part][len(places) :].tobytes()
-        if name in SPARSE:
-            everything = np.arange(large.shard.size)
-            for table in (small, large):
-                table.update(everything, np.ones((len(everything), table.width), dtype=np.float32))
-            assert {n: a.tobytes() for n, a in copy_of(small).items()} == {
-                n: a.tobytes() for n, a in copy_of(large).items()
-            }
-
-
-def test_a_table_does_not_shrink() -> None:
-    with pytest.raises(ValueError, match="a table of 60 rows cannot shrink to 59"):
-        wide_table(Shard(ROWS), FTRL).grow(ROWS - 1)
-
-
 def bytes_of(table: Table) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in copy_of(table).items()}
 
@@ -215,10 +184,25 @@ def test_deduplicate_gives_each_id_of_a_column_once_and_says_where(count: int) -
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_rows_are_grouped_by_owner_without_changing_their_order(world: int) -> None:
     ids = np.random.default_rng(2).permutation(100)[:40]
-    order, places, counts = kernels.group_by_owner(ids, ids // world, world)
-    assert counts.tolist() == [int(np.sum(ids % world == owner)) for owner in range(world)]
-    assert ids[order].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
-    assert np.array_equal(places, ids[order] // world)
+    dealt = Shard(100, 0, world).by_owner(ids)
+    assert dealt.counts == [int(np.sum(ids % world == owner)) for owner in range(world)]
+    assert ids[dealt.order_U].tolist() == [i for owner in range(world) for i in ids.tolist() if i % world == owner]
+    assert np.array_equal(dealt.places_U, ids[dealt.order_U] // world)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 6])
+def test_shards_hold_every_row_once_at_places_without_gaps(world: int) -> None:
+    shards, everything = [Shard(ROWS, rank, world) for rank in range(world)], np.arange(ROWS)
+    of_each = [shard.ids(np.arange(shard.size)) for shard in shards]
+    assert sorted(np.concatenate(of_each).tolist()) == everything.tolist()
+    assert max(shard.size for shard in shards) == shards[-1].largest_size
+    for shard, ids in zip(shards, of_each, strict=True):
+        mine, places = shard.held(everything)
+        assert mine.tolist() == ids.tolist()
+        assert places.tolist() == list(range(shard.size))
+        assert [shard.place(row) for row in ids.tolist()] == places.tolist()
+        for other in (Shard(ROWS, rank, 4) for rank in range(4)):
+            assert shard.overlaps(other) == bool(set(ids.tolist()) & set(other.ids(np.arange(other.size)).tolist()))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 1_000_003])

@@ -1,0 +1,1 @@
+"""Pages for people, and what writes the one that is generated."""

@@ -1,0 +1,74 @@
+"""The config file of a night: its sections, each with its defaults. Read without PySpark and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pydantic import Field
+
+from nightjar.features.checks.checks import LogValidationConfig
+from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.strict import load_yaml
+from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.jobs.nightly.hook import HookConfig
+from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig
+from nightjar.jobs.nightly.parents import WarmStartConfig
+from nightjar.jobs.nightly.retention import KeepConfig
+from nightjar.serving.gate.decision import GateConfig
+from nightjar.training.config import ModelName, TrainingConfig
+
+
+class NightlyConfig(Strict):
+    """What a night covers, and what it leaves behind."""
+
+    train_days: int = Field(7, ge=1)
+    """Days before the night's date that it trains on."""
+    history_from: date | None = None
+    """First day of vocabularies and counts. Empty: the first in the logs. Ids are given in the order in which values
+    appear from that day on: a later day deals them anew, without the rows of retired values, and a warm start carries
+    the others over by value."""
+    baselines: tuple[ModelName, ...] = ()
+    """Models that are trained and evaluated beside, and never promoted."""
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """What a night begins with."""
+    keep: KeepConfig = KeepConfig()
+    """What stays after a night."""
+    hook: HookConfig | None = None
+    """A command that is told how a night ended. Empty: none."""
+    mlflow: MlflowRegistryConfig | None = None
+    """MLflow's model registry, whose alias follows the champion. Empty: none."""
+    lease_minutes: float = Field(default=10.0, ge=1.0)
+    """Without a heartbeat for so long, a run on another machine counts as dead."""
+
+
+class NightConfig(Strict):
+    """A config file's sections."""
+
+    input: InputConfig = PARQUET
+    """Where the log is, and how it is read."""
+    features: FeatureSpec
+    """What the log's columns mean, and which features are made of them."""
+    training: TrainingConfig = TrainingConfig()
+    """How a model is trained."""
+    nightly: NightlyConfig = NightlyConfig()
+    """What a night covers, and what it leaves behind."""
+    validation: LogValidationConfig = LogValidationConfig()
+    """How far a day's log may differ from the days before it."""
+    gate: GateConfig = GateConfig()
+    """When a model becomes champion."""
+
+    @classmethod
+    def read(cls, path: str, overrides: Sequence[str] = ()) -> NightConfig:
+        """From YAML, with `KEY=VALUE` overrides. Raises SpecError that lists every mistake in any section."""
+        return load_yaml(path, cls, overrides=overrides)
+
+    def without_parents(self) -> NightConfig:
+        """The same, but every night begins with nothing."""
+        warm_start = self.nightly.warm_start.model_copy(update={"enabled": False})
+        return self.model_copy(update={"nightly": self.nightly.model_copy(update={"warm_start": warm_start})})
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model, then its baselines."""
+        return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))

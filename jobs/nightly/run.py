@@ -1,0 +1,146 @@
+"""Several nights, one after the other, under one lease; what is printed of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.table import Table
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.errors import NightjarError
+from nightjar.features.contract.manifests import NightManifest
+from nightjar.features.contract.metrics import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
+from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
+from nightjar.features.contract.publishing import is_published, read_manifest
+from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED
+from nightjar.jobs.nightly.chain import carry_out, records, why
+from nightjar.jobs.nightly.lease import lease, lock_of
+from nightjar.jobs.nightly.night import Night
+from nightjar.jobs.nightly.steps import notify, steps_of
+from nightjar.jobs.nightly.telemetry import JobRun, structured_log
+from nightjar.serving.evaluation.comparison import Evaluation
+from nightjar.serving.evaluation.evaluation import read_evaluation
+from nightjar.serving.reports import night_report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NightlyRequest:
+    """What the command line asks for. only: names of steps."""
+
+    nights: tuple[Night, ...]
+    only: tuple[str, ...]
+    plan: bool
+
+
+def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
+    """Run the nights in order; print where their models and reports are, and how good they are. The exit status."""
+    run = JobRun()
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, 110)  # room for the table where there is no terminal
+    for night in request.nights:
+        with _told(night, run):
+            night.check()
+    if request.plan:
+        _print_plan(console, request, run)
+        return 0
+    first = request.nights[0]
+    lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
+    worked = False
+    nights: list[Night] = []
+    with ExitStack() as stack:
+        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
+        stack.enter_context(structured_log(first.output, run))
+        pages: list[str] = []
+        # However the run ends, so that a night that the validation stopped has its page, too.
+        stack.callback(lambda: pages and night_report.write(first.output, pages))
+        for number, planned in enumerate(request.nights, 1):
+            night = replace(planned)  # nights before it may have published its parent since it was checked
+            nights.append(night)
+            if is_published(night.record):
+                log.info("night %s is over already", night.date)
+                if not storage.exists(night_report.page_of(first.output, night.date.isoformat())):
+                    pages.append(night.date.isoformat())  # killed before it was drawn
+                continue
+            pages.append(night.date.isoformat())
+            console.rule(f"night {night.date} ({number} of {len(request.nights)})")
+            began = time.perf_counter()
+            with _told(night, run):
+                following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
+                worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
+            steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
+            console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
+    rejected = _report(console, nights)
+    if not worked:
+        console.print("nothing to do: everything is published already")
+    return EXIT_REJECTED if rejected else 0 if worked else EXIT_NOTHING_TO_DO
+
+
+@contextmanager
+def _told(night: Night, run: JobRun) -> Iterator[None]:
+    """Whatever ends the block's night is told to the hook; an error for people names the night."""
+    run.begin(night.date.isoformat())
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, NightjarError):
+            error.args = (f"night {night.date}: {error}",)
+        notify(night, run, "failed", str(error))
+        raise
+
+
+def _print_plan(console: Console, request: NightlyRequest, run: JobRun) -> None:
+    known = records(request.nights[0].output)
+    undecided: Night | None = None
+    for night in request.nights:
+        over, made_from = is_published(night.record), night.made_from
+        console.print(f"{night.date}  {'start':9}         {night.start.record}")
+        if undecided and not night.config.nightly.warm_start.cold_reason(night.date):
+            console.print(f"{'':30}unless {undecided.date} or a later night publishes: its model is the parent then")
+        undecided = undecided if over else undecided or night
+        for step in steps_of(night, run):
+            if step.name in request.only:
+                reason = "over" if over else why(step, night.date.isoformat(), made_from, known)
+                state = "done " if over or step.is_done() else "to do"
+                console.print(f"{night.date}  {step.name:9}  {state}  {reason}")
+                for directory in step.directories:
+                    if not is_published(directory):
+                        console.print(f"{'':30}missing  {directory}")
+
+
+def _report(console: Console, nights: Sequence[Night]) -> bool:
+    """Print what the nights that are over found; true if the gate rejected one."""
+    over = {night: read_manifest(night.record, NightManifest) for night in nights if is_published(night.record)}
+    evaluations = {night: read_evaluation(night.evaluation) for night in over if is_published(night.evaluation)}
+    if evaluations:
+        console.print(table(evaluations, {night: record.verdict for night, record in over.items()}))
+    reports = storage.join(nights[-1].output, REPORTS)
+    for night in over:
+        console.print(f"{night.date}  {night.start.record}")
+        console.print(f"{night.date}  model   {night.artifact(night.config.training.model)}")
+        console.print(f"{night.date}  page    {storage.join(reports, night_page(night.date.isoformat()))}")
+    console.print(f"every night: {storage.join(reports, INDEX)}")
+    console.print(f"champion: {nights[-1].promotion.champion}")
+    return any(record.verdict == "rejected" for record in over.values())
+
+
+def table(evaluations: Mapping[Night, Evaluation], verdicts: Mapping[Night, str]) -> Table:
+    """Every night's models, the model first and its baselines below; regret is log loss above the known floor."""
+    metrics = (LOG_LOSS, REGRET, NORMALIZED_ENTROPY, AUC, GAUC, CALIBRATION)
+    columns = ("night", "model", "start", "verdict", *(metric.label for metric in metrics))
+    result = Table(*columns, title="on the night's own day, which no model was trained on")
+    for night, evaluation in evaluations.items():
+        for name, model in evaluation.models.items():
+            start = night.start.record.how if name == night.config.training.model else ""
+            verdict = verdicts[night] if start else "baseline"
+            cells = (metric.text(getattr(model.metrics, metric.name)) for metric in metrics)
+            result.add_row(str(night.date), name, start, verdict, *cells)
+        result.add_section()
+    return result

@@ -1,0 +1,60 @@
+"""Evaluations as published directories: scores, metrics and the page drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import EVALUATION, REPORT
+from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, EvaluationManifest, Manifest
+from nightjar.features.contract.publishing import (
+    begin,
+    commit,
+    describe_files,
+    is_published,
+    manifest_digest,
+    read_manifest,
+)
+from nightjar.serving.arrays import write_array
+from nightjar.serving.evaluation.comparison import Evaluation, compare
+from nightjar.serving.evaluation.evaluation import read_evaluation, scores_url
+from nightjar.serving.reports.evaluation_report import render
+
+
+def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1) -> Evaluation:
+    """Compare artifacts on data sets and publish the result; return what is published there from the same inputs.
+
+    Every artifact is scored on the data set encoded under its own state. Raises DataError as
+    serving.evaluation.comparison.compare does.
+
+    Args:
+        artifacts: directories by name.
+        datasets: directories.
+        output_dir: to publish.
+        threads: of the dense layers.
+    """
+    inputs = {f"artifact {name}": _digest(directory, ArtifactManifest) for name, directory in artifacts.items()}
+    inputs |= {f"dataset {n}": _digest(directory, DatasetManifest) for n, directory in enumerate(datasets, 1)}
+    if is_published(output_dir) and read_manifest(output_dir, EvaluationManifest).inputs == inputs:
+        return read_evaluation(output_dir)
+    evaluation, scores = compare(artifacts, datasets, threads=threads)
+    begin(output_dir)
+    metrics = evaluation.model_dump_json(indent=1) + "\n"
+    storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
+    storage.write_bytes(storage.join(output_dir, REPORT), render(evaluation).encode())
+    for number, score in enumerate(scores.values()):
+        write_array(scores_url(output_dir, number), score)
+    manifest = EvaluationManifest(
+        inputs=inputs,
+        files=describe_files(output_dir),
+        first_date=evaluation.first_date,
+        last_date=evaluation.last_date,
+        rows=evaluation.rows,
+    )
+    commit(output_dir, manifest)
+    return evaluation
+
+
+def _digest(directory: str, kind: type[Manifest]) -> str:
+    read_manifest(directory, kind)
+    return manifest_digest(directory)

@@ -1,0 +1,92 @@
+"""Small published versions of a registry, and a storage that dies on command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.manifests import ArtifactManifest
+from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
+from nightjar.serving import registry
+
+FILES = ("scoring/weights", "encoder/vocabulary")
+LINES = 50
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def publish(root: str, version: str, published_at: int | None = None) -> str:
+    """A small artifact: two files that say which version they belong to."""
+    directory = storage.join(root, version)
+    begin(directory)
+    for name in FILES:
+        storage.write_bytes(storage.join(directory, name), f"{version}\n".encode() * LINES)
+    commit(
+        directory,
+        ArtifactManifest(
+            files=describe_files(directory),
+            model="wide_deep",
+            spec_fingerprint="0" * 16,
+            columns=(),
+            lineage={"version": version},
+            metrics={},
+        ),
+    )
+    set_published_at(directory, published_at)
+    return directory
+
+
+def set_published_at(directory: str, second: int | None) -> None:
+    """Local manifests written within one tick of the clock are told apart."""
+    if second is not None and "://" not in directory:
+        os.utime(f"{directory}/{MANIFEST}", (second, second))
+
+
+def publish_all(root: str, names: str) -> None:
+    """Versions of one letter each, published in this order."""
+    for second, name in enumerate(names, 1):
+        publish(root, name, second)
+
+
+def read_whole(directory: str) -> str:
+    """The version that all lines of all files of a directory agree on."""
+    lines = [line for name in FILES for line in storage.read_bytes(storage.join(directory, name)).split()]
+    assert len(lines) == LINES * len(FILES)
+    (version,) = set(lines)
+    return version.decode()
+
+
+def champion_of(root: str) -> str | None:
+    pointer = registry.champion(root)
+    return pointer.version if pointer else None
+
+
+def history(root: str) -> None:
+    """What the interrupted steps below start from: champion b, before it a; c, d and e are there, too."""
+    publish_all(root, "abcde")
+    for version in "ab":
+        registry.promote(root, version, "the gate")
+
+
+def kill_at(patched: pytest.MonkeyPatch, calls: int, after: bool) -> None:
+    """Die before or after the storage call with this number, counted from 0, that writes or removes."""
+    left = [calls]
+
+    def deadly(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: object) -> None:
+            left[0] -= 1
+            if left[0] < 0 and not after:
+                raise Killed
+            real(*args)
+            if left[0] < 0:
+                raise Killed
+
+        return call
+
+    for name in ("write_bytes", "remove"):
+        patched.setattr(storage, name, deadly(getattr(storage, name)))
