@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 from onnx import TensorProto, helper, numpy_helper
 
-from nightjar.features.contract.layout import ColumnSpec
-from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.layout import ColumnSpec, dataset_columns, table_layout
 from nightjar.features.contract.manifest import (
     CandidateManifest,
     DatasetManifest,
