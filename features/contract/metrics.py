@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nightjar.features.contract.errors import DataError
 from nightjar.features.encoder.hashing import MISSING
 
 CLIP = 1e-7
@@ -41,9 +42,11 @@ class Quality:
 def quality(totals: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None) -> Quality:
     """The figures that these sums mean: of `loss_sums`, `ordered_pairs` and, if there are groups, `group_sums`.
 
-    The total weight must be positive.
+    Raises DataError if the rows have no weight.
     """
     weight, label, score, loss = totals.tolist()
+    if not weight:
+        raise DataError("the held-out rows have no weight, so that nothing can be measured on them. Weigh them.")
     won, positives, negatives = pairs.tolist()
     both = positives > 0 and negatives > 0
     base_rate, log_loss = label / weight, loss / weight

@@ -91,7 +91,8 @@ def draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Resamples of the bootstrap: how often each of `units` units comes up in as many draws, float64[U]."""
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        yield np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64)
+        drawn = generator.integers(max(units, 1), size=units)  # there may be no unit: no impression has a weight
+        yield np.bincount(drawn, minlength=units).astype(np.float64)
 
 
 def whole_of(observed: Observations) -> Part:
