@@ -93,6 +93,10 @@ def parse(argv: Sequence[str] | None, spark: GetSpark) -> NightlyArguments:
     if args.cold:
         config = config.without_parents()
     dates = [date.fromisoformat(text) for text in dates_between(str(first), str(last))]
+    if not args.date:  # a range goes on after a day without traffic, which has nothing to be evaluated on
+        dates = [newest for newest in dates if newest not in config.input.empty_days]
+    if not dates:
+        raise UsageError(f"--from {first} to {last}: all days are listed under input.empty_days. Choose other dates.")
     logs, output = logs_at(config.input, args.logs, spark), storage.absolute(args.output)
     allow = tuple(args.allow)
     return NightlyArguments(

@@ -82,7 +82,7 @@ class LogValidation:
 
     @property
     def _reference(self) -> tuple[LogPartition, ...]:
-        return self.plan.days[:-1][-self.config.reference_days :]
+        return reference_days(self.plan.days[:-1], self.config.reference_days)
 
     @property
     def accepted(self) -> str | None:
@@ -161,6 +161,11 @@ class LogValidation:
             f"the log of {found.date} failed {len(failed)} check(s) against {_dates(found.reference)}; nothing was "
             f"encoded or trained:\n{_table(found)}\nCorrect the log, or, if it is as it should be: {overrides}"
         )
+
+
+def reference_days(days: Sequence[LogPartition], count: int) -> tuple[LogPartition, ...]:
+    """The last `count` days with rows."""
+    return tuple(day for day in days if not day.is_empty)[-count:]
 
 
 def _drifts(

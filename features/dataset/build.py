@@ -125,6 +125,15 @@ def plan_build(
     history = tuple(partitions[: len(history_dates)])
     train = history[-len(train_dates) :]
     last = partitions[-1] if holdout else None
+    if last and last.is_empty:
+        raise UsageError(
+            f"--holdout {holdout} is listed under input.empty_days, and without rows nothing can be evaluated. Run the "
+            f"next day instead."
+        )
+    if all(day.is_empty for day in train):
+        raise UsageError(
+            f"the training days {train_from} to {train_to} are all listed under input.empty_days. Train on more days."
+        )
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     keys = [aggregate_keys[day] for day in history_dates]

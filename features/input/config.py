@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -60,7 +61,8 @@ class InputConfig(Strict):
     days: `folders`, a day's rows are in its `date=` folder whatever their timestamps; or `timestamp`, a row's day is
     its timestamp's, in UTC.
     columns: of csv and json, the Spark type of each column that the spec reads. Types are never guessed. Of a csv
-    without a header, all columns in their order.
+    without a header, all columns in their order. A line of JSON may lack any of them, and then holds null.
+    empty_days: days without traffic. They count as days of no rows; any other day without rows ends the night.
     options: for spark.read.options. csv and json fail on a malformed row unless `mode` is another.
     """
 
@@ -68,6 +70,7 @@ class InputConfig(Strict):
     location: str | None = Field(None, min_length=1)
     days: Literal["folders", "timestamp"] = "folders"
     columns: Mapping[str, SparkType] = {}
+    empty_days: tuple[date, ...] = ()
     options: Mapping[str, bool | int | float | str] = {}
 
     @model_validator(mode="after")
@@ -128,6 +131,10 @@ class InputConfig(Strict):
     def is_on(self, name: str) -> bool:
         """True if an option is `true`."""
         return self.option(name).lower() == "true"
+
+    def is_empty(self, day: str) -> bool:
+        """True if a day, YYYY-MM-DD, was declared to be without traffic."""
+        return date.fromisoformat(day) in self.empty_days
 
     def arrow_type(self, column: str) -> pa.DataType:
         """A text column's; string where none is given, since it is not read then."""

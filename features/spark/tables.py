@@ -26,6 +26,8 @@ ROWS_PER_FILE = 1_000_000
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
 _ROWS_PER_TASK = 250_000
+# For the reader of files: without it Spark takes [ ] { } ? * in a path for a pattern, and reads what matches it.
+LITERAL_PATHS = ("__globPaths__", "false")
 _HADOOP_SCHEMES = {"s3": "s3a", "s3n": "s3a", "gcs": "gs"}
 
 
@@ -38,6 +40,14 @@ def for_spark(url: str) -> str:
         return f"file://{os.path.abspath(url)}"
     scheme, _, rest = url.partition("://")
     return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+
+
+def read_parquet(
+    spark: SparkSession, urls: Iterable[str], schema: str | None = None, *, recursively: bool = False
+) -> DataFrame:
+    """Parquet files of our own in these folders. recursively: in those below, too. schema: Spark's, if it is known."""
+    reader = spark.read.option(*LITERAL_PATHS).option("recursiveFileLookup", str(recursively).lower())
+    return (reader.schema(schema) if schema else reader).parquet(*map(for_spark, urls))
 
 
 def day_of_file() -> Column:
@@ -161,7 +171,7 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
     """
     if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
-    table = spark.read.schema(schema).parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema)
     return table.select(day_of_file().alias("day"), *table.columns)
 
 
@@ -172,8 +182,7 @@ def read_tables(
 
     One scan, whatever the number of tables and directories, with `_metadata` for `day_of_file`.
     """
-    reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
-    table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema, recursively=True)
     name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
     return table.select(position(name, names).alias("table"), *table.columns, "_metadata").where(name.isin(list(names)))
 

@@ -12,7 +12,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 # Always set, whatever spark-submit says: a log's hour, weekday and date are UTC on every machine.
-FIXED = {"spark.sql.session.timeZone": "UTC"}
+# Names are compared exactly, as the spec does: two columns of a file may differ by case alone.
+FIXED = {"spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true"}
 
 # Set unless spark-submit or spark-defaults.conf says otherwise.
 SQL_DEFAULTS = {

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import IO
 
-import fsspec
 import numpy as np
 
 from nightjar.features.contract import storage
@@ -35,7 +34,7 @@ _SAMPLED_ROWS = 32
 
 def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> FileEntry:
     """Write these tables' shards into `directory`/`path`, block by block. Returns the file's entry."""
-    with fsspec.open(storage.join(directory, path), "wb") as stream:
+    with storage.open_binary_writer(storage.join(directory, path)) as stream:
         hashed = _Hashed(stream)
         with zipfile.ZipFile(hashed, "w") as archive:  # type: ignore[call-overload]
             for name, table in tables.items():

@@ -134,11 +134,6 @@ def test_a_csv_without_a_header_has_the_columns_of_the_config(folder: Path) -> N
         ("csv", {"0": ""}, "the log is empty"),
         ("csv", {}, "there are no CSV files"),
         ("csv", {".0.crc": "x", "_SUCCESS": ""}, "there are no CSV files"),
-        (
-            "json",
-            {"0": '{"clicked": 1, "at": "2026-01-01"}\n', "1": '{"item": 1}\n'},
-            "the columns ['price'] are missing",
-        ),
         ("json", {"0": '{"clicked": 1}\n\n{"at": \n'}, "0 is not a readable JSON file (Expecting value"),
         ("json", {"0": "[1]\n"}, "0 is not a readable JSON file (row 1 is not an object)"),
         ("json", {"0": "{}\n"}, "the log is empty"),
@@ -167,7 +162,8 @@ def test_every_day_and_every_file_is_looked_at(folder: Path) -> None:
         f"invalid start byte). Restore or remove it.",
         "  date 2026-01-02: the columns ['item', 'price'] are missing; the log has ['clicked', 'at']. Correct the "
         "feature spec or the log.",
-        "  date 2026-01-03: there are no CSV files. Write the log of that day, or choose other dates.",
+        "  date 2026-01-03: there are no CSV files. Write the log of that day, list it under input.empty_days if there "
+        "was no traffic, or begin after it (nightly.history_from, --history-from).",
     ]
 
 
