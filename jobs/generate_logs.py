@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.spec import explain, load_yaml
-from nightjar.features.spark.tables import LITERAL_PATHS
+from nightjar.features.spark.tables import literal
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
 from nightjar.jobs.imports.simulation import (
@@ -123,7 +123,7 @@ def generate_logs(spark: SparkSession, request: GeneratorArguments) -> tuple[int
         files.delete("_staging")
         last = request.config.date_of(request.days - 1)
         requested = F.col("date").between(F.lit(request.config.start_date), F.lit(last))
-        return len(missing), bayes_floor(spark.read.option(*LITERAL_PATHS).parquet(request.output).where(requested))
+        return len(missing), bayes_floor(spark.read.parquet(literal(request.output)).where(requested))
 
 
 def summary(request: GeneratorArguments, written: int, floor: BayesFloor) -> str:

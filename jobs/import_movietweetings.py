@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
-from nightjar.features.spark.tables import LITERAL_PATHS
+from nightjar.features.spark.tables import literal
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session
 
@@ -28,29 +28,21 @@ LIKED = 8
 def read_ratings(spark: SparkSession, source: str) -> DataFrame:
     """ratings.dat joined with movies.dat: one row a rating, columns as the job writes them, and `line` (file order)."""
     line = F.split("value", "::")
-    ratings = (
-        spark.read.option(*LITERAL_PATHS)
-        .text(storage.join(source, "ratings.dat"))
-        .select(
-            line[0].alias("user_id"),
-            line[1].alias("movie_id"),
-            (line[2].cast("int") >= LIKED).cast("int").alias("liked"),
-            line[3].cast("long").cast("timestamp").alias("timestamp"),
-            F.monotonically_increasing_id().alias("line"),
-        )
+    ratings = spark.read.text(literal(storage.join(source, "ratings.dat"))).select(
+        line[0].alias("user_id"),
+        line[1].alias("movie_id"),
+        (line[2].cast("int") >= LIKED).cast("int").alias("liked"),
+        line[3].cast("long").cast("timestamp").alias("timestamp"),
+        F.monotonically_increasing_id().alias("line"),
     )
     year = F.try_to_number(F.regexp_extract(line[1], r"\((\d{4})\)$", 1), F.lit("9999")).cast("double")
     genres = F.filter(F.split(line[2], r"\|"), lambda genre: genre != "")
-    movies = (
-        spark.read.option(*LITERAL_PATHS)
-        .text(storage.join(source, "movies.dat"))
-        .select(
-            line[0].alias("movie_id"),
-            year.alias("year"),
-            (F.floor(year / 10) * 10).cast("int").alias("decade"),
-            genres.alias("genres"),
-            F.try_element_at(genres, F.lit(1)).alias("first_genre"),
-        )
+    movies = spark.read.text(literal(storage.join(source, "movies.dat"))).select(
+        line[0].alias("movie_id"),
+        year.alias("year"),
+        (F.floor(year / 10) * 10).cast("int").alias("decade"),
+        genres.alias("genres"),
+        F.try_element_at(genres, F.lit(1)).alias("first_genre"),
     )
     return ratings.join(movies, on="movie_id", how="left")
 

@@ -115,9 +115,10 @@ class LogValidation:
         *reference, newest = (
             Day(day, a, p) for day, a, p in zip(days, of_days.values(), profiled.values(), strict=True)
         )
+        drifted = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
-            *simple_checks(self.config, spec, newest, reference),
-            *drift_checks(self.config, _drifts(spark, spec, of_days, profiled, newest.log.date), newest, reference),
+            *simple_checks(self.config, spec, newest, reference, drifted),
+            *drift_checks(self.config, drifted, newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)
         directory = self.directory

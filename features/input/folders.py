@@ -26,7 +26,7 @@ from nightjar.features.input.config import PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
 from nightjar.features.spark.rows import source
-from nightjar.features.spark.tables import DAY, LITERAL_PATHS, day_of_file, for_spark
+from nightjar.features.spark.tables import DAY, day_of_file, for_spark, literal
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def open_log(
         if config.format == TABLE:
             return _table(spark, reader, urls[0])
         if config.is_files:
-            return reader.option(*LITERAL_PATHS).format(config.format).load([for_spark(url) for url in urls])
+            return reader.format(config.format).load([literal(for_spark(url)) for url in urls])
         return reader.format(config.format).load(urls[0] or None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,8 +27,8 @@ ROWS_PER_FILE = 1_000_000
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
 _ROWS_PER_TASK = 250_000
-# For the reader of files: without it Spark takes [ ] { } ? * in a path for a pattern, and reads what matches it.
-LITERAL_PATHS = ("__globPaths__", "false")
+# Spark reads whatever matches a path; a backslash makes these a part of the name.
+_PATTERN = re.compile(r"[\[\]{}?*\\]")
 _HADOOP_SCHEMES = {"s3": "s3a", "s3n": "s3a", "gcs": "gs"}
 
 
@@ -42,12 +43,17 @@ def for_spark(url: str) -> str:
     return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
 
 
+def literal(path: str) -> str:
+    """A path that Spark reads, of which no character is a pattern."""
+    return _PATTERN.sub(r"\\\g<0>", path)
+
+
 def read_parquet(
     spark: SparkSession, urls: Iterable[str], schema: str | None = None, *, recursively: bool = False
 ) -> DataFrame:
     """Parquet files of our own in these folders. recursively: in those below, too. schema: Spark's, if it is known."""
-    reader = spark.read.option(*LITERAL_PATHS).option("recursiveFileLookup", str(recursively).lower())
-    return (reader.schema(schema) if schema else reader).parquet(*map(for_spark, urls))
+    reader = spark.read.option("recursiveFileLookup", str(recursively).lower())
+    return (reader.schema(schema) if schema else reader).parquet(*(literal(for_spark(url)) for url in urls))
 
 
 def day_of_file() -> Column:
