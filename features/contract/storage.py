@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
 import fsspec
@@ -157,8 +157,13 @@ def remove(url: str) -> None:
         return
     if has_magic(path) and not isinstance(fs, LocalFileSystem):
         # fsspec takes [ ? * in what it removes for a pattern, which other folders may match.
-        for name in fs.find(path):
+        found = fs.find(path, withdirs=True, detail=True)
+        folders = [name for name, entry in found.items() if entry["type"] == "directory"]
+        for name in found.keys() - folders:
             fs.rm_file(name)
+        for name in sorted({path, *folders}, reverse=True):
+            with suppress(OSError, NotImplementedError):  # an object store has no folders
+                fs.rmdir(name)
         return
     fs.rm(path, recursive=True)
 

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifest import FileEntry, Manifest
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 
@@ -44,7 +45,12 @@ def for_spark(url: str) -> str:
 
 
 def literal(path: str) -> str:
-    """A path that Spark reads, of which no character is a pattern."""
+    """A path that Spark reads, of which no character is a pattern.
+
+    Raises UsageError where Hadoop cannot read it: a colon beside such a character.
+    """
+    if _PATTERN.search(path) and ":" in path.rpartition("://")[2].partition("/")[2]:
+        raise UsageError(f"Spark cannot read {path}: it holds a colon and one of [ ] {{ }} ? * \\. Rename the folder.")
     return _PATTERN.sub(r"\\\g<0>", path)
 
 

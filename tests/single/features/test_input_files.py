@@ -19,7 +19,7 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.features.input.timestamped import logs_at
-from nightjar.features.spark.tables import for_spark
+from nightjar.features.spark.tables import for_spark, literal
 
 SPEC = FeatureSpec.model_validate(
     {"name": "tiny", "label": "clicked", "timestamp": "at", "fields": [{"name": "item"}], "dense": [{"name": "price"}]}
@@ -87,6 +87,10 @@ def test_spark_is_given_the_scheme_that_hadoop_knows(tmp_path: Path) -> None:
     urls = {"s3://a/b c": "s3a://a/b c", "s3a://a": "s3a://a", "gcs://a": "gs://a", "hdfs:///a": "hdfs:///a"}
     assert {url: for_spark(url) for url in urls} == urls
     assert for_spark(f"{tmp_path}/ü x") == f"file://{tmp_path}/ü x"
+    assert literal("hdfs://name:8020/run[7]/a*") == r"hdfs://name:8020/run\[7\]/a\*"
+    assert literal("/tmp/a:b") == "/tmp/a:b"
+    with pytest.raises(UsageError, match="holds a colon"):
+        literal("hdfs://name:8020/run[7]/12:00")
 
 
 def test_columns_of_a_csv_are_found_by_name_and_the_rest_is_left_unread(folder: Path) -> None:
