@@ -46,7 +46,10 @@ def quality(totals: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None) ->
     """
     weight, label, score, loss = totals.tolist()
     if not weight:
-        raise DataError("the held-out rows have no weight, so that nothing can be measured on them. Weigh them.")
+        raise DataError(
+            "the held-out rows have no weight, so that nothing can be measured on them. Correct the column of weights, "
+            "or choose other rows."
+        )
     won, positives, negatives = pairs.tolist()
     both = positives > 0 and negatives > 0
     base_rate, log_loss = label / weight, loss / weight

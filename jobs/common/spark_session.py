@@ -38,8 +38,12 @@ LOCAL_DEFAULTS = {
 # On a console, bars and lines of the log would write over each other.
 CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
 
-# They warn of windows over small tables that are meant to be in one task (features.fit.fitting), once an attempt.
-QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
+# They warn of windows over small tables that are meant to be in one task (features.fit.fitting), once an attempt; and,
+# once a file, of a CSV header that has more columns than are read.
+QUIET = (
+    "org.apache.spark.sql.execution.window.WindowExec",
+    "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
+)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def test_a_night_on_an_odd_log_publishes_a_model_that_scores_it(spark: SparkSess
     np.testing.assert_array_equal(model.score(table.to_pylist()), scores)
     np.testing.assert_array_equal(model.score(table.slice(0, 1).to_pylist()[0]), scores[:1])
     truth = table.column("clicked").to_numpy()
-    assert scores[truth == 1].mean() > scores[truth == 0].mean() + 0.3
+    assert scores[truth == 1].mean() > scores[truth == 0].mean() + 0.1
 
 
 SPEC = {"name": "t", "label": "clicked", "timestamp": "at", "fields": [{"name": "item"}]}

@@ -176,8 +176,9 @@ def test_types_that_a_feature_cannot_have_or_that_are_not_given_are_refused(fold
     source = config(columns=COLUMNS | {"at": "bigint"})
     assert "column 'at' (timestamp) has the type int64; it must be a timestamp" in error_of(folder.parent, source)
     few = config(columns={"clicked": "int"})
-    with pytest.raises(SpecError, match=r"input.columns lacks the types of \['at', 'item', 'price'\]"):
+    with pytest.raises(SpecError, match=r"input.columns lacks the types of \['at', 'item', 'price'\]") as caught:
         check(folder.parent, few)
+    assert str(caught.value).endswith('\n  columns:\n    "at": timestamp\n    "item": string\n    "price": double')
 
 
 def test_an_orc_file_that_spark_cannot_open_is_told(folder: Path) -> None:
