@@ -16,7 +16,7 @@ from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.summary import FrequencySummary, RateRange, SeenRange
 from nightjar.features.counts.aggregate import FREQUENCY_SCHEMA
-from nightjar.features.spark.tables import for_spark, read_daily
+from nightjar.features.spark.tables import read_daily, read_parquet
 
 # Keys are put together by steps of the log-odds of their rates.
 _LOGIT_STEP = 0.25
@@ -66,7 +66,7 @@ def _by_rate(
 ) -> DataFrame:
     """feature, window, step of the rate's log-odds, binary digits of the impressions before; _SUMMED."""
     folder = f"{FREQUENCY}/{frequency.name}"
-    before = spark.read.parquet(for_spark(storage.join(state_dir, folder)))
+    before = read_parquet(spark, [storage.join(state_dir, folder)])
     today = read_daily(spark, newest, folder, FREQUENCY_SCHEMA).join(before, on="key", how="left").na.fill(0)
     windows = F.explode(F.array(*(_in_window(frequency, window) for window in frequency.windows)))
     counted = today.select("impressions", "positives", windows.alias("w")).select("impressions", "positives", "w.*")

@@ -14,6 +14,7 @@ from nightjar.features.checks.checks import features_of
 from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, bin_edges, profiles
 from nightjar.features.checks.rates import key_rates
 from nightjar.features.checks.tally import EVERYTHING, Tally, tallies
+from nightjar.features.checks.validation import reference_days
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
 from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, StateManifest
@@ -54,7 +55,8 @@ class Summary:
 
     @property
     def _days(self) -> list[LogPartition]:
-        return [*self.plan.history[-self.reference_days :], *([self.plan.holdout] if self.plan.holdout else [])]
+        reference = reference_days(self.plan.history, self.reference_days)
+        return [*reference, *([self.plan.holdout] if self.plan.holdout else [])]
 
     def run(self, spark: Callable[[], SparkSession]) -> None:
         """Publish it, after what it is made from: daily counts, profiles and the state."""

@@ -43,8 +43,8 @@ from nightjar.features.spark.tables import (
     Destination,
     day_of_file,
     dealt,
-    for_spark,
     read_daily,
+    read_parquet,
     read_tables,
     table_rows,
     write_tables,
@@ -87,7 +87,7 @@ class History:
         if self.rollup is None:
             return None
         schema = f"key bigint, {counts_schema(frequency)}"
-        return spark.read.schema(schema).parquet(for_spark(storage.join(self.rollup.directory, _folder(frequency))))
+        return read_parquet(spark, [storage.join(self.rollup.directory, _folder(frequency))], schema)
 
 
 def newest_rollup(directories: Mapping[str, str], before: str) -> Rollup | None:

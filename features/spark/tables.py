@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import part_file
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.outputs import DATE_PREFIX
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
@@ -28,6 +30,8 @@ ROWS_PER_FILE = 1_000_000
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
 _ROWS_PER_TASK = 250_000
+# Spark reads whatever matches a path; a backslash makes these a part of the name.
+_PATTERN = re.compile(r"[\[\]{}?*\\]")
 _HADOOP_SCHEMES = {"s3": "s3a", "s3n": "s3a", "gcs": "gs"}
 
 
@@ -40,6 +44,24 @@ def for_spark(url: str) -> str:
         return f"file://{os.path.abspath(url)}"
     scheme, _, rest = url.partition("://")
     return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+
+
+def literal(path: str) -> str:
+    """A path that Spark reads, of which no character is a pattern.
+
+    Raises UsageError where Hadoop cannot read it: a colon beside such a character.
+    """
+    if _PATTERN.search(path) and ":" in path.rpartition("://")[2].partition("/")[2]:
+        raise UsageError(f"Spark cannot read {path}: it holds a colon and one of [ ] {{ }} ? * \\. Rename the folder.")
+    return _PATTERN.sub(r"\\\g<0>", path)
+
+
+def read_parquet(
+    spark: SparkSession, urls: Iterable[str], schema: str | None = None, *, recursively: bool = False
+) -> DataFrame:
+    """Parquet files of our own in these folders. recursively: in those below, too. schema: Spark's, if it is known."""
+    reader = spark.read.option("recursiveFileLookup", str(recursively).lower())
+    return (reader.schema(schema) if schema else reader).parquet(*(literal(for_spark(url)) for url in urls))
 
 
 def day_of_file() -> Column:
@@ -183,7 +205,7 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
     """
     if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
-    table = spark.read.schema(schema).parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema)
     return table.select(day_of_file().alias("day"), *table.columns)
 
 
@@ -201,8 +223,7 @@ def read_tables(
         names: of the tables, in the folder.
         schema: of every table, as Spark's DDL.
     """
-    reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
-    table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema, recursively=True)
     name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
     return table.select(position(name, names).alias("table"), *table.columns, "_metadata").where(name.isin(list(names)))
 

@@ -13,8 +13,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
@@ -99,6 +100,17 @@ class Job(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The example, with the lines as they are."""
         write_example(formatter, self.example)
+
+
+def entry_point(main: Callable[[Sequence[str] | None], int]) -> Job:
+    """A program that parses its command line itself, such as a benchmark: `main(argv)` gives the exit status."""
+
+    def parse(ctx: click.Context) -> int:
+        return main(ctx.args)
+
+    as_it_is = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    name = main.__module__.rpartition(".")[2] if main.__module__ != "__main__" else Path(sys.argv[0]).stem
+    return Job(name, callback=click.pass_context(parse), context_settings=as_it_is, example="")
 
 
 class JobGroup(click.Group):

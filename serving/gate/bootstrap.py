@@ -33,7 +33,8 @@ def draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        yield np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64)
+        drawn = generator.integers(max(units, 1), size=units)  # there may be no unit: no impression has a weight
+        yield np.bincount(drawn, minlength=units).astype(np.float64)
 
 
 @dataclass(frozen=True)

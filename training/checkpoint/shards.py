@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import IO
 
-import fsspec
 import numpy as np
 
 from nightjar.features.contract import storage
@@ -42,7 +41,7 @@ def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> File
         path: its name there.
         tables: by name.
     """
-    with fsspec.open(storage.join(directory, path), "wb") as stream:
+    with storage.open_binary_writer(storage.join(directory, path)) as stream:
         hashed = _Hashed(stream)
         with zipfile.ZipFile(hashed, "w") as archive:  # type: ignore[call-overload]
             for name, table in tables.items():

@@ -17,10 +17,10 @@ from contextlib import closing
 from functools import cache
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.data.batch import Batch, make_batch
@@ -128,9 +128,9 @@ class _Stream:
     """A Petastorm reader over files of one row group each, in the order given."""
 
     def __init__(self, urls: Sequence[str], names: Sequence[str]) -> None:
-        fs, _ = fsspec.url_to_fs(urls[0])
+        fs, _ = storage.file_system(urls[0])
         try:
-            self._reader = _reader_class()(fs, [fsspec.url_to_fs(url)[1] for url in urls], names)
+            self._reader = _reader_class()(fs, [storage.file_system(url)[1] for url in urls], names)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(urls[0], error) from error
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.metric_sums import Sums, group_sums, loss_sums, ordered_pairs
 from nightjar.features.contract.metrics import Quality, quality
 from nightjar.features.encoder.hashing import MISSING
@@ -65,12 +65,13 @@ def predict(learner: Learner, dataset: Dataset, plan: Plan, collective: Collecti
 
 
 def measure(own: Predictions, collective: Collective) -> Quality:
-    """Quality over the predictions of all workers; every worker calls this and gets the same figures."""
+    """Quality over the predictions of all workers; every worker calls this and gets the same figures.
+
+    Raises DataError if the rows have no weight, UsageError if scores are not finite.
+    """
     totals = _summed(loss_sums(own.label, own.score, own.weight), collective)
     if not np.isfinite(totals).all():
         raise UsageError("scores of held-out rows are not finite: training diverged. Lower the learning rates.")
-    if not totals[0]:
-        raise DataError("the held-out rows have no weight, so that nothing can be measured on them.")
     weight = own.weight.astype(np.float64)
     positive, negative = weight * own.label, weight * (1.0 - own.label)
     pairs = _pairs(own.score, positive, negative, collective)
