@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the two import PySpark, and a config file is read without i
 
 CheckName = Literal["schema", "rows", "label_rate", "missing", "unseen", "constant", "drift", "repeated"]
 CHECKS: tuple[str, ...] = get_args(CheckName)
-FeatureDrifts: TypeAlias = tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]
+FeatureDrifts: TypeAlias = "tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]"
 """A feature and its drift by date."""
 _STANDARD_ERRORS = 4.0
 
