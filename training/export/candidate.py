@@ -43,6 +43,7 @@ from nightjar.features.contract.manifest import (
     describe_files,
     read_manifest,
 )
+from nightjar.features.contract.verified import entry_at
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import empty_columns
 from nightjar.training.data.dataset import Dataset, read_table
@@ -95,8 +96,10 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
 
 def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective: Collective) -> np.ndarray:
     """float32[rows] on rank 0; the others take part without rows."""
-    url = storage.join(holdout, GOLDEN_ENCODED)
-    columns = read_table(url, dataset.columns) if collective.rank == 0 else empty_columns(dataset.columns)
+    columns = empty_columns(dataset.columns)
+    if collective.rank == 0:
+        golden = entry_at(holdout, read_manifest(holdout, DatasetManifest), GOLDEN_ENCODED)
+        columns = read_table(holdout, golden, dataset.columns)
     return torch.sigmoid(learner.logits(make_batch(columns, dataset.layout))).numpy()
 
 
