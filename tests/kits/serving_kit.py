@@ -20,8 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 from onnx import TensorProto, helper, numpy_helper
 
-from nightjar.features.contract.layout import ColumnValues as LayoutColumn
-from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.layout import ColumnSpec, dataset_columns, table_layout
 from nightjar.features.contract.manifest import (
     CandidateManifest,
     DatasetManifest,
@@ -117,7 +116,7 @@ class World:
     model: Oracle
 
     @property
-    def columns(self) -> tuple[LayoutColumn, ...]:
+    def columns(self) -> tuple[ColumnSpec, ...]:
         return read_manifest(self.candidate, CandidateManifest).columns
 
 
@@ -277,7 +276,7 @@ class Oracle:
     """Parameters of a model, drawn at random and rounded to float32, and the scores that they mean."""
 
     model: str
-    columns: tuple[LayoutColumn, ...]
+    columns: tuple[ColumnSpec, ...]
     wide: dict[int, float]
     embeddings: dict[int, np.ndarray]
     hidden: np.ndarray

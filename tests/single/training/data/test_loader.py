@@ -163,7 +163,7 @@ def test_every_bit_of_a_file_is_compared_with_the_manifest(tmp_path: Path) -> No
         damaged = bytearray(content)
         damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"part-00000\.parquet cannot be read: its sha256 is [0-9a-f]{12}\.\.\., and"):
+        with pytest.raises(DataError, match=r"part-00000\.parquet .* differs from the manifest: sha256"):
             read(dataset, 0)
 
 
