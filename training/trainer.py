@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifest import DatasetManifest, read_manifest
 from nightjar.training.checkpoint import checkpoint
@@ -127,6 +128,7 @@ def train_epoch(
     with read, closing(learner.ahead(read)) as batches, progress:
         for batch in batches:
             score = learner.step(batch)
+            liveness.advance()
             if not math.isfinite(score.loss):
                 raise UsageError(
                     f"the loss is {score.loss} in epoch {epoch}, step {at.step}: training diverged. Lower the "

@@ -25,6 +25,7 @@ import pyarrow as pa
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import TableLayout
 from nightjar.features.contract.manifest import FileEntry
@@ -107,6 +108,7 @@ def read_tables(dataset: Dataset, order: Sequence[int]) -> Generator[pa.Table, N
                     f"{url} holds {table.num_rows} rows, but the manifest of {dataset.directory} says "
                     f"{expected}. {REBUILD}"
                 )
+            liveness.advance()
             yield table
 
 
@@ -157,7 +159,7 @@ class _VerifiedFiles:
             raise _damaged(path, error) from error
         found = difference(memoryview(content), self._entries[path])
         if found:
-            raise _damaged(path, found)
+            raise _damaged(path, f"it {found}")
         return content
 
     def _content(self, path: str) -> pa.Buffer:

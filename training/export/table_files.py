@@ -15,7 +15,7 @@ import fsspec
 import numpy as np
 import torch
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.training.run.collective import Collective
 from nightjar.training.tables import Table
 
@@ -109,6 +109,7 @@ def gathered(table: Table, select: Select, collective: Collective) -> Iterator[l
     elsewhere. Every worker must exhaust this iterator.
     """
     for places in _blocks(table):
+        liveness.advance()
         if table.shard.world == 1:
             if collective.rank == 0:
                 yield list(select(places))

@@ -23,14 +23,17 @@ import psutil
 
 from nightjar.features.contract.errors import NightjarError
 from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment
+from nightjar.training.run.memory_limits import oom_kills, ran_out_of_memory
 from nightjar.training.run.reports import Reports
-from nightjar.training.run.worker import TASK, prepare_process, run_here
+from nightjar.training.run.watchdog import interrupted_when_stuck
+from nightjar.training.run.worker import TASK, out_of_memory, prepare_process, run_here
 
 Launcher = Literal["local", "spark"]
 T = TypeVar("T")
 _OUTPUT = re.compile(r"^\[\d+\]<std(?:out|err)>:")
 _POLL_SECONDS = 0.1
-WORKER = "nightjar.training.run.worker"
+WORKER, HOROVODRUN = "nightjar.training.run.worker", "nightjar.training.run.horovodrun"
+_LAST_LINES = 40
 # Once a worker has ended, the others have so long to end too; only so long, if one has failed for certain.
 _GRACE_SECONDS = 15.0
 _SHORT_GRACE_SECONDS = 2.0
@@ -84,18 +87,18 @@ def run(
 
     function: picklable, by reference. One local worker runs in this process, without Horovod. A NightjarError
     of a worker is raised here as it is, a loss of workers as LostWorkers, anything else that ends the run as
-    WorkerError. threads: of torch, a worker.
+    WorkerError. threads: of torch, a worker. stall_seconds: how long a worker may be silent, and how long all of them
+    together may get nothing done (features.contract.liveness) before they count as lost; their stacks are in the error.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
-        prepare_process(threads)
-        return [function(Solo())]
+        return [_run_alone(function, threads, stall_seconds)]
     host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
     # Archives of --py-files lie in the executors' working directory, and on another machine only there.
     archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")] if launcher == "spark" else []
     env = {**environment(stall_seconds), **os.environ, **_import_path(*archives)}
     with Reports(host, bind) as reports:
-        task = partial(run_here, function, threads, reports.address)
+        task = partial(run_here, function, threads, stall_seconds, launcher=reports.address)
         crew: _Crew
         crew = _SparkCrew(task, workers, env, start_seconds) if launcher == "spark" else _LocalCrew(task, workers, env)
         reported = False
@@ -107,11 +110,36 @@ def run(
         return _values(reports, workers, failure)
 
 
+def _run_alone(function: Callable[[Collective], T], threads: int, stall_seconds: int) -> T:
+    """In this process, which has no launcher to look after it."""
+    prepare_process(threads)
+
+    def stalled(stacks: str) -> LostWorkers:
+        return LostWorkers(_standstill(1, stall_seconds, {0: stacks}), 1)
+
+    try:
+        with interrupted_when_stuck(stall_seconds, stalled):
+            return function(Solo())
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise out_of_memory("the only worker", error) from error
+        raise
+
+
+def _standstill(workers: int, seconds: float, stacks: Mapping[int, str | None]) -> str:
+    """What to say of workers that live and get nothing done."""
+    whose = "\n".join(f"Worker {rank} is at:\n{text}" for rank, text in stacks.items() if text)
+    return (
+        f"{workers} workers have got nothing done for {seconds:g} seconds (training.stall_seconds) and were stopped: "
+        f"no global batch, no file, no block of a table. Storage may hang, or one waits for what never comes.\n{whose}"
+    )
+
+
 def _watch(
     reports: Reports, crew: _Crew, workers: int, stall_seconds: float, start_seconds: float, timeout_seconds: float
 ) -> WorkerError | None:
     """Wait until every worker has reported (None), or until no more reports are to be expected, and say why."""
-    began = time.monotonic()
+    began, killed_before = time.monotonic(), oom_kills()
     deadline = began + timeout_seconds
     while True:
         ended = crew.ended
@@ -120,6 +148,11 @@ def _watch(
         if len(outcomes) == workers:
             return None
         now = time.monotonic()
+        if reports.at_a_standstill(workers, stall_seconds):
+            stacks = reports.ask_for_stacks()
+            if all(stacks.values()):
+                waiting = sum(worker.beat.waiting for worker in reports.heard.values())
+                return LostWorkers(_standstill(workers, stall_seconds, stacks), waiting or workers)
         lost = [rank for rank, worker in heard.items() if worker.broken] + reports.silent(stall_seconds)
         if ended or lost or any(outcome.error and not outcome.lost_peer for outcome in outcomes):
             deadline = min(deadline, now + _SHORT_GRACE_SECONDS)
@@ -142,11 +175,23 @@ def _watch(
             f"Raise training.timeout_seconds, or find out what holds them up."
         )
     silent = [rank for rank in range(workers) if rank not in heard or heard[rank].outcome is None]
+    held = "".join(
+        f" Worker {rank} last held {heard[rank].beat.resident / 1e9:.2f} GB of {heard[rank].memory[0] / 1e9:.2f} GB."
+        for rank in silent
+        if rank in heard
+    )
     return LostWorkers(
-        f"of {workers} workers, {silent} ended without a report; one was killed, perhaps for lack of memory, "
-        f"or hung. {crew.last_words()}",
+        f"of {workers} workers, {silent} ended without a report; {_cause(killed_before)}.{held} {crew.last_words()}",
         workers - len(silent),
     )
+
+
+def _cause(killed_before: int) -> str:
+    """killed_before: oom_kills() when the run began."""
+    killed = oom_kills() - killed_before
+    if killed:
+        return f"the kernel has killed {killed} processes for lack of memory since the run began"
+    return "one was killed, perhaps for lack of memory, or hung"
 
 
 def _values(reports: Reports, workers: int, failure: WorkerError | None) -> list[Any]:
@@ -175,7 +220,7 @@ class _LocalCrew:
         self.started = workers
         self._scratch = tempfile.TemporaryDirectory(prefix="nightjar-run-")
         (Path(self._scratch.name) / TASK).write_bytes(pickle.dumps(task))
-        command = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
+        command = [sys.executable, "-m", HOROVODRUN, "-np", str(workers), "--gloo"]
         command += ["--network-interfaces", "lo", sys.executable, "-m", WORKER, self._scratch.name]
         self._process = subprocess.Popen(
             command,
@@ -187,7 +232,7 @@ class _LocalCrew:
             errors="replace",
         )
         assert self._process.stdout is not None
-        self._said: deque[str] = deque(maxlen=15)
+        self._said: deque[str] = deque(maxlen=_LAST_LINES)
         self._reader = threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True)
         self._reader.start()
 
