@@ -146,4 +146,9 @@ def train_epoch(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "
             f"{plan.rows}. {REBUILD}"
         )
+    if not progress.total.weight:
+        raise DataError(
+            f"no row of {dataset.directory} has a weight above 0, so there is nothing to learn. "
+            f"Correct the weights in the log, or leave features.weight out."
+        )
     at.epoch, at.step = epoch + 1, 0

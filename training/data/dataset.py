@@ -16,6 +16,7 @@ from nightjar.features.contract.manifest import DatasetManifest, FileEntry
 from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
+from nightjar.training.data.values import check_values
 
 REBUILD = "Restore the data set, or remove its directory and build it again."
 
@@ -122,4 +123,6 @@ def _to_numpy(table: pa.Table, column: ColumnSpec, url: str) -> np.ndarray | Rag
             f"{url}: {column.name!r} must be {'lists of ' if column.multi_valued else ''}{kind} without "
             f"nulls; it is {array.type} with {array.null_count} nulls. {REBUILD}"
         )
-    return from_arrow(array)
+    found_values = from_arrow(array)
+    check_values(found_values.values if isinstance(found_values, Ragged) else found_values, column, url)
+    return found_values
