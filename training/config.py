@@ -220,9 +220,10 @@ class TrainingConfig(Strict):
 
     workers: how many to begin with, and the most there will be; min_workers: the fewest to go on with when
     some are lost (training.run.attempts). threads_per_worker: torch threads; None shares the machine's cores
-    among its workers. stall_seconds: how long a silent worker is waited for. start_seconds: how long Spark
-    may take to start the workers. timeout_seconds: the limit of the whole run, restarts included.
-    max_restarts: restarts in a row without a new checkpoint in between.
+    among its workers. stall_seconds: how long a worker may be silent, and how long all of them may get nothing
+    done: no global batch, no file, no block of a table. start_seconds: how long Spark may take to start the
+    workers. timeout_seconds: the limit of the whole run, restarts included. max_restarts: restarts in a row
+    without a new checkpoint in between.
     """
 
     model: ModelName = "wide_deep"

@@ -65,9 +65,10 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     run calls this. Returns its statistics.
     """
     ranked = RankLog(collective)
-    dataset = job.open()
-    plan = job.plan(dataset)
-    learner = Learner(job.config, dataset.layout, collective)
+    with liveness.opaque_work():
+        dataset = job.open()
+        plan = job.plan(dataset)
+        learner = Learner(job.config, dataset.layout, collective)
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps", plan.rows, len(plan.files), plan.steps_before(job.config.epochs))

@@ -132,7 +132,7 @@ def test_a_single_worker_that_does_nothing_goes_on_from_its_checkpoint(
     job = make_job(place, tmp_path / "out", workers=1, min_workers=1, stall_seconds=10)
     run_with(job, tmp_path / "marks", [Fault(0, 40, how="hang")])
     assert files(job.output) == files(alone.output)
-    assert "1 workers have got nothing done for 10 seconds" in caplog.text
+    assert "the only worker has got nothing done for 10 seconds" in caplog.text
     assert "threading.Event().wait()" in caplog.text
     assert re.findall(r"going on from global batch (\d+)", caplog.text) == ["35"]
 

@@ -33,7 +33,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.manifest import (
     GOLDEN_ENCODED,
     CandidateManifest,
@@ -70,10 +70,9 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
         if writer:
             write_array(job.output, "scoring/golden_scores.npy", scores)
     if writer:
-        storage.write_bytes(
-            storage.join(job.output, "scoring/head.onnx"),
-            export_head(copy.deepcopy(learner.head).cpu(), dataset.layout),
-        )
+        with liveness.opaque_work():
+            head = export_head(copy.deepcopy(learner.head).cpu(), dataset.layout)
+        storage.write_bytes(storage.join(job.output, "scoring/head.onnx"), head)
         storage.write_bytes(storage.join(job.output, "optimizer/head.npz"), _head_state(learner))
         if transfer := job.transfer(manifest):
             report = transfer.report().model_dump_json(indent=1) + "\n"

@@ -96,7 +96,8 @@ class HorovodCollective(AtOnce):
     """
 
     def __init__(self) -> None:
-        import horovod.torch as hvd
+        with liveness.opaque_work():
+            import horovod.torch as hvd
 
         with liveness.waiting():
             hvd.init()

@@ -128,9 +128,10 @@ def _run_alone(function: Callable[[Collective], T], threads: int, stall_seconds:
 
 def _standstill(workers: int, seconds: float, stacks: Mapping[int, str | None]) -> str:
     """What to say of workers that live and get nothing done."""
+    who = "the only worker has" if workers == 1 else f"{workers} workers have"
     whose = "\n".join(f"Worker {rank} is at:\n{text}" for rank, text in stacks.items() if text)
     return (
-        f"{workers} workers have got nothing done for {seconds:g} seconds (training.stall_seconds) and were stopped: "
+        f"{who} got nothing done for {seconds:g} seconds (training.stall_seconds) and were stopped: "
         f"no global batch, no file, no block of a table. Storage may hang, or one waits for what never comes.\n{whose}"
     )
 

@@ -75,6 +75,21 @@ def test_work_that_is_done_is_no_standstill() -> None:
             liveness.advance()
 
 
+def test_a_library_that_computes_does_its_work_and_one_that_waits_does_not() -> None:
+    def compute(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    with interrupted_when_stuck(2, NightjarError), liveness.opaque_work():
+        compute(4)
+    with pytest.raises(NightjarError), interrupted_when_stuck(1, NightjarError), liveness.opaque_work():
+        sleep()
+    before = liveness.advances()
+    compute(0.5)
+    assert liveness.advances() == before
+
+
 def test_compilation_is_work() -> None:
     count_compilation()
     before = liveness.advances()
@@ -87,7 +102,7 @@ def forever(collective: Collective) -> None:
 
 
 def test_a_single_local_worker_is_watched() -> None:
-    with pytest.raises(LostWorkers, match=r"1 workers have got nothing done for 1 seconds(.|\n)*in sleep"):
+    with pytest.raises(LostWorkers, match=r"the only worker has got nothing done for 1 seconds(.|\n)*in sleep"):
         run(forever, 1, stall_seconds=1)
 
 
