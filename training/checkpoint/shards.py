@@ -57,7 +57,7 @@ def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
     restored: Counter[tuple[str, str]] = Counter()
     for url in urls:
         with (
-            parsing(url, zipfile.BadZipFile, EOFError, KeyError),
+            parsing(url, zipfile.BadZipFile, EOFError, LookupError, RuntimeError),
             storage.open_binary(url) as stream,
             zipfile.ZipFile(stream) as archive,
         ):

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeVar
@@ -24,7 +24,7 @@ import psutil
 from nightjar.features.contract.errors import NightjarError
 from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment
 from nightjar.training.run.memory_limits import oom_kills, ran_out_of_memory
-from nightjar.training.run.reports import Reports
+from nightjar.training.run.reports import Heard, Reports
 from nightjar.training.run.watchdog import interrupted_when_stuck
 from nightjar.training.run.worker import TASK, out_of_memory, prepare_process, run_here
 
@@ -151,9 +151,11 @@ def _watch(
         now = time.monotonic()
         if reports.at_a_standstill(workers, stall_seconds):
             stacks = reports.ask_for_stacks()
-            if all(stacks.values()):
-                waiting = sum(worker.beat.waiting for worker in reports.heard.values())
-                return LostWorkers(_standstill(workers, stall_seconds, stacks), waiting or workers)
+            text, mute = _standstill(workers, stall_seconds, stacks), [r for r, said in stacks.items() if said is None]
+            if mute:
+                text = f"{_unreported(mute, workers, heard, killed_before)} {text}"
+            stuck = mute or [rank for rank, worker in heard.items() if not worker.beat.waiting]
+            return LostWorkers(text, workers - len(stuck) or workers)
         lost = [rank for rank, worker in heard.items() if worker.broken] + reports.silent(stall_seconds)
         if ended or lost or any(outcome.error and not outcome.lost_peer for outcome in outcomes):
             deadline = min(deadline, now + _SHORT_GRACE_SECONDS)
@@ -176,23 +178,21 @@ def _watch(
             f"Raise training.timeout_seconds, or find out what holds them up."
         )
     silent = [rank for rank in range(workers) if rank not in heard or heard[rank].outcome is None]
+    text = f"{_unreported(silent, workers, heard, killed_before)} {crew.last_words()}"
+    return LostWorkers(text, workers - len(silent))
+
+
+def _unreported(silent: Sequence[int], workers: int, heard: Mapping[int, Heard], killed_before: int) -> str:
+    """What is known of workers that say nothing any more. killed_before: oom_kills() when the run began."""
+    cause, killed = "one was killed, perhaps for lack of memory, or hung", oom_kills() - killed_before
+    if killed:
+        cause = f"the kernel has killed {killed} processes for lack of memory since the run began"
     held = "".join(
         f" Worker {rank} last held {heard[rank].beat.resident / 1e9:.2f} GB of {heard[rank].memory[0] / 1e9:.2f} GB."
         for rank in silent
         if rank in heard
     )
-    return LostWorkers(
-        f"of {workers} workers, {silent} ended without a report; {_cause(killed_before)}.{held} {crew.last_words()}",
-        workers - len(silent),
-    )
-
-
-def _cause(killed_before: int) -> str:
-    """killed_before: oom_kills() when the run began."""
-    killed = oom_kills() - killed_before
-    if killed:
-        return f"the kernel has killed {killed} processes for lack of memory since the run began"
-    return "one was killed, perhaps for lack of memory, or hung"
+    return f"of {workers} workers, {silent} ended without a report; {cause}.{held}"
 
 
 def _values(reports: Reports, workers: int, failure: WorkerError | None) -> list[Any]:
