@@ -186,7 +186,7 @@ def _unreported(silent: Sequence[int], workers: int, heard: Mapping[int, Heard],
     """What is known of workers that say nothing any more. killed_before: oom_kills() when the run began."""
     cause, killed = "one was killed, perhaps for lack of memory, or hung", oom_kills() - killed_before
     if killed:
-        cause = f"the kernel has killed {killed} processes for lack of memory since the run began"
+        cause = f"the kernel has killed for lack of memory ({killed} since the run began)"
     held = "".join(
         f" Worker {rank} last held {heard[rank].beat.resident / 1e9:.2f} GB of {heard[rank].memory[0] / 1e9:.2f} GB."
         for rank in silent

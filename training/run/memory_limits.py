@@ -12,6 +12,7 @@ import psutil
 import torch
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/vmstat")
 # What libraries say instead of raising MemoryError. A thread needs memory for its stack.
 _SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "can't start new thread", "out of memory")
 
@@ -49,7 +50,12 @@ def memory_limit() -> tuple[int, str]:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has ended in this process's control groups for lack of memory."""
+    """How many processes the kernel has ended for lack of memory: on this machine, or in this process's control groups
+    where only these are told.
+    """
+    with suppress(OSError, LookupError, ValueError):
+        figures = dict(line.split() for line in _MACHINE.read_text().splitlines())
+        return int(figures["oom_kill"])
     kills = 0
     for folder in _own_cgroups():
         for name in ("memory.events", "memory.oom_control"):

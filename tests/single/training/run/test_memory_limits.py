@@ -69,16 +69,20 @@ def test_the_least_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "memory.max").write_text("123456789\n")
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 2\noom_kill 2\n")
     monkeypatch.setattr(memory_limits, "_own_cgroups", lambda: [tmp_path])
+    monkeypatch.setattr(memory_limits, "_MACHINE", tmp_path / "vmstat")
     assert memory_limit() == (123456789, "the control group, memory.max")
     assert oom_kills() == 2
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_limit()[0] > 1e9
+    (tmp_path / "vmstat").write_text("nr_free_pages 5\noom_kill 7\n")
+    assert oom_kills() == 7
 
 
 def test_the_first_version_of_control_groups_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.limit_in_bytes").write_text("1000000\n")
     (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
     monkeypatch.setattr(memory_limits, "_own_cgroups", lambda: [tmp_path])
+    monkeypatch.setattr(memory_limits, "_MACHINE", tmp_path / "vmstat")
     assert memory_limit() == (1000000, "the control group, memory.limit_in_bytes")
     assert oom_kills() == 1
 
