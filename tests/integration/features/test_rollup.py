@@ -92,7 +92,7 @@ def test_a_night_reads_no_counts_of_days_that_are_rolled_up(spark: SparkSession,
 
 
 @pytest.mark.parametrize("damaged", ["aggregates/date=2026-03-06", "rollups/through=2026-03-05"])
-@pytest.mark.parametrize("table", ["vocabulary", "cross", "frequency"])
+@pytest.mark.parametrize("table", ["vocabulary", "frequency"])
 def test_a_flipped_bit_in_what_is_counted_ends_the_night(
     spark: SparkSession, logs: Path, copy: Path, damaged: str, table: str
 ) -> None:
