@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import UsageError
 
 _CHUNK = 1 << 20
@@ -182,6 +183,7 @@ def copy(source: str, target: str) -> None:
     with open_binary(source) as reader, fs.open(path, "wb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
+            liveness.advance()
 
 
 def sha256(url: str) -> str:
@@ -190,6 +192,7 @@ def sha256(url: str) -> str:
     with open_binary(url) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
+            liveness.advance()
     return digest.hexdigest()
 
 

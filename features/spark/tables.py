@@ -22,6 +22,7 @@ from nightjar.features.contract.artifact_files import part_file
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.outputs import DATE_PREFIX
+from nightjar.features.contract.verified import verify_files
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 
 DAY = "row:day"
@@ -194,8 +195,16 @@ def position(value: Column, known: Sequence[int] | Sequence[str]) -> Column:
     return F.create_map(*(F.lit(item) for pair in zip(known, range(len(known)), strict=True) for item in pair))[value]
 
 
+def read_table(spark: SparkSession, directory: str, manifest: Manifest, folder: str, schema: str) -> DataFrame:
+    """The table `folder` of one directory. Raises DataError if a file of it differs from the manifest."""
+    [url] = _verified({directory: manifest}, folder)
+    return read_parquet(spark, [url], schema)
+
+
 def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder: str, schema: str) -> DataFrame:
     """The tables of several days as one: `day` int, then `schema`. One scan, whatever the number of days.
+
+    Raises DataError if a file of it differs from its manifest.
 
     Args:
         spark: the session.
@@ -205,12 +214,12 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
     """
     if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
-    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema)
+    table = read_parquet(spark, _verified(directories, folder), schema)
     return table.select(day_of_file().alias("day"), *table.columns)
 
 
 def read_tables(
-    spark: SparkSession, directories: Iterable[str], folder: str, names: Sequence[str], schema: str
+    spark: SparkSession, directories: Mapping[str, Manifest], folder: str, names: Sequence[str], schema: str
 ) -> DataFrame:
     """Tables of several directories as one: `table` int (a position in `names`), then `schema`, and `_metadata`.
 
@@ -223,9 +232,19 @@ def read_tables(
         names: of the tables, in the folder.
         schema: of every table, as Spark's DDL.
     """
-    table = read_parquet(spark, (storage.join(url, folder) for url in directories), schema, recursively=True)
+    table = read_parquet(spark, _verified(directories, folder), schema, recursively=True)
     name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
     return table.select(position(name, names).alias("table"), *table.columns, "_metadata").where(name.isin(list(names)))
+
+
+def _verified(directories: Mapping[str, Manifest], folder: str) -> list[str]:
+    """Where the table `folder` of each directory is, once the driver has compared its files with the manifest.
+
+    Spark reads pieces of files, which have no checksum. To read them as a whole first costs a fraction of the scan.
+    """
+    for directory, manifest in directories.items():
+        verify_files(directory, [entry for entry in manifest.files if entry.path.startswith(f"{folder}/")])
+    return [storage.join(directory, folder) for directory in directories]
 
 
 def table_rows(directories: Mapping[str, Manifest], folder: str) -> int:

@@ -28,6 +28,7 @@ from nightjar.features.contract.publishing import (
 )
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.features.dataset.build import BuildPlan, encode_days
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
@@ -131,9 +132,11 @@ class Promotion:
 
 
 def read_decision(directory: str) -> tuple[Decision, str | None]:
-    """A published decision, and the champion that it was made against. Raises DataError if there is none."""
+    """A published decision, and the champion that it was made against. Raises DataError if there is none, or if
+    it is damaged.
+    """
     manifest = read_manifest(directory, DecisionManifest)
-    decision = Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+    decision = Decision.model_validate_json(read_verified(directory, entry_at(directory, manifest, DECISION)))
     return decision, manifest.champion
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.metric_sums import Sums, group_sums, loss_sums, ordered_pairs
 from nightjar.features.contract.metrics import Quality, quality
@@ -56,6 +57,7 @@ def predict(learner: Learner, dataset: Dataset, plan: Plan, collective: Collecti
         for batch in batches:
             score_B = torch.sigmoid(learner.logits(batch)).numpy()
             parts.append(Predictions(score_B, batch.label_B, batch.weight_B, batch.group_B))
+            liveness.advance()
     return Predictions(
         np.concatenate([part.score for part in parts]),
         np.concatenate([part.label for part in parts]),

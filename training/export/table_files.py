@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 import torch
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.artifact_files import (
     WIDE,
     WIDE_IDS,
@@ -131,6 +131,7 @@ def gathered(table: Table, select: Select, collective: Collective) -> Iterator[l
         collective: the workers.
     """
     for places in _blocks(table):
+        liveness.advance()
         if table.shard.world == 1:
             if collective.rank == 0:
                 yield list(select(places))
