@@ -1,4 +1,4 @@
-"""Metrics of scores: those that sums tell (features.contract.metrics), calibration by bins, regret against the truth.
+"""Metrics of scores: those that sums tell (features.contract.metrics.registry), calibration by bins, regret against the truth.
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import (
+from nightjar.features.contract.metrics.registry import Quality, quality
+from nightjar.features.contract.metrics.sums import (
     Sums,
     cross_entropy,
     group_sums,
     loss_sums,
     ordered_pairs,
 )
-from nightjar.features.contract.metrics import Quality, quality
 from nightjar.features.contract.strict import Strict
 
 

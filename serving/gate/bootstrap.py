@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import Sums, cross_entropy, ordered_pairs
-from nightjar.features.contract.metrics import COMPARED, SumMetric
+from nightjar.features.contract.metrics.registry import COMPARED, SumMetric
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy, ordered_pairs
 from nightjar.serving.gate.parts import Part
 
 DrawnSums = Callable[[np.ndarray], Sums]

@@ -17,8 +17,8 @@ import torch
 from nightjar.features.contract.errors import DataError
 from nightjar.training.data.batch import Batch
 from nightjar.training.job import TrainingJob
+from nightjar.training.run import horovodrun
 from nightjar.training.run.collective import Collective, Solo
-from nightjar.training.run.launch import HOROVODRUN
 from nightjar.training.step.step import Learner, Score
 from nightjar.training.trainer import train
 from tests.kits.training.table_kit import all_learn
@@ -63,7 +63,7 @@ def listening(collective: Collective) -> set[str]:
         if not any("python" in part for part in command[:1]):
             continue
         found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-        if HOROVODRUN in command:
+        if horovodrun.__name__ in command:
             break
     collective.barrier()
     return found

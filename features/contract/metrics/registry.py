@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.metric_sums import Sums, cross_entropy
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy
 from nightjar.features.contract.spec import Strict
 
 SelectionMetric = Literal["log_loss", "normalized_entropy", "auc", "gauc"]
