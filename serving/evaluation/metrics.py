@@ -1,4 +1,4 @@
-"""Metrics of scores: those that sums tell (features.contract.metrics.registry), calibration by bins, regret against the truth.
+"""Metrics of scores: those that sums tell (contract.metrics.registry), calibration by bins, regret against the truth.
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
