@@ -71,6 +71,12 @@ class NightlyArguments:
         from nightjar.jobs.nightly.night import Night
         from nightjar.jobs.nightly.run import NightlyRequest
 
+        if not self.newest:  # a range goes on after a day without traffic, which has nothing to be evaluated on
+            dates = [day for day in dates if day not in config.input.empty_days]
+        if not dates:
+            raise UsageError(
+                f"--from {self.first} to {self.last}: all days are listed under input.empty_days. Choose other dates."
+            )
         logs, output = logs_at(config.input, self.logs, spark), storage.absolute(self.output)
         nights = (Night(config, logs, output, newest, self.launcher, self.allow) for newest in dates)
         return NightlyRequest(tuple(nights), self.only, self.plan)

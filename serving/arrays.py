@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
@@ -15,7 +14,7 @@ _CHUNK_ROWS = 1 << 16
 
 def read_array(url: str) -> np.ndarray:
     """The array of a .npy file, memory-mapped where the file is local."""
-    fs, path = fsspec.url_to_fs(url)
+    fs, path = storage.file_system(url)
     if isinstance(fs, LocalFileSystem):
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     return np.load(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)

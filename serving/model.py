@@ -88,8 +88,9 @@ class ServingModel:
     def score(self, rows: Rows) -> np.ndarray:
         """Probabilities of raw rows: float32[rows].
 
-        rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table.
-        Raises DataError if they lack a column that a feature reads, or hold one of another type.
+        rows: a list of dicts, one dict of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or
+        RecordBatch. A key that a dict lacks is a missing value. Raises DataError for anything else, if columns are
+        given and lack one that a feature reads, or if one is of another type.
         """
         return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows)))
 

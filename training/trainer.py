@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import read_manifest
@@ -68,9 +69,10 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     run calls this. Returns its statistics.
     """
     ranked = RankLog(collective)
-    dataset = job.open()
-    plan = job.plan(dataset)
-    learner = Learner(job.config, dataset.layout, collective)
+    with liveness.opaque_work():
+        dataset = job.open()
+        plan = job.plan(dataset)
+        learner = Learner(job.config, dataset.layout, collective)
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps", plan.rows, len(plan.files), plan.steps_before(job.config.epochs))
@@ -155,6 +157,7 @@ def train_epoch(session: _Session, at: Position, between: _Between) -> None:
     with read, closing(learner.ahead(read)) as batches, progress:
         for batch in batches:
             score = learner.step(batch)
+            liveness.advance()
             if not math.isfinite(score.loss):
                 raise UsageError(
                     f"the loss is {score.loss} in epoch {epoch}, step {at.step}: training diverged. Lower the "
@@ -171,5 +174,10 @@ def train_epoch(session: _Session, at: Position, between: _Between) -> None:
         raise DataError(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "
             f"{plan.rows}. {REBUILD}"
+        )
+    if not progress.total.weight:
+        raise DataError(
+            f"no row of {dataset.directory} has a weight above 0, so there is nothing to learn. "
+            f"Correct the weights in the log, or leave features.weight out."
         )
     at.epoch, at.step = epoch + 1, 0

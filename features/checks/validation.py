@@ -72,7 +72,7 @@ class LogValidation:
 
     @property
     def _reference(self) -> tuple[LogPartition, ...]:
-        return self.plan.days[:-1][-self.config.reference_days :]
+        return reference_days(self.plan.days[:-1], self.config.reference_days)
 
     @property
     def accepted(self) -> str | None:
@@ -105,9 +105,10 @@ class LogValidation:
         *reference, newest = (
             Day(day, a, p) for day, a, p in zip(days, of_days.values(), profiled.values(), strict=True)
         )
+        drifted = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
-            *simple_checks(self.config, spec, newest, reference),
-            *drift_checks(self.config, _drifts(spark, spec, of_days, profiled, newest.log.date), newest, reference),
+            *simple_checks(self.config, spec, newest, reference, drifted),
+            *drift_checks(self.config, drifted, newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)
         directory = self.directory
@@ -151,6 +152,11 @@ class LogValidation:
             f"the log of {found.date} failed {len(failed)} check(s) against {_dates(found.reference)}; nothing was "
             f"encoded or trained:\n{_table(found)}\nCorrect the log, or, if it is as it should be: {overrides}"
         )
+
+
+def reference_days(days: Sequence[LogPartition], count: int) -> tuple[LogPartition, ...]:
+    """The last `count` days with rows."""
+    return tuple(day for day in days if not day.is_empty)[-count:]
 
 
 def _drifts(

@@ -25,6 +25,10 @@ class ValidationFailed(NightjarError):
     """A day's logs that differ from the days before by more than the config allows; the message is the table."""
 
 
+class OutOfMemoryError(NightjarError):
+    """A process that needed more memory than it was given."""
+
+
 class LockedError(NightjarError):
     """Another run is at work where this one would write."""
 

@@ -32,7 +32,7 @@ class ProgressRecord(Strict):
 
 
 class ValidationRecord(Strict):
-    """Held-out metrics after a step; see features.contract.metrics.Quality. best: no validation before was better."""
+    """Held-out metrics after a step; see contract.metrics.registry.Quality. best: no validation before was better."""
 
     kind: Literal["validation"] = "validation"
     step: int

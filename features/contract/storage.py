@@ -7,13 +7,15 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import UsageError
 
 _CHUNK = 1 << 20
@@ -31,7 +33,7 @@ def name_of(url: str) -> str:
 
 def open_text_writer(url: str) -> TextIO:
     """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     fs.makedirs(fs._parent(path), exist_ok=True)
     stream: TextIO = fs.open(path, "w", encoding="utf-8")
     return stream
@@ -39,34 +41,34 @@ def open_text_writer(url: str) -> TextIO:
 
 def open_binary(url: str) -> BinaryIO:
     """Open for reading. Raises FileNotFoundError."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     stream: BinaryIO = fs.open(path, "rb")
     return stream
 
 
 def open_unpacked(url: str) -> BinaryIO:
     """`open_binary` of what a compressed file holds, if its name ends in .gz, .bz2 and so on."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     stream: BinaryIO = fs.open(path, "rb", compression="infer")
     return stream
 
 
 def read_bytes(url: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     content: bytes = fs.cat_file(path)
     return content
 
 
 def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return bool(fs.exists(path))
 
 
 def is_file(url: str) -> bool:
     """True if there is a file, not a folder, at `url`."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return bool(fs.isfile(path))
 
 
@@ -76,7 +78,7 @@ def write_bytes(url: str, content: bytes) -> None:
     Elsewhere than on a local disk that is the file system's own promise for one put. Object stores give it. HDFS does
     not: a reader there may see the beginning of a file that is being written.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if not isinstance(fs, LocalFileSystem):
         fs.pipe_file(path, content)
         return
@@ -91,7 +93,7 @@ def create_bytes(url: str, content: bytes) -> None:
     and with every driver that inherits the mode from fsspec, it is a look before the write, as it is here for drivers
     that do not know the mode: writers in the same instant may both win.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if not isinstance(fs, LocalFileSystem):
         try:
             fs.pipe_file(path, content, mode="create")
@@ -123,7 +125,7 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
 
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     prefix = path.rstrip("/") + "/"
     relative = (found.removeprefix(prefix) for found in fs.find(path))
     return sorted(
@@ -135,33 +137,53 @@ def list_files(url: str, suffix: str = "") -> list[str]:
 
 def list_folders(url: str) -> list[str]:
     """Names of the folders directly below `url`, sorted; none if there is no such folder."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if not fs.exists(path):
         return []
     entries = fs.ls(path, detail=True)
     return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
 
+def open_binary_writer(url: str) -> BinaryIO:
+    """Open for writing; folders above are made. An object appears when it is closed."""
+    fs, path = file_system(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    stream: BinaryIO = fs.open(path, "wb")
+    return stream
+
+
 def make_folder(url: str) -> None:
     """Make a folder and its parents where the file system has such a thing."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     fs.makedirs(path, exist_ok=True)
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens if it is not there."""
-    fs, path = _file_system(url)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    fs, path = file_system(url)
+    if not fs.exists(path):
+        return
+    if has_magic(path) and not isinstance(fs, LocalFileSystem):
+        # fsspec takes [ ? * in what it removes for a pattern, which other folders may match.
+        found = fs.find(path, withdirs=True, detail=True)
+        folders = [name for name, entry in found.items() if entry["type"] == "directory"]
+        for name in found.keys() - folders:
+            fs.rm_file(name)
+        for name in sorted({path, *folders}, reverse=True):
+            with suppress(OSError, NotImplementedError):  # an object store has no folders
+                fs.rmdir(name)
+        return
+    fs.rm(path, recursive=True)
 
 
 def copy(source: str, target: str) -> None:
     """Copy one file, also between file systems."""
-    fs, path = _file_system(target)
+    fs, path = file_system(target)
     fs.makedirs(fs._parent(path), exist_ok=True)
     with open_binary(source) as reader, fs.open(path, "wb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
+            liveness.advance()
 
 
 def sha256(url: str) -> str:
@@ -170,6 +192,7 @@ def sha256(url: str) -> str:
     with open_binary(url) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
+            liveness.advance()
     return digest.hexdigest()
 
 
@@ -180,13 +203,13 @@ def absolute(url: str) -> str:
 
 def size(url: str) -> int:
     """Length of a file in bytes."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return int(fs.size(path))
 
 
 def modified(url: str) -> float:
     """When a file was written last, in seconds since 1970."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return float(fs.modified(path).timestamp())
 
 
@@ -196,8 +219,11 @@ def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
         return list(pool.map(sha256, urls))
 
 
-def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system and the path on it. Listings are not cached: another process may have moved a pointer since."""
+    if "://" not in url:
+        # Any character may be in a local name; to fsspec `::` joins several URLs.
+        return LocalFileSystem(), os.path.abspath(url)
     try:
         fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:

@@ -17,6 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, table_folder
+from nightjar.features.contract.categorical import AdmitByPoisson
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.outputs import log_input
@@ -30,8 +31,10 @@ from nightjar.features.counts.conjunctions import (
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
 from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
+from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import (
     LABEL,
+    ROW_HASH,
     hash_value,
     hashed,
     keys_of,
@@ -123,6 +126,9 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
     problems: list[str] = []
     for partition in partitions:
         row = by_day.get(day_number(partition.date))
+        if partition.is_empty:
+            totals[partition.date] = Totals(0, 0, 0)
+            continue
         if row is None or partition.counted not in (None, row["rows"]):
             problems.append(
                 f"  date {partition.date}: Spark finds {row['rows'] if row else 0} rows in {partition.url}; there were "
@@ -205,6 +211,9 @@ def _tables(
         sketched = [cross for cross in spec.crosses if is_sketched(cross)]
         conjunctions = [counted_conjunctions(cross, spec) for cross in counted]
         conjunctions += [sketched_conjunctions(cross, spec) for cross in sketched]
+        if any(isinstance(cross.admission, AdmitByPoisson) for cross in spec.crosses):
+            sides = dict.fromkeys(f"h:{name}" for cross in spec.crosses for name in cross.fields)
+            rows = with_unique_hashes(rows.select(ROW_HASH, DAY, LABEL, *sides))
         counts = key_counts(rows, conjunctions).drop("positives").withColumnRenamed("key", "hash")
         pairs = dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
         folders = {table_folder(CROSS, cross.name): most for cross in counted}

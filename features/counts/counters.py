@@ -11,7 +11,7 @@ the tables and a comparison with yesterday's.
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
@@ -22,7 +22,7 @@ from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.counts.point_in_time import counts_schema
 from nightjar.features.counts.rollup import Rollup
 from nightjar.features.encoder.counters import GONE
-from nightjar.features.spark.tables import Destination, dealt, for_spark, write_tables
+from nightjar.features.spark.tables import Destination, dealt, read_table, write_tables
 
 
 def publish_counters(
@@ -47,7 +47,7 @@ def publish_counters(
     deltas: list[FileEntry] = []
     if previous:
         for frequency in spec.frequencies:
-            deltas += _write_delta(spark, frequency, rollup.directory, previous, directory)
+            deltas += _write_delta(spark, frequency, rollup, previous, directory)
     manifest = CountersManifest(
         inputs=dict(rollup.manifest.inputs),
         files=describe_files(directory, [*tables, *deltas]),
@@ -63,15 +63,14 @@ def publish_counters(
 
 
 def _write_delta(
-    spark: SparkSession, frequency: Frequency, now: str, previous: tuple[str, CountersManifest], directory: str
+    spark: SparkSession, frequency: Frequency, rollup: Rollup, previous: tuple[str, CountersManifest], directory: str
 ) -> list[FileEntry]:
     before, manifest = previous
     schema = f"key bigint, {counts_schema(frequency)}"
 
-    def table(url: str) -> DataFrame:
-        return spark.read.schema(schema).parquet(for_spark(storage.join(url, FREQUENCY, frequency.name)))
-
-    ours, theirs = table(now), table(before)
+    folder = table_folder(FREQUENCY, frequency.name)
+    ours = read_table(spark, rollup.directory, rollup.manifest, folder, schema)
+    theirs = read_table(spark, before, manifest, folder, schema)
     changed = ours.exceptAll(theirs).withColumn(GONE, F.lit(False))
     gone = theirs.join(ours, on="key", how="left_anti").withColumn(GONE, F.lit(True))
     rows = changed.unionByName(gone).withColumn("table", F.lit(0))

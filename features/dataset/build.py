@@ -158,6 +158,16 @@ def plan_build(
     history = tuple(partitions[: len(dates.history)])
     train = history[-len(dates.train) :]
     holdout = partitions[-1] if dates.holdout else None
+    if holdout and holdout.is_empty:
+        raise UsageError(
+            f"--holdout {dates.holdout} is listed under input.empty_days, and without rows nothing can be evaluated. "
+            f"Run the next day instead."
+        )
+    if all(day.is_empty for day in train):
+        raise UsageError(
+            f"the training days {dates.train[0]} to {dates.train[-1]} are all listed under input.empty_days. "
+            f"Train on more days."
+        )
 
     aggregate_keys = {p.date: key_of(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     keys = [aggregate_keys[day.date] for day in history]

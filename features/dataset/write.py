@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA, GOLDEN_ENCODED, GOLDEN_RAW
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.outputs import STATES, log_input
@@ -29,7 +30,7 @@ from nightjar.features.counts.point_in_time import (
     with_so_far,
 )
 from nightjar.features.counts.rollup import History, daily_counts
-from nightjar.features.dataset.coverage import covered_rows, id_columns
+from nightjar.features.dataset.coverage import covered_rows, id_columns, weighted_rows
 from nightjar.features.dataset.sampling import sample_negatives
 from nightjar.features.encoder.encoder import ColumnValues, Encoder, HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
@@ -38,6 +39,7 @@ from nightjar.features.encoder.rows import so_far_columns
 from nightjar.features.encoder.state import load_encoder_state
 from nightjar.features.input.folders import LogPartition, day_number, read_logs
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
+from nightjar.features.spark.equal_rows import first_copies, with_unique_hashes
 from nightjar.features.spark.rows import ROW_HASH, hashed
 from nightjar.features.spark.shared import shared
 from nightjar.features.spark.tables import write_arrow, write_table
@@ -83,24 +85,29 @@ def publish_dataset(spark: SparkSession, wanted: EncodedDays, history: History, 
     begin(directory)
     tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
     sampled = wanted.sampled and spec.sampling is not None
-    rows = add_so_far(reduce(DataFrame.unionAll, tables), spec)
+    rows = add_so_far(with_unique_hashes(reduce(DataFrame.unionAll, tables)), spec)
     rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
     schema = arrow_schema(columns)
     encode_batches = _encode_with(state_directory, schema)
-    written, covered = write_table(
+    written, (weighted, *covered) = write_table(
         shuffle(rows, files),
         directory,
         DATA,
         through=encode_batches,
         schema=schema,
-        count=lambda encoded: covered_rows(encoded, columns, spec),
+        count=lambda encoded: [weighted_rows(encoded), *covered_rows(encoded, columns, spec)],
     )
+    held = sum(entry.rows or 0 for entry in written)
+    if held and not weighted:
+        raise DataError(
+            f"all {held} rows of {days[0].date} to {days[-1].date} have {spec.weight} 0, so that nothing can be "
+            f"learned from them or measured on them. Correct the column, or choose other dates."
+        )
     if wanted.golden:
         last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
             write_arrow(table, storage.join(directory, path))
-    held = sum(entry.rows or 0 for entry in written)
     by_date = {manifest.date: manifest for manifest in history.days.values()}
     manifest = DatasetManifest(
         inputs={log_input(day.date): day.fingerprint for day in days}
@@ -130,7 +137,10 @@ def add_counts(rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFram
 
 
 def shuffle(rows: DataFrame, files: int) -> DataFrame:
-    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random."""
+    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random.
+
+    In: a table after `with_unique_hashes`, so that copies of a row are spread as others are.
+    """
     ties = [name for name in rows.columns if name != ROW_HASH]
     return rows.repartition(files, ROW_HASH).sortWithinPartitions(ROW_HASH, *ties)
 
@@ -168,7 +178,7 @@ def golden_rows(
     state_directory: str,
     columns: Sequence[ColumnSpec],
 ) -> tuple[pa.Table, pa.Table]:
-    """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
+    """The distinct rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
 
     Args:
         spark: the session.
@@ -178,10 +188,10 @@ def golden_rows(
         state_directory: of the encoder's state.
         columns: of the encoded rows.
     """
-    largest = rows.select(ROW_HASH).orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
+    largest = rows.select(ROW_HASH).distinct().orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
     assert largest is not None
-    few = add_counts(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]), spec, counts)
-    table = few.orderBy(ROW_HASH).limit(GOLDEN_ROWS).toArrow()
+    few = first_copies(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]))
+    table = add_counts(few, spec, counts).orderBy(ROW_HASH).toArrow()
     so_far = [name for f in spec.frequencies if f.as_of == "impression" for name in so_far_columns(f)]
     raw = table.select([*golden_sources(spec), *so_far])
     prefixed = [name for name in table.column_names if ":" in name and name not in golden_sources(spec)]

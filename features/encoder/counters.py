@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DELTA, FREQUENCY, table_folder
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import CountersManifest, Manifest, StateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
 
 GONE = "gone"
@@ -80,14 +80,11 @@ def _table(frequency: Frequency, columns: Columns, today: np.int64) -> Frequency
 
 
 def _read(directory: str, folder: str, manifest: Manifest) -> Columns:
-    paths = [entry.path for entry in manifest.files if entry.path.startswith(folder + "/")]
-    if not paths:
+    entries = [entry for entry in manifest.files if entry.path.startswith(f"{folder}/")]
+    if not entries:
         raise DataError(f"{directory} has no {folder}. {_REMEDY}")
-    tables = []
-    for path in paths:
-        with storage.open_binary(storage.join(directory, path)) as stream:
-            tables.append(pq.read_table(stream))
-    table = pa.concat_tables(tables)
+    contents = (pa.BufferReader(read_verified(directory, entry)) for entry in entries)
+    table = pa.concat_tables([pq.read_table(content) for content in contents])
     kinds = {name: np.dtype(bool) if name == GONE else np.dtype(np.int64) for name in table.column_names}
     return {name: table.column(name).to_numpy().astype(kind, copy=False) for name, kind in kinds.items()}
 

@@ -23,6 +23,7 @@ from nightjar.features.contract.artifact_files import CROSS, VOCABULARY, table_f
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
 from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.verified import parsing, read_verified
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
 from nightjar.features.encoder.counters import load_counters
 from nightjar.features.encoder.dense import Moments
@@ -93,11 +94,13 @@ def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int
 
 
 def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:
-    paths = [entry.path for entry in manifest.files if entry.path.startswith(folder + "/")]
+    """Every file is compared with the manifest. Raises DataError that names one that differs."""
+    entries = [entry for entry in manifest.files if entry.path.startswith(folder + "/")]
     tables = []
-    for path in paths:
-        with storage.open_binary(storage.join(directory, path)) as stream:
-            tables.append(pq.read_table(stream, columns=list(columns) if columns else None))
+    for entry in entries:
+        content = read_verified(directory, entry)
+        with parsing(storage.join(directory, entry.path), pa.ArrowException):
+            tables.append(pq.read_table(pa.BufferReader(content), columns=list(columns) if columns else None))
     return pa.concat_tables(tables)
 
 

@@ -103,7 +103,7 @@ class Job(click.Command):
 
 
 def entry_point(main: Callable[[Sequence[str] | None], int]) -> Job:
-    """A job that parses its command line itself: `main(argv)` gives the exit status. Its name is its module's."""
+    """A program that parses its command line itself, such as a benchmark: `main(argv)` gives the exit status."""
 
     def parse(ctx: click.Context) -> int:
         return main(ctx.args)

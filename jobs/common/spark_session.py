@@ -12,7 +12,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 # Always set, whatever spark-submit says: a log's hour, weekday and date are UTC on every machine.
-FIXED = {"spark.sql.session.timeZone": "UTC"}
+# Names are compared exactly, as the spec does: two columns of a file may differ by case alone.
+FIXED = {"spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true"}
 
 # Set unless spark-submit or spark-defaults.conf says otherwise.
 SQL_DEFAULTS = {
@@ -39,7 +40,11 @@ CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
 
 # It warns, once an attempt, of a window without partitions, whose rows all meet in one task. The only one is over
 # MovieTweetings' ratings, which are few (jobs.imports.movietweetings); windows of features are by table or by key.
-QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
+# And, once a file, of a CSV header that has more columns than are read.
+QUIET = (
+    "org.apache.spark.sql.execution.window.WindowExec",
+    "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
+)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from nightjar.features.contract.publishing import key_of
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
-from nightjar.features.input.folders import Logs
+from nightjar.features.input.folders import Logs, check_logs
 from nightjar.jobs.nightly import ingredients
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
@@ -163,6 +163,7 @@ class Night:
             version=version,
             date=self.date.isoformat(),
             day=self.features.days[-1],
+            day_under=lambda spec: check_logs(self.logs, [self.date.isoformat()], spec)[0],
             features_after=self.features_after,
             holdout_dir=str(self.features.built.holdout_dir),
             output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),

@@ -7,8 +7,8 @@ finds the decision and moves the pointer unless it stood there already, so that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from nightjar.features.contract import storage
@@ -33,6 +33,7 @@ from nightjar.features.contract.publishing import (
 )
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.features.counts.counters import publish_counters
 from nightjar.features.dataset.build import BuildPlan, rolled_up
 from nightjar.features.input.damage import damage_reported
@@ -59,8 +60,9 @@ class Promotion:
     """A candidate for the champion's place.
 
     models: the registry; version: in it; date, day, holdout_dir: the day that both are judged on, as it was logged and
-    as it was encoded for the candidate; features_after: the feature plan of all days through the judged one, under any
-    model's spec; output: of the decision.
+    as it was encoded for the candidate; day_under: the same day, with the columns that any model's spec reads;
+    features_after: the feature plan of all days through the judged one, under any model's spec; output: of the
+    decision.
     """
 
     config: GateConfig
@@ -68,6 +70,7 @@ class Promotion:
     version: str
     date: str
     day: LogPartition
+    day_under: Callable[[FeatureSpec], LogPartition]
     features_after: Callable[[FeatureSpec], BuildPlan]
     holdout_dir: str
     output: str
@@ -175,7 +178,7 @@ class Promotion:
                 check = GateCheck(metric="date", passed=False, reason=reason)
                 return Decision(verdict="rejected", rows=0, checks=(check,)), None
             served[OF_CHAMPION] = ServedModel(directory, self._counters_on_the_day(champion.version))
-        rows = judge_rows(spark(), self.day, served, CANDIDATE, self.config.sliced_by)
+        rows = judge_rows(spark(), self._day_for(served.values()), served, CANDIDATE, self.config.sliced_by)
         self._require_whole(rows)
         slices = slices_of(artifact, rows.slices)
         of_champion = rows.scores.get(OF_CHAMPION)
@@ -184,6 +187,17 @@ class Promotion:
             return decision, None
         model = read_manifest(directory, ArtifactManifest).model
         return decision, evaluate_scores(directory, model, self.day.fingerprint, rows.observed, of_champion)
+
+    def _day_for(self, models: Iterable[ServedModel]) -> LogPartition:
+        """The judged day with every column that a model reads, as far as the log has it."""
+        columns = dict(self.day.columns)
+        for model in models:
+            spec = read_manifest(storage.join(model.artifact, ENCODER), StateManifest).spec
+            try:
+                columns |= self.day_under(spec).columns
+            except DataError as error:
+                log.warning("%s is judged without columns that its features read: %s", model.artifact, error)
+        return replace(self.day, columns=tuple(columns.items()))
 
     def _counters_on_the_day(self, version: str) -> str | None:
         """Those that a version served with on the judged day, or would have; None for its own."""
@@ -203,9 +217,11 @@ class Promotion:
 
 
 def read_decision(directory: str) -> tuple[Decision, str | None]:
-    """A published decision, and the champion that it was made against. Raises DataError if there is none."""
+    """A published decision, and the champion that it was made against. Raises DataError if there is none, or if
+    it is damaged.
+    """
     manifest = read_manifest(directory, DecisionManifest)
-    decision = Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+    decision = Decision.model_validate_json(read_verified(directory, entry_at(directory, manifest, DECISION)))
     return decision, manifest.champion
 
 

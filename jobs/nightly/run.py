@@ -14,7 +14,7 @@ from rich.table import Table
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import NightjarError
 from nightjar.features.contract.manifests import NightManifest
-from nightjar.features.contract.metrics import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.input.timestamped import GetSpark

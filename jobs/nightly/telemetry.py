@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.metrics import HELD_OUT
+from nightjar.features.contract.metrics.registry import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
 from nightjar.serving.evaluation.comparison import Evaluation
 

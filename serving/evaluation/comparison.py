@@ -5,7 +5,6 @@ Data sets are read file by file. Only the scores, and what is known of the impre
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
@@ -148,9 +147,7 @@ def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> I
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
     names = list(dict.fromkeys([*present, *wanted]))
     for entry in manifest.data_files:
-        content = storage.read_bytes(storage.join(directory, entry.path))
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise DataError(f"{directory} is damaged: {entry.path} differs from the manifest. Build it again.")
+        content = read_verified(directory, entry)
         yield to_columns(pq.read_table(pa.BufferReader(content), columns=names))
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import Sums, cross_entropy, ordered_pairs
-from nightjar.features.contract.metrics import COMPARED, SumMetric
+from nightjar.features.contract.metrics.registry import COMPARED, SumMetric
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy, ordered_pairs
 from nightjar.serving.gate.parts import Part
 
 DrawnSums = Callable[[np.ndarray], Sums]
@@ -33,7 +33,8 @@ def draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        yield np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64)
+        drawn = generator.integers(max(units, 1), size=units)  # there may be no unit: no impression has a weight
+        yield np.bincount(drawn, minlength=units).astype(np.float64)
 
 
 @dataclass(frozen=True)

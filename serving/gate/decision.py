@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.metrics import METRICS, SelectionMetric
+from nightjar.features.contract.metrics.registry import METRICS, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.serving.gate.parts import Support
 
@@ -28,7 +28,7 @@ ComparedMetric = Annotated[
     BeforeValidator(lambda name: _MISCALIBRATION if name == _IN_FILES else name),
     PlainSerializer(name_in_files, return_type=str),
 ]
-"""Name of one of features.contract.metrics.COMPARED."""
+"""Name of one of features.contract.metrics.registry.COMPARED."""
 
 
 class GateRule(Strict):

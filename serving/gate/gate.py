@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.metrics import LESS, NORMALIZED_ENTROPY
+from nightjar.features.contract.metrics.registry import LESS, NORMALIZED_ENTROPY
 from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.bootstrap import PairedComparison, compare_paired
 from nightjar.serving.gate.decision import (

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics import LOG_LOSS
+from nightjar.features.contract.metrics.registry import LOG_LOSS
 from nightjar.serving.gate.decision import PartMetrics
 from nightjar.serving.reports.nights import CurvePoint, NightFindings
 from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing

@@ -113,7 +113,7 @@ def test_of_features_only_the_contract_and_the_encoder_are_seen_by(folder: str):
 
 
 def test_the_contract_does_not_import_the_encoder():
-    assert importers(*ours("features/encoder")) & within("features/contract") <= {"features/contract/metric_sums.py"}
+    assert importers(*ours("features/encoder")) & within("features/contract") <= {"features/contract/metrics/sums.py"}
 
 
 ROOMS_OF_SERVING = ("evaluation", "gate", "packing", "reports")

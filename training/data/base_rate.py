@@ -21,7 +21,7 @@ def base_log_odds(dataset: Dataset, collective: Collective) -> float:
     columns = sorted((c for c in dataset.columns if c.role in ("label", "weight")), key=lambda c: c.role)
     sums_F2 = torch.zeros(len(dataset.files), 2, dtype=torch.float64)
     for file in range(collective.rank, len(dataset.files), collective.size):
-        found = read_table(dataset.url(file), columns)
+        found = read_table(dataset.directory, dataset.files[file], columns)
         label, *weights = (np.asarray(found[column.name], dtype=np.float64) for column in columns)
         weight = weights[0] if weights else np.ones(len(label))
         sums_F2[file] = torch.tensor([math.fsum(weight), math.fsum(weight * label)])

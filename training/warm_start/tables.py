@@ -25,6 +25,8 @@ from nightjar.features.contract.artifact_files import (
     embedding_values,
     optimizer_state,
 )
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
@@ -56,8 +58,8 @@ def decayed(squares: np.ndarray, decay: float, fresh: np.ndarray) -> np.ndarray:
 class TableTransfer:
     """From a parent's files to the tables of a learner; every worker calls its methods in the same order."""
 
-    def __init__(self, directory: str, decay: float, collective: Collective) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, manifest: CandidateManifest, decay: float, collective: Collective) -> None:
+        self._directory, self._manifest = directory, manifest
         self._decay = decay
         self._collective = collective
 
@@ -141,7 +143,8 @@ class TableTransfer:
     def _scalars(self, table: Table, parent_table: str) -> None:
         """A table of rows from several takes the most steps: the others' rows are as if they had come later."""
         for name, scalar in table.scalars().items():
-            content = storage.read_bytes(storage.join(self._directory, optimizer_state(parent_table, name)))
+            entry = entry_at(self._directory, self._manifest, optimizer_state(parent_table, name))
+            content = read_verified(self._directory, entry)
             np.maximum(scalar, np.load(io.BytesIO(content), allow_pickle=False), out=scalar)
 
     def _read(

@@ -13,16 +13,17 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
-from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.manifests import CandidateManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.records import (
     RuleCoverage,
     SlotCoverage,
     TensorCoverage,
     WarmStartReport,
 )
+from nightjar.features.contract.verified import entry_at, read_verified, verify_files
 from nightjar.features.encoder.encoder import Vocabulary
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
@@ -101,7 +102,11 @@ class Transfer:
             head: its live tensors and its optimizer's, by `<state>/<name>`.
             collective: the workers.
         """
-        tables = TableTransfer(self.directory, self.decay, collective)
+        manifest = read_manifest(self.directory, CandidateManifest)
+        # Rows are read by the worker that sends them, a block at a time: each file is compared as a whole before.
+        verify_files(self.directory, manifest.files[collective.rank :: collective.size])
+        collective.barrier()
+        tables = TableTransfer(self.directory, manifest, self.decay, collective)
         before, now = self.parent.config, self.child.config
         if wide and self.parent.wide is not None:
             passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}).values()]
@@ -111,7 +116,7 @@ class Transfer:
                 passages = list(self._passages(slots, self.child.embeddings[width]).values())
                 if passages:
                     tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
-        content = storage.read_bytes(storage.join(self.directory, HEAD_STATE))
+        content = read_verified(self.directory, entry_at(self.directory, manifest, HEAD_STATE))
         same_rule = before.deep.optimizer == now.deep.optimizer
         with np.load(io.BytesIO(content), allow_pickle=False) as source:
             fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)

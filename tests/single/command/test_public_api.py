@@ -12,6 +12,7 @@ import pytest
 import nightjar
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifests import Lineage
 from nightjar.serving import model, registry
 from nightjar.serving.packing.pack import pack
 from tests.kits.serving_kit import World, make_world
@@ -27,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def packed(world: World, root: Path, *versions: str) -> str:
     for version in versions:
-        pack(world.candidate, world.state, world.holdout, str(root / version), lineage={"night": version})
+        pack(world.candidate, world.state, world.holdout, str(root / version), Lineage(date=version))
     return str(root)
 
 

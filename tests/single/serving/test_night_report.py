@@ -6,17 +6,28 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
-from nightjar.features.contract.manifests import DecisionManifest, NightManifest, ValidationCheck, ValidationManifest
-from nightjar.features.contract.publishing import begin, commit, describe_files
+from nightjar.features.contract.manifests import (
+    DatasetManifest,
+    DecisionManifest,
+    NightManifest,
+    ValidationCheck,
+    ValidationManifest,
+)
+from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
+from nightjar.serving.encoded import to_columns
+from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.slices import observe_slices
+from nightjar.serving.gate.slices import slices_of
+from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports.evaluations import evaluate
@@ -80,7 +91,12 @@ def make_night(output: Path, date: str, seed: int) -> None:
     (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluation = output / "evaluations" / f"{date}-key"
     evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
-    observed, slices = observe_slices(artifact, world.holdout, GATE.sliced_by)
+    models = {"wide_deep": load(artifact)}
+    holdout = read_manifest(world.holdout, DatasetManifest)
+    observed, _ = predict(models, world.holdout, holdout)
+    columns = {column.feature: column.name for column in reversed(holdout.columns)}
+    encoded = to_columns(pq.read_table(Path(world.holdout) / "data"))
+    slices = slices_of(artifact, {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by})
     scores = read_scores(str(evaluation), artifact)
     measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
     dry = DryRun(problems=(), measured=measured)

@@ -65,11 +65,13 @@ def test_a_key_absent_from_some_dicts_is_missing_there(artifact: str):
     np.testing.assert_array_equal(model.score(sparse), model.score(rows))
 
 
-def test_columns_absent_from_all_rows_are_one_clear_error(artifact: str):
+def test_absent_keys_are_missing_values_and_absent_columns_one_clear_error(artifact: str):
     model, rows = serving.load(artifact), make_rows(5, seed=6)
     for row in rows:
         del row["age"], row["tags"]
-    for form in (rows, pa.Table.from_pylist(rows), pd.DataFrame(rows)):
+    null = [{**row, "age": None, "tags": None} for row in rows]
+    np.testing.assert_array_equal(model.score(rows), model.score(null))
+    for form in (pa.Table.from_pylist(rows), pd.DataFrame(rows)):
         with pytest.raises(DataError, match=r"lack the columns \['age', 'tags'\], which features read"):
             model.score(form)
 

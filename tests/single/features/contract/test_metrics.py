@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from nightjar.features.contract.metric_sums import Sums
-from nightjar.features.contract.metrics import (
+from nightjar.features.contract.metrics.registry import (
     AUC,
     CALIBRATION,
     COMPARED,
@@ -24,6 +23,7 @@ from nightjar.features.contract.metrics import (
     Quality,
     SelectionMetric,
 )
+from nightjar.features.contract.metrics.sums import Sums
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.serving.evaluation.metrics import Metrics, Observations, bins, measure
 from tests.kits.metric_kit import gauc_by_loops

@@ -104,9 +104,10 @@ def test_a_batch_may_be_empty() -> None:
     assert hash_rows(STATE, []).rows == 0
 
 
-def test_missing_columns_are_named() -> None:
+@pytest.mark.parametrize("of", [pa.table, pd.DataFrame, dict], ids=["arrow", "pandas", "columns"])
+def test_where_columns_are_given_those_that_are_missing_are_named(of: Any) -> None:
     with pytest.raises(DataError) as caught:
-        hash_rows(STATE, [{"user": "ann", "tags": []}])
+        hash_rows(STATE, of({"user": ["ann"], "tags": [[]]}))
     assert str(caught.value) == (
         "the rows lack the columns ['price', 'size'], which features read; they have ['tags', 'user']."
     )

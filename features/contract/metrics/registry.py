@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nightjar.features.contract.metric_sums import Sums, cross_entropy
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy
 from nightjar.features.contract.spec import Strict
 
 SelectionMetric = Literal["log_loss", "normalized_entropy", "auc", "gauc"]
@@ -201,7 +202,12 @@ class Quality(Strict):
 
 
 def quality(sums: Sums) -> Quality:
-    """The metrics that the sums mean. Their weight must be positive."""
+    """The metrics that the sums mean. Raises DataError if the rows have no weight."""
+    if not sums.weight:
+        raise DataError(
+            "the held-out rows have no weight, so that nothing can be measured on them. Correct the column of weights, "
+            "or choose other rows."
+        )
     shares = {
         "base_rate": sums.label / sums.weight,
         "gauc_share": sums.group_weight / sums.weight if sums.group_weight else None,
