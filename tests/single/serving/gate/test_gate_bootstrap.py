@@ -26,7 +26,7 @@ def by_scikit_learn(metric: str, label: np.ndarray, score: np.ndarray, weight: n
     if metric == "auc":
         return sklearn.metrics.roc_auc_score(label, score, sample_weight=weight)
     if metric == "calibration":
-        return abs((weight * score).sum() / (weight * label).sum() - 1.0)
+        return abs(np.log((weight * score).sum() / (weight * label).sum()))
     values, weights = [], []
     for value in np.unique(group[weight > 0]):
         positive, negative = (np.flatnonzero((group == value) & (weight > 0) & (label == c)) for c in (1, 0))
