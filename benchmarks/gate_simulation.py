@@ -7,19 +7,19 @@ and resampled by the gate's own draws; the verdicts are those of the gate's own 
 
 Then the calibration of perfect and of wrong models on days of about 59 positives, by the gate as a whole.
 
-Shapes: R resamples, U users.
+Shapes: N nights, R resamples, U users, M models: candidate, champion, reference.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import chain
+from typing import Self
 
 import numpy as np
 
@@ -55,24 +55,25 @@ class Day:
     drawn_RU: np.ndarray
 
     @classmethod
-    def of(cls, config: GateConfig) -> Day:
+    @cache
+    def of(cls, resamples: int, seed: int) -> Self:
         """The same for all histories."""
         rows_U = np.ceil(np.random.default_rng(0).lognormal(3.0, 1.0, USERS))
-        return cls(rows_U, np.array(list(draws(USERS, config.resamples, config.seed))))
+        return cls(rows_U, np.array(list(draws(USERS, resamples, seed))))
 
-    def losses(self, qualities: Sequence[float], error: float, random: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Mean loss of every model on the day, and in every resample: float64[models], float64[R, models].
+    def noise(self, error: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """What chance adds to the mean loss of three models on every night, and in every resample of it.
+
+        Returns float64[NIGHTS, 3] and float64[NIGHTS, R, 3].
 
         Args:
-            qualities: true losses.
             error: the standard error of a difference of two models.
             random: draws how the models differ user by user.
         """
-        noise = error * math.sqrt(self.rows_U.sum() / 2.0)
-        shape = (USERS, len(qualities))
-        sums_UM = self.rows_U[:, None] * qualities + noise * np.sqrt(self.rows_U)[:, None] * random.normal(size=shape)
-        means_RM = (self.drawn_RU @ sums_UM) / (self.drawn_RU @ self.rows_U)[:, None]
-        return sums_UM.sum(axis=0) / self.rows_U.sum(), means_RM
+        deviation_U = error * np.sqrt(self.rows_U.sum() / 2.0 * self.rows_U)
+        sums_NUM = deviation_U[:, None] * random.normal(size=(NIGHTS, len(self.rows_U), 3))
+        sums_NRM = self.drawn_RU @ sums_NUM
+        return sums_NUM.sum(axis=1) / self.rows_U.sum(), sums_NRM / (self.drawn_RU @ self.rows_U)[:, None]
 
 
 @dataclass(frozen=True)
@@ -96,26 +97,27 @@ def simulate(policy: str, world: str, error: float, seed: int) -> Outcome:
         seed: of the history.
     """
     config = GateConfig.model_validate({"rules": [RULE], **POLICIES[policy]})
-    day, random = Day.of(config), np.random.default_rng(seed)
+    day, random = Day.of(config.resamples, config.seed), np.random.default_rng(seed)
     part = whole_of(Observations(np.zeros(USERS), np.ones(USERS)))
     truth = {FIRST_MODEL: 0.0}
     history, decisions = [(FIRST_MODEL, FIRST_NIGHT)], list[Decision]()
     tally = dict.fromkeys(("published", "wrongly_published", "wrongly_rejected", "inconclusive"), 0)
-    for night in (FIRST_NIGHT + timedelta(n) for n in range(1, NIGHTS + 1)):
-        champion, _ = history[-1]
+    mean_NM, mean_NRM = day.noise(error * TOLERANCE, random)
+    for n in range(NIGHTS):
+        night, (champion, _) = FIRST_NIGHT + timedelta(n + 1), history[-1]
         truth[str(night)] = truth[champion] + WORLDS[world] * TOLERANCE
         reference = choose_reference(config, history, night)
         against = {"champion": champion} | ({"reference": reference.version} if reference else {})
         qualities = [truth[version] for version in (str(night), *against.values())]
-        mean_M, mean_RM = day.losses(qualities, error * TOLERANCE, random)
+        mean_M, mean_RM = (noise[..., : len(qualities)] + qualities for noise in (mean_NM[n], mean_NRM[n]))
         checks = [
             check_of(
                 config,
-                PairedComparison(LOG_LOSS, part, mean_M[0], mean_M[n], mean_RM[:, 0] - mean_RM[:, n]),
+                PairedComparison(LOG_LOSS, part, mean_M[0], mean_M[m], mean_RM[:, 0] - mean_RM[:, m]),
                 name,
                 decisions,
             )
-            for n, name in enumerate(against, start=1)
+            for m, name in enumerate(against, start=1)
         ]
         accepted = all(check.passed for check in checks)
         decisions.append(Decision(verdict="published" if accepted else "rejected", rows=USERS, checks=tuple(checks)))
@@ -175,7 +177,7 @@ def calibrations(args: argparse.Namespace, run: Callable[..., Iterator[tuple[flo
     low, high = GateConfig().calibration
     yield "| scores are high by | bare ratio fails | interval fails | in doubt, passes | passes |"
     yield "| --- | --- | --- | --- | --- |"
-    for shift in (0.33, 0.5, 0.8, 1.0, 1.25, 2.0, 3.0):
+    for shift in (0.5, 0.8, 1.0, 1.25, 2.0):
         found = list(run(partial(calibrate, shift), range(args.histories)))
         bare = np.mean([not low <= ratio <= high for ratio, _ in found])
         states = [np.mean([state == wanted for _, state in found]) for wanted in ("worse", "inconclusive", "passed")]

@@ -41,13 +41,12 @@ def bounds_of(value_R: np.ndarray, confidence: float) -> tuple[float, float] | N
 
     Resamples where the value is undefined, i.e. NaN, count as the worst.
     """
-    if not len(value_R):
+    last, undefined = len(value_R) - 1, np.count_nonzero(np.isnan(value_R))
+    low, high = math.floor(last * (1.0 - confidence)) - undefined, math.ceil(last * confidence)
+    if low < 0 or high > last - undefined:
         return None
-    undefined_R = np.isnan(value_R)
-    lowest_R, highest_R = (np.where(undefined_R, worst, value_R) for worst in (-np.inf, np.inf))
-    low = float(np.quantile(lowest_R, 1.0 - confidence, method="lower"))
-    high = float(np.quantile(highest_R, confidence, method="higher"))
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    ascending_R = np.sort(value_R)  # NaN last
+    return float(ascending_R[low]), float(ascending_R[high])
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,14 @@ def test_a_history_is_the_same_again_and_another_with_another_seed() -> None:
 
 
 def test_a_days_differences_have_the_standard_error_that_was_asked_for() -> None:
-    day, random = Day.of(GateConfig()), np.random.default_rng(0)
-    pairs = [day.losses([0.5, 0.4], 0.3 * TOLERANCE, random) for _ in range(300)]
-    differences = [mean_M[0] - mean_M[1] for mean_M, _ in pairs]
-    by_resamples = [np.std(mean_RM[:, 0] - mean_RM[:, 1]) for _, mean_RM in pairs]
-    assert abs(np.mean(differences) - 0.1) < 0.0001
-    assert 0.9 < np.std(differences) / (0.3 * TOLERANCE) < 1.1
-    assert 0.9 < np.mean(by_resamples) / (0.3 * TOLERANCE) < 1.1
+    settings = GateConfig()
+    day, random = Day.of(settings.resamples, settings.seed), np.random.default_rng(0)
+    mean_NM, mean_NRM = (
+        np.concatenate(parts) for parts in zip(*(day.noise(TOLERANCE, random) for _ in range(6)), strict=True)
+    )
+    assert abs(np.mean(mean_NM[:, 0] - mean_NM[:, 2])) < 0.2 * TOLERANCE
+    assert 0.9 < np.std(mean_NM[:, 0] - mean_NM[:, 1]) / TOLERANCE < 1.1
+    assert 0.9 < np.mean(np.std(mean_NRM[..., 0] - mean_NRM[..., 1], axis=1)) / TOLERANCE < 1.1
 
 
 def test_a_perfect_models_ratio_strays_and_its_interval_does_not() -> None:
