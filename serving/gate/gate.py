@@ -71,11 +71,12 @@ def decide(
         baselines: scores of the same impressions by baseline; one that is better than the candidate is a warning.
         earlier: decisions of the nights before, in order.
     """
-    slices, baselines = slices or {}, baselines or {}
+    slices = slices or {}
+    named = {f"baseline {name}": score_B for name, score_B in (baselines or {}).items()}
     scored = {"champion": champion_B, "reference": reference.score_B if reference else None}
     others = {name: score_B for name, score_B in scored.items() if score_B is not None}
     codes = {name: one.code_B for name, one in slices.items()}
-    _require_usable(observed, {"candidate": candidate_B, **others, **baselines, **codes})
+    _require_usable(observed, {"candidate": candidate_B, **others, **named, **codes})
     _require_columns(config, observed, slices)
     for name, remedy in (("champion", "Roll the champion back."), ("reference", "Pin another as gate.reference.")):
         if name in others and (problem := _not_probabilities(others[name])):
@@ -87,7 +88,7 @@ def decide(
     if all(check.passed for check in checks):
         parts = {name: list(parts_of(whole, name, slices[name], config.slice_support)) for name in config.sliced_by}
         every = [whole, *(part for of_slice in parts.values() for part in of_slice)]
-        sound = {f"baseline {name}": s_B for name, s_B in baselines.items() if not _not_probabilities(s_B)}
+        sound = {name: score_B for name, score_B in named.items() if not _not_probabilities(score_B)}
         alone, compared = compare_paired(
             every, candidate_B, others, sound, resamples=config.resamples, seed=config.seed
         )
@@ -103,7 +104,7 @@ def decide(
         rejection=("inconclusive" if doubtful else "worse") if failures else None,
         rows=len(whole.rows_P),
         checks=tuple(checks),
-        warnings=tuple(_warnings(config, baselines, compared)),
+        warnings=tuple(_warnings(config, baselines or {}, compared)),
         reference=reference.of if reference else None,
         accumulated=_accumulated(reference, compared, earlier),
         parts=_parts(compared.get("champion", alone)),
