@@ -166,6 +166,7 @@ class Night:
             day_under=lambda spec: check_logs(self.logs, [self.date.isoformat()], spec)[0],
             features_after=self.features_after,
             holdout_dir=str(self.features.built.holdout_dir),
+            baselines={model: self.artifact(model) for model in self.config.models[1:]},
             output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),
         )
 

@@ -7,7 +7,7 @@ finds the decision and moves the pointer unless it stood there already, so that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -21,7 +21,7 @@ from nightjar.features.contract.manifests import (
     DecisionManifest,
     StateManifest,
 )
-from nightjar.features.contract.outputs import CountersName
+from nightjar.features.contract.outputs import CountersName, night_of
 from nightjar.features.contract.publishing import (
     begin,
     commit,
@@ -42,15 +42,16 @@ from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores
-from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
+from nightjar.serving.gate.reference import ReferenceScores, choose_reference
 from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.raw_scores import ServedModel
 from nightjar.serving.registry import Pointer
 
-CANDIDATE, OF_CHAMPION = "candidate", "champion"
+CANDIDATE, OF_CHAMPION, OF_REFERENCE = "candidate", "champion", "reference"
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class Promotion:
 
     models: the registry; version: in it; date, day, holdout_dir: the day that both are judged on, as it was logged and
     as it was encoded for the candidate; day_under: the same day, with the columns that any model's spec reads;
-    features_after: the feature plan of all days through the judged one, under any model's spec; output: of the
-    decision.
+    features_after: the feature plan of all days through the judged one, under any model's spec; baselines: artifacts
+    that were trained beside, by name; output: of the decision.
     """
 
     config: GateConfig
@@ -73,6 +74,7 @@ class Promotion:
     day_under: Callable[[FeatureSpec], LogPartition]
     features_after: Callable[[FeatureSpec], BuildPlan]
     holdout_dir: str
+    baselines: Mapping[str, str]
     output: str
 
     def judge(self, spark: GetSpark) -> None:
@@ -177,12 +179,26 @@ class Promotion:
                 )
                 check = GateCheck(metric="date", passed=False, reason=reason)
                 return Decision(verdict="rejected", rows=0, checks=(check,)), None
-            served[OF_CHAMPION] = ServedModel(directory, self._counters_on_the_day(champion.version))
+            served[OF_CHAMPION] = self._served(champion.version)
+        reference = self._reference()
+        if reference:
+            served[OF_REFERENCE] = self._served(reference.version)
+        served |= {name: ServedModel(directory) for name, directory in self.baselines.items()}
         rows = judge_rows(spark(), self._day_for(served.values()), served, CANDIDATE, self.config.sliced_by)
         self._require_whole(rows)
         slices = slices_of(artifact, rows.slices)
         of_champion = rows.scores.get(OF_CHAMPION)
-        decision = decide(self.config, rows.observed, rows.scores[CANDIDATE], of_champion, slices, dry)
+        decision = decide(
+            self.config,
+            rows.observed,
+            rows.scores[CANDIDATE],
+            of_champion,
+            slices,
+            dry,
+            reference=ReferenceScores(reference, rows.scores[OF_REFERENCE]) if reference else None,
+            baselines={name: rows.scores[name] for name in self.baselines},
+            earlier=self._earlier(),
+        )
         if champion is None or of_champion is None:
             return decision, None
         model = read_manifest(directory, ArtifactManifest).model
@@ -198,6 +214,36 @@ class Promotion:
             except DataError as error:
                 log.warning("%s is judged without columns that its features read: %s", model.artifact, error)
         return replace(self.day, columns=tuple(columns.items()))
+
+    def _served(self, version: str) -> ServedModel:
+        """A version as it served on the judged day, or would have."""
+        return ServedModel(storage.join(self.models, version), self._counters_on_the_day(version))
+
+    def _reference(self) -> Reference | None:
+        """The older model that the candidate is held against, too; None if there is none, or if it is gone."""
+        judged = date.fromisoformat(self.date)
+        line = [(pointer.version, night_of(pointer.version)) for pointer in registry.line(self.models)]
+        nights = [(version, date.fromisoformat(night)) for version, night in reversed(line) if night]
+        chosen = choose_reference(self.config, [move for move in nights if move[1] < judged], judged)
+        if chosen and not is_published(storage.join(self.models, chosen.version)):
+            log.warning("the reference %s is not published any more; the gate goes without it", chosen.version)
+            return None
+        return chosen
+
+    def _earlier(self) -> list[Decision]:
+        """Decisions of the nights before, in order, from the last that let a model through on."""
+        folder, _ = self.output.rsplit("/", 1)
+        names = {
+            night: name for name in storage.list_folders(folder) if (night := night_of(name)) and night < self.date
+        }
+        found: list[Decision] = []
+        for night in sorted(names, reverse=True):
+            directory = storage.join(folder, names[night])
+            if is_published(directory):
+                found.insert(0, read_decision(directory)[0])
+                if found[0].verdict == "published":
+                    break
+        return found
 
     def _counters_on_the_day(self, version: str) -> str | None:
         """Those that a version served with on the judged day, or would have; None for its own."""

@@ -140,7 +140,8 @@ def _publish(night: Night, run: JobRun) -> None:
     took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
     storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
     retention.prune(config.keep, night.output, night.date)
-    notify(night, run, decision.verdict, "; ".join(check.reason for check in decision.failures))
+    doubt = "inconclusive: " if decision.outcome == "inconclusive" else ""
+    notify(night, run, decision.verdict, doubt + "; ".join(check.reason for check in decision.failures))
     _record(night, decision)
 
 

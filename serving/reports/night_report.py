@@ -95,6 +95,10 @@ def _trends() -> Iterator[tuple[str, str, str, Callable[[NightFindings], float |
     for metric in INDEX_METRICS:
         meaning = f"{metric.meaning}; of the night's model on the night's own day"
         yield metric.name, metric.label, meaning, partial(NightFindings.metric, name=metric.name)
+    meaning = (
+        "that what serves has lost against the reference, in nats of log loss summed over the nights; 0 is no slide"
+    )
+    yield "accumulated", "Accumulated loss", meaning, lambda night: night.accumulated
     yield "rows", "Impressions", "of the night's day", lambda night: night.rows
     yield "seconds", "Seconds", "that the night's steps took", lambda night: sum(night.seconds.values()) or None
 

@@ -83,6 +83,17 @@ class NightFindings:
         return self.record.verdict if self.record else "stopped"
 
     @property
+    def outcome(self) -> str:
+        """The verdict for people: a model that was rejected in doubt is `inconclusive`."""
+        return "inconclusive" if self.decision and self.decision.outcome == "inconclusive" else self.verdict
+
+    @property
+    def accumulated(self) -> float | None:
+        """What serving has lost against the reference until this night, in nats."""
+        found = self.decision and self.decision.accumulated
+        return found.total if found else None
+
+    @property
     def start(self) -> NightStart | None:
         """What its model began with."""
         return self.record.start if self.record else None

@@ -43,7 +43,7 @@ def decided(place: Path, version: str, against: str | None) -> Promotion:
         output,
         DecisionManifest(files=describe_files(output), version=version, champion=against, verdict="published"),
     )
-    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, "", "", output)
+    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, NOTHING, NOTHING, "", {}, output)
 
 
 @pytest.fixture

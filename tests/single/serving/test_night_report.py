@@ -24,8 +24,9 @@ from nightjar.serving import registry
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.evaluation import read_scores
-from nightjar.serving.gate.decision import GateConfig
+from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
 from nightjar.serving.gate.gate import decide
+from nightjar.serving.gate.reference import ReferenceScores
 from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
@@ -47,6 +48,8 @@ GATE = GateConfig.model_validate(
         "calibration": [0.0, 100.0],
     }
 )
+
+UNTOLERATING = GATE.model_copy(update={"rules": (GateRule(metric="log_loss", tolerance=0.0),)})
 
 
 def validate(output: Path, date: str, *, passed: bool) -> str:
@@ -100,7 +103,16 @@ def make_night(output: Path, date: str, seed: int) -> None:
     scores = read_scores(str(evaluation), artifact)
     measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
     dry = DryRun(problems=(), measured=measured)
-    decision = decide(GATE, observed, scores, scores[::-1].copy(), slices, dry)
+    noise = np.random.default_rng(seed).normal(0.0, 0.1, (2, 400))
+    informed, as_good = np.clip(0.2 + 0.6 * observed.label + noise, 0.01, 0.99)
+    reference = ReferenceScores(Reference(version="2026-01-01-old", days=2), scores)
+    baselines = {"lr": informed}
+    decision = decide(
+        GATE, observed, scores, scores[::-1].copy(), slices, dry, reference=reference, baselines=baselines
+    )
+    if date == REJECTED:
+        decision = decide(UNTOLERATING, observed, informed, as_good, slices)
+        assert decision.rejection == "inconclusive"
     gate = output / "decisions" / f"{version}-key"
     begin(str(gate))
     for name, result in ((DECISION, decision), (CHAMPION, evaluated.models["wide_deep"]), (DRY_RUN, dry)):
@@ -175,6 +187,24 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         assert any(label.startswith(drawing) for label in labels)
 
 
+def test_a_nights_page_warns_of_a_better_baseline_and_shows_what_has_accumulated(output: Path) -> None:
+    text = page(output, GOOD).text
+    assert "Warning:" in text
+    assert "the baseline lr's" in text
+    assert "against the reference" in text
+    [decision] = (output / "decisions").glob(f"{GOOD}-*/{DECISION}")
+    lost = json.loads(decision.read_text())["accumulated"]
+    assert f"{lost['difference']:+.5f} on this day; {lost['total']:+.5f} accumulated" in text
+    assert "What serves against the reference 2026-01-01-old, champion 2 days before" in text
+
+
+def test_a_model_in_doubt_is_called_inconclusive(output: Path) -> None:
+    text = page(output, REJECTED).text
+    assert f"Night {REJECTED} inconclusive" in text
+    assert "nor that it is worse" in text
+    assert "inconclusive" in page(output, "index").text
+
+
 def test_a_stopped_night_names_what_broke_and_has_nothing_else(output: Path) -> None:
     text = page(output, STOPPED).text
     assert "The validation stopped the night" in text
@@ -198,7 +228,8 @@ def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
     assert "3 nights, 1 published" in index.text
     assert index.text.count("champion\n") == 1
     assert index.drawings == [
-        f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
+        f"{what} by night"
+        for what in ("Log loss", "Regret", "AUC", "Calibration", "Accumulated loss", "Impressions", "Seconds")
     ]
 
 

@@ -17,7 +17,8 @@ from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.jobs import evaluate_model, pack_model, promote_model
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
-from nightjar.serving.gate.gate import GateConfig, GateRule, Support
+from nightjar.serving.gate.decision import GateRule
+from nightjar.serving.gate.gate import GateConfig, Support
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
