@@ -18,10 +18,10 @@ from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
+from nightjar.features.encoder.files import read_array
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_state
-from nightjar.serving.arrays import read_array
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
@@ -136,7 +136,10 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    try:
+        head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of onnxruntime's many kinds, without a base of their own
+        raise DataError(f"{url} is no head that can be loaded: {str(error)[:300]}. Train and pack it again.") from error
     names = [node.name for node in head.get_inputs()]
     if not set(names) <= set(HEAD_INPUTS):
         raise DataError(f"{url} asks for the inputs {names}; serving knows {list(HEAD_INPUTS)}.")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
@@ -29,10 +29,13 @@ from nightjar.features.contract.publishing import (
     unpublish,
     verify,
 )
-from nightjar.features.contract.strict import Strict, explain
+from nightjar.features.contract.strict import Sha256, Strict, Version, explain
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
+
+# The names of entries have six digits.
+LAST_SEQUENCE = 999_999
 
 
 class Pointer(Strict):
@@ -43,17 +46,24 @@ class Pointer(Strict):
     from the move that it returns to.
     """
 
-    version: str = Field(min_length=1)
-    digest: str
+    version: Version
+    digest: Sha256
     reason: str
-    sequence: int = Field(ge=1)
-    previous: int | None = None
+    sequence: int = Field(ge=1, le=LAST_SEQUENCE)
+    previous: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _leads_back(self) -> Pointer:
+        """Walks back through the history end."""
+        if self.previous is not None and self.previous >= self.sequence:
+            raise ValueError(f"previous must be less than sequence {self.sequence}; got {self.previous}")
+        return self
 
 
 class Pruning(Strict):
     """Versions that a prune has begun to remove."""
 
-    versions: tuple[str, ...]
+    versions: tuple[Version, ...]
 
 
 def champion(root: str) -> Pointer | None:
@@ -121,7 +131,8 @@ def prune(root: str, keep_last: int) -> list[str]:
     before = _before(root, current) if current else None
     kept = {pointer.version for pointer in (current, before) if pointer}
     begun = _read(storage.join(root, PRUNING), Pruning)
-    remnants = [v for v in begun.versions if not is_published(storage.join(root, v))] if begun else []
+    gone = (v for v in begun.versions if v not in kept) if begun else ()
+    remnants = [version for version in gone if not is_published(storage.join(root, version))]
     doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
     if doomed:
         _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
@@ -190,8 +201,9 @@ def _before(root: str, current: Pointer) -> Pointer | None:
     pointer = current
     while pointer.previous is not None:
         entry = _read(_entry(root, pointer.previous), Pointer)
-        if entry is None:
-            raise DataError(f"{_entry(root, pointer.previous)} is missing. Promote a version by name instead.")
+        if entry is None or entry.sequence != pointer.previous:
+            state = "missing" if entry is None else "not the entry of that number"
+            raise DataError(f"{_entry(root, pointer.previous)} is {state}. Promote a version by name instead.")
         if entry.version != current.version:
             return entry
         pointer = entry

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, VOCABULARY, table_folder
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
+from nightjar.features.encoder.files import read_table
 from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
 
 
@@ -114,9 +115,14 @@ def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterabl
     tables = []
     for path in paths:
         with storage.open_binary(storage.join(directory, path)) as stream:
-            tables.append(pq.read_table(stream, columns=list(columns) if columns else None))
+            tables.append(read_table(stream, storage.join(directory, path), list(columns) if columns else None))
+    if not tables:
+        raise DataError(f"{directory} lists no files of {folder}, which its spec needs. Fit the state again.")
     return pa.concat_tables(tables)
 
 
 def _numpy(table: pa.Table, column: str, dtype: type) -> np.ndarray:
-    return table.column(column).to_numpy().astype(dtype, copy=False)
+    values = table.column(column)
+    if not pa.types.is_integer(values.type) or values.null_count:
+        raise DataError(f"a column {column!r} of the state holds {values.type} with {values.null_count} nulls.")
+    return values.to_numpy().astype(dtype, copy=False)

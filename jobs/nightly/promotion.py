@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
@@ -25,9 +26,10 @@ from nightjar.features.contract.publishing import (
     is_published,
     manifest_digest,
     read_manifest,
+    verify,
 )
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Strict, explain
 from nightjar.features.dataset.build import BuildPlan, encode_days
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
@@ -87,7 +89,7 @@ class Promotion:
 
     def move(self) -> Decision:
         """Move the pointer if the published decision allows it and the pointer never stood there."""
-        decision, against = read_decision(self.output)
+        decision, against = read_decision(self.output, self.version)
         if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
             pointer = registry.champion(self.models)
             if (pointer.version if pointer else None) == against:
@@ -130,10 +132,29 @@ class Promotion:
         return decide(self.config, observed, candidate_scores, scores[champion], slices, dry), of_champion
 
 
-def read_decision(directory: str) -> tuple[Decision, str | None]:
-    """A published decision, and the champion that it was made against. Raises DataError if there is none."""
+def read_decision(directory: str, version: str) -> tuple[Decision, str | None]:
+    """The published decision on a version, and the champion that it was made against.
+
+    Raises DataError if there is none, if it is damaged, or if it and its manifest say different things.
+    """
     manifest = read_manifest(directory, DecisionManifest)
-    decision = Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+    verify(directory, manifest)
+    url = storage.join(directory, DECISION)
+    if not any(entry.path == DECISION for entry in manifest.files):
+        raise DataError(f"{directory} lists no {DECISION}. Remove it, and run the gate again.")
+    try:
+        decision = Decision.model_validate_json(storage.read_bytes(url))
+    except ValidationError as error:
+        raise DataError(explain(error, url)) from error
+    passed = all(check.passed for check in decision.checks)
+    if (manifest.version, manifest.verdict) != (version, decision.verdict) or passed != (
+        decision.verdict == "published"
+    ):
+        raise DataError(
+            f"{directory} contradicts itself: its manifest says {manifest.version} is {manifest.verdict}; the decision "
+            f"says {decision.verdict} of {version}, with {len(decision.failures)} failed checks. Remove it, and run "
+            f"the gate again."
+        )
     return decision, manifest.champion
 
 

@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
@@ -20,6 +18,7 @@ from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
 from nightjar.features.encoder.encoder import ColumnValues
+from nightjar.features.encoder.files import read_table
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
 from nightjar.serving.model import ServingModel, load
@@ -165,10 +164,11 @@ def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> I
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
     names = list(dict.fromkeys([*present, *wanted]))
     for entry in manifest.data_files:
-        content = storage.read_bytes(storage.join(directory, entry.path))
+        url = storage.join(directory, entry.path)
+        content = storage.read_bytes(url)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise DataError(f"{directory} is damaged: {entry.path} differs from the manifest. Build it again.")
-        yield to_columns(pq.read_table(pa.BufferReader(content), columns=names))
+        yield to_columns(read_table(content, url, names))
 
 
 def _observations(known: Mapping[str, list[np.ndarray]]) -> Observations:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
 from nightjar.features.contract.manifests import DatasetManifest, FileEntry
+from nightjar.features.encoder import files
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
 
@@ -94,8 +94,8 @@ def read_table(url: str, columns: Sequence[ColumnSpec]) -> Columns:
     """
     try:
         with storage.open_binary(url) as stream:
-            table = pq.read_table(stream, columns=[column.name for column in columns])
-    except (pa.ArrowException, OSError) as error:
+            table = files.read_table(stream, url, [column.name for column in columns])
+    except OSError as error:
         raise DataError(f"{url} cannot be read: {error}. {REBUILD}") from error
     return to_columns(table, columns, url)
 

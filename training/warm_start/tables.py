@@ -8,7 +8,6 @@ Shapes: N rows that arrive, D width of the new table, K columns of a state.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -25,6 +24,7 @@ from nightjar.features.contract.artifact_files import (
     embedding_values,
     optimizer_state,
 )
+from nightjar.features.encoder.files import read_array
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
@@ -141,8 +141,8 @@ class TableTransfer:
     def _scalars(self, table: Table, parent_table: str) -> None:
         """A table of rows from several takes the most steps: the others' rows are as if they had come later."""
         for name, scalar in table.scalars().items():
-            content = storage.read_bytes(storage.join(self._directory, optimizer_state(parent_table, name)))
-            np.maximum(scalar, np.load(io.BytesIO(content), allow_pickle=False), out=scalar)
+            url = storage.join(self._directory, optimizer_state(parent_table, name))
+            np.maximum(scalar, read_array(url), out=scalar)
 
     def _read(
         self,

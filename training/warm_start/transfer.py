@@ -5,7 +5,6 @@ Shapes: P rows of a parent's slot.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from nightjar.features.contract.records import (
     WarmStartReport,
 )
 from nightjar.features.encoder.encoder import Vocabulary
+from nightjar.features.encoder.files import read_arrays
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import find_model
@@ -111,10 +111,10 @@ class Transfer:
                 passages = list(self._passages(slots, self.child.embeddings[width]).values())
                 if passages:
                     tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
-        content = storage.read_bytes(storage.join(self.directory, HEAD_STATE))
+        url = storage.join(self.directory, HEAD_STATE)
         same_rule = before.deep.optimizer == now.deep.optimizer
-        with np.load(io.BytesIO(content), allow_pickle=False) as source:
-            fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
+        source = read_arrays(storage.read_bytes(url), url)
+        fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
 
     def report(self) -> WarmStartReport:
         """What `fill` carries over; known without reading the parent's tables."""
