@@ -28,9 +28,10 @@ POINTER = "champion.json"
 HISTORY, LOCK = "history", "lock"
 PRUNING = f"{HISTORY}/pruning.json"
 
-# Of the reports, and of the metrics: what is of all nights, or of the last one.
+# Of the reports, and of the metrics: what is of all nights, or of the last one, or of the pages.
 INDEX = "index.html"
 LATEST = "latest"
+PAGES = "pages"
 
 # The steps of a night, in their order; a night's record names its directories by them.
 VALIDATE: Final = "validate"
@@ -214,7 +215,7 @@ def run_log_file(run: str) -> str:
 
 
 def metrics_file(night: str) -> str:
-    """In METRICS: a night's figures for Prometheus. night: its date, or LATEST."""
+    """In METRICS: a night's figures for Prometheus. night: its date, or LATEST; PAGES: those of the pages."""
     return f"{night}.prom"
 
 
