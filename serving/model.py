@@ -13,7 +13,7 @@ import onnxruntime
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
@@ -107,8 +107,21 @@ class ServingModel:
 def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) -> ServingModel:
     """Load an artifact whose files are known to be whole; `load` is for everybody else.
 
-    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape.
+    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape, or if the
+    files do not belong together in any other way.
     """
+    try:
+        return _open(directory, manifest, threads)
+    except (NightjarError, OSError):
+        raise
+    except Exception as error:  # files that are whole and make no sense fail wherever they are used first
+        raise DataError(
+            f"{directory} is no model that can be loaded: {type(error).__name__}: {str(error)[:300]}. Train and pack "
+            f"it again."
+        ) from error
+
+
+def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingModel:
     head = _open_head(directory, manifest, threads)
     inputs = {node.name for node in head.get_inputs()}
     layout = table_layout(manifest.columns)

@@ -54,6 +54,7 @@ _THROUGH = re.compile(rf"through=({_DATE})-(.+)")
 _DAYS = re.compile(rf"(train|scored)-({_DATE})\.\.({_DATE})-(.+)")
 _HOLDOUT = re.compile(rf"holdout-({_DATE})-(.+)")
 _MODEL = re.compile(rf"({_DATE})-([^-]+)-(.+)")
+_NUMBERED = re.compile(r"[0-9]{6,18}\.json")
 _OF_NIGHT = re.compile(rf"({_DATE})-")
 
 
@@ -205,7 +206,9 @@ def numbered_file(number: int) -> str:
 
 
 def number_of(name: str) -> int:
-    """The inverse of `numbered_file`."""
+    """The inverse of `numbered_file`; raises ValueError for another name."""
+    if not _NUMBERED.fullmatch(name):
+        raise ValueError(f"{name!r} is no entry's name")
     return int(name.removesuffix(".json"))
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.errors import SpecError, is_secret
 from nightjar.features.contract.outputs import HISTORY, LOCK, POINTER
 from nightjar.features.contract.yaml_document import read_document, with_overrides
 
@@ -76,7 +76,9 @@ def explain(error: ValidationError, source: str) -> str:
             # A check of several settings names those that it means; it may have found several mistakes, one a line.
             lines += [f"  {path}: {said}" for said in problem["msg"].removeprefix("Value error, ").splitlines()]
         else:
-            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem['input'])})")
+            hidden = any(is_secret(str(part)) for part in problem["loc"])
+            got = "a value that is not shown" if hidden else _short(problem["input"])
+            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {got})")
     return f"{source} has {len(lines)} problem(s):\n" + "\n".join(lines)
 
 

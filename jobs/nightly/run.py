@@ -60,7 +60,7 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
-        stack.callback(lambda: pages and draw_pages(first.output, pages))
+        stack.callback(draw_pages, first.output, pages)
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
             nights.append(night)
@@ -85,6 +85,8 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
 
 def draw_pages(output: str, dates: Sequence[str]) -> None:
     """Draw the pages of some nights. What cannot be drawn is a warning: a night does not depend on its page."""
+    if not dates:
+        return
     try:
         problems = night_report.draw(output, dates).problems
     except Exception as error:

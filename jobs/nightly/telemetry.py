@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import masked
 from nightjar.features.contract.metrics import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
 from nightjar.serving.evaluation.comparison import Evaluation
@@ -73,11 +74,11 @@ class JsonLines(logging.Formatter):
             "step": self.run.step,
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+            line["traceback"] = masked(self.formatException(record.exc_info))
+        return json.dumps(line)
 
 
 class _LogFile(logging.StreamHandler[TextIO]):

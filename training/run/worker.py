@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nightjar.features.contract.errors import NightjarError
+from nightjar.features.contract.errors import MaskingFormatter, NightjarError
 from nightjar.training.kernels.memory import keep_freed_memory
 from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process
 from nightjar.training.run.reports import Address, Outcome, line_to
@@ -34,7 +34,9 @@ def run_here(function: Callable[[Collective], Any], threads: int, launcher: Addr
         threads: torch's.
         launcher: where to report.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     prepare_process(threads)
     rank = rank_of_process()
     with line_to(launcher, rank) as line:
