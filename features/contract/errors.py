@@ -4,16 +4,16 @@ import logging
 import re
 from typing import ClassVar
 
-# What stands before the host of a URL, up to the last @: a password may hold one, an AWS secret a slash.
-_USER_AND_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*://)[^\s'\"<>]*:[^\s'\"<>]*@")
-# Azure's URLs have a container there, which is none of a person's secrets.
-_USER = re.compile(r"(?<![A-Za-z])((?!abfss?:|wasbs?:)[A-Za-z][A-Za-z0-9+.\-]*://)[^\s'\"<>/@]+@")
+# A URL; what stands before its host, up to the last @, may hold an @ as a password, or a slash as an AWS secret.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]{0,30}://)([^\s'\"<>]+)")
+# Theirs is a container, which is nobody's secret.
+_AZURE = ("abfs://", "abfss://", "wasb://", "wasbs://")
 _SECRET = (
     r"passw(?:or)?d|passphrase|secret|token|(?:access|api|account|private)[_-]?key(?:[_-]?id)?|credentials?"
     r"|signature|authorization"
 )
 _NAMED = re.compile(
-    rf"(?i)((?<![A-Za-z])[\w.\-]*(?:{_SECRET})['\"]?\s*(?:=|:(?=\s*['\"]|\s+(?:Bearer|Basic)\s))\s*)"
+    rf"(?i)((?:{_SECRET})['\"]?\s{{0,3}}(?:=|:(?=\s{{0,3}}['\"]|\s{{1,3}}(?:Bearer|Basic)\s))\s{{0,3}})"
     r"(?:(?:Bearer|Basic)\s+)?(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s&;,'\"<>)}\]]+)"
 )
 _KEY_OF_SECRET = re.compile(rf"(?i){_SECRET}|^command$|_uri$")
@@ -49,8 +49,14 @@ class LockedError(NightjarError):
 
 def masked(text: str) -> str:
     """A text for a log without what only its owner may know: users and passwords in URLs, and values called so."""
-    text = _USER.sub(r"\1***@", _USER_AND_PASSWORD.sub(r"\1***@", text))
-    return _NAMED.sub(r"\1***", text)
+    return _NAMED.sub(r"\1***", _URL.sub(_without_user, text))
+
+
+def _without_user(url: re.Match[str]) -> str:
+    scheme, rest = url.groups()
+    user, at, place = rest.rpartition("@")
+    secret = ":" in user or ("/" not in user and scheme.lower() not in _AZURE)
+    return f"{scheme}***@{place}" if at and secret else scheme + rest
 
 
 def is_secret(key: str) -> bool:

@@ -172,6 +172,7 @@ class DatasetManifest(Manifest):
     A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
     `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
     coverage: by column of a field or cross, the share of the rows that hold a known id or an admitted conjunction.
+    log_rows: what its days' log holds, of which sampling may have left out negatives; None in older data sets.
     """
 
     kind: Literal["dataset"] = "dataset"
@@ -183,6 +184,7 @@ class DatasetManifest(Manifest):
     positives: int
     columns: tuple[ColumnSpec, ...]
     coverage: Mapping[str, float] = {}
+    log_rows: int | None = None
 
     @property
     def data_files(self) -> tuple[FileEntry, ...]:
@@ -319,7 +321,9 @@ class NightStart(Strict):
 
 
 class NightManifest(Manifest):
-    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
+    """A night that is over. Its file `ledger.json` (features.contract.records.Ledger) has its rows from step to step.
+
+    version: its model; ingredients: what it was made from, by name; directories: by step, of
     features.contract.outputs.STEPS.
     """
 

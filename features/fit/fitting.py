@@ -20,6 +20,7 @@ from nightjar.features.encoder.dense import fit_boundaries
 from nightjar.features.fit.ids import Ids
 from nightjar.features.fit.moments import fit_moments
 from nightjar.features.input.folders import LogPartition, read_logs
+from nightjar.features.input.passes import require_unchanged
 from nightjar.features.spark.rows import row_hash, source
 
 # Quantiles of up to this many rows are exact; a sample of this size moves a rank by 0.0007 (1 sigma).
@@ -102,6 +103,7 @@ def publish_state(
         boundaries=boundaries,
         moments={name: (of.mean, of.deviation) for name, of in moments.items()},
     )
+    require_unchanged(quantile_days)
     commit(directory, manifest)
 
 

@@ -33,7 +33,7 @@ class LogPartition:
 
     url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
     that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
-    timestamp: the column that gives the day where no folder does.
+    timestamp: the column that gives the day where no folder does; hashes: then, the sum of the rows' hashes.
     """
 
     date: str
@@ -44,6 +44,7 @@ class LogPartition:
     input: InputConfig = PARQUET
     names: tuple[str, ...] = ()
     timestamp: str = ""
+    hashes: int | None = None
 
     @property
     def rows(self) -> int:
@@ -105,10 +106,15 @@ class DateFolders:
             url=folder,
             counted=None if None in counts else sum(count or 0 for count in counts),
             types=types_read(schema, spec),
-            fingerprint=digest([self.config.reading, sorted(head.identity for head in heads)]),
+            fingerprint=fingerprint_of(self.config, heads),
             input=self.config,
             names=self.config.names_in(schema),
         )
+
+
+def fingerprint_of(config: InputConfig, heads: Sequence[FileHead]) -> str:
+    """Stands for the rows of a folder's files: how they are read, and what the files are."""
+    return digest([config.reading, sorted(head.identity for head in heads)])
 
 
 def check_logs(logs: Logs | str, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:

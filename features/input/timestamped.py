@@ -99,6 +99,7 @@ class LogTable:
                 input=self.config,
                 names=self.config.names_in(schema),
                 timestamp=spec.timestamp,
+                hashes=contents[day].hashes,
             )
             for day in dates
         ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, LEDGER, WARM_START, training_log
 from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
@@ -34,6 +34,7 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.contract.records import (
+    Ledger,
     SlotCoverage,
     StepSeconds,
     ValidationRecord,
@@ -82,6 +83,7 @@ class NightFindings:
     parent: str | None = None
     carried: tuple[SlotCoverage, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    ledger: Ledger | None = None
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -155,22 +157,23 @@ def gather(output: str) -> Gathered:
     with damage.noted("the champion pointer"):
         pointer = registry.champion(storage.join(output, MODELS))
         champion = pointer.version if pointer else None
-    records = dict(_latest(storage.join(output, NIGHTS), NightManifest, damage))
-    validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest, damage))
+    records = {m.date: (m, url) for m, url in _latest(storage.join(output, NIGHTS), NightManifest, damage)}
+    validations = {m.date: m for m, _ in _latest(storage.join(output, VALIDATIONS), ValidationManifest, damage)}
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
     nights = []
-    for record in records.values():
+    for record, directory in records.values():
         with damage.noted(f"night {record.date}"):
-            nights.append(_night(output, record, champion))
+            nights.append(_night(output, record, directory, champion))
     nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
     return Gathered(tuple(sorted(nights, key=lambda night: night.date)), tuple(damage.found))
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
+def _night(output: str, record: NightManifest, published: str, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get(GATE, [])), "")
     candidate = next(iter(made.get(TRAIN, [])), "")
     damage = Damage()
+    ledger = _model(storage.join(published, LEDGER), Ledger, damage)
     warm = _model(storage.join(candidate, WARM_START), WarmStartReport, damage)
     took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds, damage)
     validation, evaluation, curves = None, None, list[CurvePoint]()
@@ -197,19 +200,20 @@ def _night(output: str, record: NightManifest, champion: str | None) -> NightFin
         parent=warm.parent if warm else None,
         carried=warm.slots if warm else (),
         seconds=took.seconds if took else {},
+        ledger=ledger,
         unreadable=tuple(damage.found),
     )
 
 
-def _latest(folder: str, kind: type[M], damage: Damage) -> Iterator[tuple[str, M]]:
-    """Every manifest below a folder by its date, those published later after those before."""
+def _latest(folder: str, kind: type[M], damage: Damage) -> Iterator[tuple[M, str]]:
+    """Every manifest below a folder with its directory, those published later after those before."""
     urls = [storage.join(folder, name) for name in storage.list_files(folder, f"/{MANIFEST}")]
     for url in sorted(urls, key=lambda url: (storage.modified(url), url)):
-        manifest = None
+        directory, manifest = url.removesuffix(f"/{MANIFEST}"), None
         with damage.noted(url):
-            manifest = read_manifest(url.removesuffix(f"/{MANIFEST}"), kind)
+            manifest = read_manifest(directory, kind)
         if manifest:
-            yield getattr(manifest, "date"), manifest  # noqa: B009 (both kinds have one; Manifest has none)
+            yield manifest, directory
 
 
 def _summary(output: str, day: str) -> str | None:
