@@ -98,6 +98,17 @@ def make_night(output: Path, date: str, seed: int) -> None:
     (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
     record = output / "nights" / f"{date}-key"
     begin(str(record))
+    day = {"in_files": 1234, "counted": 1230, "positives": 56, "left_out": {"no <label>": 4}}
+    train = {"directory": "train-x", "read": 1230, "kept": 777, "positives": 56, "files": [400, 377]}
+    ledger = {
+        "days": [{**day, "date": "2026-01-01"}, {**day, "date": date}],
+        "train": train,
+        "holdout": {**train, "directory": "holdout-x"},
+        "trained": [{"model": "wide_deep", "epochs": 3, "rows": 2331, "held_out": False}],
+        "evaluated": 777,
+        "judged": 777,
+    }
+    (record / "ledger.json").write_text(json.dumps(ledger))
     directories = {
         "validate": (validate(output, date, passed=True),),
         "summarize": (summarize(output, date),),
@@ -153,6 +164,10 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "From 2026-01-02-wide_deep",
         "12.5",
         "<user>",
+        "left out: no <label>",
+        "1,230",
+        "kept and encoded",
+        "2,331",
     ):
         assert shown in text
     labels = page(output, GOOD).drawings
