@@ -15,7 +15,7 @@ import click
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.outputs import STEPS
-from nightjar.jobs.common.cli import Job, Several, leaving_in_order
+from nightjar.jobs.common.cli import Job, Several
 from nightjar.jobs.common.options import Day, config_options, launcher_option, logs_option
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(**options: Any) -> int:
     from nightjar.jobs.common.spark_session import session_on_demand
     from nightjar.jobs.nightly.run import run_nights
 
-    with leaving_in_order(), session_on_demand("run_nightly") as spark:
+    with session_on_demand("run_nightly") as spark:
         return run_nights(arguments.request(config, dates, spark), spark)
 
 

@@ -14,17 +14,17 @@ import onnxruntime
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
+from nightjar.features.encoder.files import read_array
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
-from nightjar.serving.arrays import read_array
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
@@ -139,8 +139,21 @@ class ServingModel:
 def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) -> ServingModel:
     """Load an artifact whose files are known to be whole; `load` is for everybody else.
 
-    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape.
+    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape, or if the
+    files do not belong together in any other way.
     """
+    try:
+        return _open(directory, manifest, threads)
+    except (NightjarError, OSError):
+        raise
+    except Exception as error:  # files that are whole and make no sense fail wherever they are used first
+        raise DataError(
+            f"{directory} is no model that can be loaded: {type(error).__name__}: {str(error)[:300]}. Train and pack "
+            f"it again."
+        ) from error
+
+
+def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingModel:
     head = _open_head(directory, manifest, threads)
     inputs = {node.name for node in head.get_inputs()}
     layout = table_layout(manifest.columns)
@@ -170,7 +183,10 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    try:
+        head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of onnxruntime's many kinds, without a base of their own
+        raise DataError(f"{url} is no head that can be loaded: {str(error)[:300]}. Train and pack it again.") from error
     names = [node.name for node in head.get_inputs()]
     if not set(names) <= set(HEAD_INPUTS):
         raise DataError(f"{url} asks for the inputs {names}; serving knows {list(HEAD_INPUTS)}.")

@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import date
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
@@ -35,10 +35,13 @@ from nightjar.features.contract.publishing import (
     unpublish,
     verify,
 )
-from nightjar.features.contract.strict import Strict, explain
+from nightjar.features.contract.strict import Sha256, Strict, Version, explain
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
+
+# The names of entries have six digits.
+LAST_SEQUENCE = 999_999
 
 
 class Pointer(Strict):
@@ -51,20 +54,27 @@ class Pointer(Strict):
     this one has learned the judging day on top of it.
     """
 
-    version: str = Field(min_length=1)
-    digest: str
+    version: Version
+    digest: Sha256
     reason: str
-    sequence: int = Field(ge=1)
-    previous: int | None = None
+    sequence: int = Field(ge=1, le=LAST_SEQUENCE)
+    previous: int | None = Field(default=None, ge=1)
     counters: str | None = Field(default=None, min_length=1)
     counters_digest: str | None = None
     judged: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _leads_back(self) -> Pointer:
+        """Walks back through the history end."""
+        if self.previous is not None and self.previous >= self.sequence:
+            raise ValueError(f"previous must be less than sequence {self.sequence}; got {self.previous}")
+        return self
 
 
 class Pruning(Strict):
     """Versions that a prune has begun to remove."""
 
-    versions: tuple[str, ...]
+    versions: tuple[Version, ...]
 
 
 def champion(root: str) -> Pointer | None:
@@ -177,7 +187,8 @@ def prune(root: str, keep_last: int) -> list[str]:
     before = _before(root, current) if current else None
     kept = {pointer.version for pointer in (current, before) if pointer}
     begun = _read(storage.join(root, PRUNING), Pruning)
-    remnants = [v for v in begun.versions if not is_published(storage.join(root, v))] if begun else []
+    gone = (v for v in begun.versions if v not in kept) if begun else ()
+    remnants = [version for version in gone if not is_published(storage.join(root, version))]
     doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
     if doomed:
         _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
@@ -284,8 +295,9 @@ def _before(root: str, current: Pointer) -> Pointer | None:
     pointer = current
     while pointer.previous is not None:
         entry = _read(_entry(root, pointer.previous), Pointer)
-        if entry is None:
-            raise DataError(f"{_entry(root, pointer.previous)} is missing. Promote a version by name instead.")
+        if entry is None or entry.sequence != pointer.previous:
+            state = "missing" if entry is None else "not the entry of that number"
+            raise DataError(f"{_entry(root, pointer.previous)} is {state}. Promote a version by name instead.")
         if entry.version != current.version:
             return entry
         pointer = entry

@@ -37,6 +37,9 @@ EVALUATION = "metrics.json"
 REPORT = "report.html"
 COMPARISON, TABLE = "comparison.json", "table.md"
 
+# Records of nights.
+LEDGER = "ledger.json"
+
 # Decisions. The last is hidden, so that no manifest lists it: what was measured differs from run to run.
 DECISION = "decision.json"
 CHAMPION = "champion.json"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Date, FileName, RelativePath, Sha256, Strict, Version
 
 # Raise it, here and in Manifest, when the same inputs give other bytes than before: everything is then made again.
 FORMAT: Final = 2
@@ -25,10 +25,10 @@ START_REASON = "start.reason"
 class FileEntry(Strict):
     """A file of a published directory. path: relative to it; rows: of a Parquet file, else None."""
 
-    path: str
-    bytes: int
-    sha256: str
-    rows: int | None = None
+    path: RelativePath
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+    rows: int | None = Field(default=None, ge=0)
 
 
 class Manifest(Strict):
@@ -52,7 +52,7 @@ class AggregateManifest(Manifest):
 
     kind: Literal["aggregate"] = "aggregate"
     spec_fingerprint: str
-    date: str
+    date: Date
     rows: int
     positives: int
     misdated: int = 0
@@ -63,8 +63,8 @@ class RollupManifest(Manifest):
 
     kind: Literal["rollup"] = "rollup"
     spec_fingerprint: str
-    first_date: str
-    through_date: str
+    first_date: Date
+    through_date: Date
 
 
 class ColumnProfile(Strict):
@@ -85,7 +85,7 @@ class ProfileManifest(Manifest):
 
     kind: Literal["profile"] = "profile"
     spec_fingerprint: str
-    date: str
+    date: Date
     columns: Mapping[str, ColumnProfile]
 
 
@@ -110,7 +110,7 @@ class ValidationManifest(Manifest):
     """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand."""
 
     kind: Literal["validation"] = "validation"
-    date: str
+    date: Date
     rows: int
     reference: tuple[str, ...]
     allowed: tuple[str, ...]
@@ -173,8 +173,8 @@ class StateManifest(Manifest):
     kind: Literal["state"] = "state"
     spec: FeatureSpec
     spec_fingerprint: str
-    first_date: str
-    through_date: str
+    first_date: Date
+    through_date: Date
     vocabulary_sizes: Mapping[str, int]
     cross_sizes: Mapping[str, int] = {}
     boundaries: Mapping[str, tuple[float, ...]]
@@ -189,17 +189,19 @@ class DatasetManifest(Manifest):
     A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
     `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
     coverage: by column of a field or cross, the share of the rows that hold a known id or an admitted conjunction.
+    log_rows: what its days' log holds, of which sampling may have left out negatives; None in older data sets.
     """
 
     kind: Literal["dataset"] = "dataset"
     spec_fingerprint: str
     state: str
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     rows: int
     positives: int
     columns: tuple[ColumnSpec, ...]
     coverage: Mapping[str, float] = {}
+    log_rows: int | None = None
 
     @property
     def data_files(self) -> tuple[FileEntry, ...]:
@@ -214,9 +216,9 @@ class ParentCandidate(Strict):
     decay: what its sums of squared gradients were multiplied by.
     """
 
-    candidate: str
+    candidate: FileName
     digest: str
-    through_date: str
+    through_date: Date
     decay: float
 
 
@@ -296,8 +298,8 @@ class EvaluationManifest(Manifest):
     """Models compared on later data: `metrics.json` (serving.evaluation.evaluation.Evaluation) and `report.html`."""
 
     kind: Literal["evaluation"] = "evaluation"
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     rows: int
 
 
@@ -307,8 +309,8 @@ class ComparisonManifest(Manifest):
     """
 
     kind: Literal["comparison"] = "comparison"
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     models: tuple[str, ...]
     seeds: tuple[int, ...]
 
@@ -317,15 +319,15 @@ class DecisionManifest(Manifest):
     """What the gate said of a night's model: `decision.json` (serving.gate.gate.Decision)."""
 
     kind: Literal["decision"] = "decision"
-    version: str
-    champion: str | None
+    version: Version
+    champion: Version | None
     verdict: Literal["published", "rejected"]
 
 
 class NightStart(Strict):
     """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
 
-    parent: str | None = None
+    parent: Version | None = None
     reason: str = ""
 
     @property
@@ -344,16 +346,18 @@ class NightStart(Strict):
 
 
 class NightManifest(Manifest):
-    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
+    """A night that is over. Its file `ledger.json` (features.contract.records.Ledger) has its rows from step to step.
+
+    version: its model; ingredients: what it was made from, by name; directories: by step, of
     features.contract.outputs.STEPS.
     """
 
     kind: Literal["night"] = "night"
-    date: str
-    version: str
+    date: Date
+    version: Version
     verdict: Literal["published", "rejected"]
     ingredients: Mapping[str, str]
-    directories: Mapping[str, tuple[str, ...]]
+    directories: Mapping[str, tuple[RelativePath, ...]]
 
     @property
     def start(self) -> NightStart | None:

@@ -41,7 +41,7 @@ def read_manifest(directory: str, model: type[M]) -> M:
         document = json.loads(storage.read_bytes(url))
     except FileNotFoundError as error:
         raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
     try:
         return model.model_validate(document)

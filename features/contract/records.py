@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Date, FileName, Strict
 
 
 class ProgressRecord(Strict):
@@ -165,3 +165,78 @@ class HookEvent(Strict):
     version: str | None = None
     champion: str | None = None
     report: str | None = None
+
+
+class DayRows(Strict):
+    """A day's rows. in_files: as the files' own footers say, None where only reading tells; counted, positives: of its
+    aggregate; left_out: by reason.
+    """
+
+    date: Date
+    in_files: int | None
+    counted: int
+    positives: int
+    left_out: Mapping[str, int] = {}
+
+
+class EncodedRows(Strict):
+    """A data set's rows. read: of its days' log; kept: after sampling; files: rows of each file."""
+
+    directory: FileName
+    read: int | None
+    kept: int
+    positives: int
+    files: tuple[int, ...]
+
+
+class TrainedRows(Strict):
+    """A model's rows. epochs: those of its config; an early stop ends before them. rows: over all epochs."""
+
+    model: str
+    epochs: int
+    rows: int
+    held_out: bool
+
+
+class Ledger(Strict):
+    """ledger.json of a night: its rows, from the log to the gradient and to the verdict.
+
+    days: of training and, last, the one that is judged. evaluated: of the night's model and its baselines; judged: by
+    the gate, None if it looked at no row.
+    """
+
+    days: tuple[DayRows, ...]
+    train: EncodedRows
+    holdout: EncodedRows
+    trained: tuple[TrainedRows, ...]
+    evaluated: int
+    judged: int | None
+
+    def problems(self) -> list[str]:
+        """Where one step has other rows than the one before; empty if they agree."""
+        *train, judged = self.days
+        found = [
+            f"date {day.date}: its files hold {day.in_files} rows; {sum(day.left_out.values())} were left out and "
+            f"{day.counted} counted"
+            for day in self.days
+            if day.in_files not in (None, day.counted + sum(day.left_out.values()))
+        ]
+        for encoded, days in ((self.train, train), (self.holdout, [judged])):
+            counted, positives = sum(day.counted for day in days), sum(day.positives for day in days)
+            if encoded.read not in (None, counted) or encoded.kept > counted or encoded.positives != positives:
+                found.append(
+                    f"{encoded.directory}: {counted} rows with {positives} positives were counted; {encoded.read} were "
+                    f"read, and {encoded.kept} with {encoded.positives} encoded"
+                )
+            if sum(encoded.files) != encoded.kept:
+                found.append(f"{encoded.directory}: its files hold {sum(encoded.files)} rows, not {encoded.kept}")
+        for model in self.trained:
+            most = model.epochs * self.train.kept
+            if model.rows > most or (model.rows < most and not model.held_out):
+                epochs = f"{model.epochs} epochs of {self.train.kept} are {most}"
+                found.append(f"{model.model} has trained on {model.rows} rows; {epochs}")
+        if self.holdout.kept != self.evaluated or self.judged not in (None, self.evaluated):
+            found.append(
+                f"{self.holdout.kept} rows of the day were encoded, {self.evaluated} evaluated, {self.judged} judged"
+            )
+        return found

@@ -32,9 +32,15 @@ def name_of(url: str) -> str:
 
 
 def open_text_writer(url: str) -> TextIO:
-    """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
+    """Open for writing lines. A local file grows with every flush, and is its owner's alone; an object appears when it
+    is closed.
+    """
     fs, path = file_system(url)
     fs.makedirs(fs._parent(path), exist_ok=True)
+    if isinstance(fs, LocalFileSystem):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)  # it may have been there
+        return os.fdopen(descriptor, "w", encoding="utf-8")
     stream: TextIO = fs.open(path, "w", encoding="utf-8")
     return stream
 
@@ -118,6 +124,9 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
             stream.flush()
             os.fsync(stream.fileno())
         yield temporary
+    except OSError as error:
+        error.filename = error.filename or path  # a write does not know what it writes to
+        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

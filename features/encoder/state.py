@@ -16,18 +16,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, VOCABULARY, table_folder
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.verified import parsing, read_verified
+from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
 from nightjar.features.encoder.counters import load_counters
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
+from nightjar.features.encoder.files import read_table
 from nightjar.features.encoder.frequency import FrequencyTable
 
 
@@ -99,10 +100,14 @@ def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterabl
     tables = []
     for entry in entries:
         content = read_verified(directory, entry)
-        with parsing(storage.join(directory, entry.path), pa.ArrowException):
-            tables.append(pq.read_table(pa.BufferReader(content), columns=list(columns) if columns else None))
+        tables.append(read_table(content, storage.join(directory, entry.path), list(columns) if columns else None))
+    if not tables:
+        raise DataError(f"{directory} lists no files of {folder}, which its spec needs. Fit the state again.")
     return pa.concat_tables(tables)
 
 
 def _numpy(table: pa.Table, column: str, dtype: type) -> np.ndarray:
-    return table.column(column).to_numpy().astype(dtype, copy=False)
+    values = table.column(column)
+    if not pa.types.is_integer(values.type) or values.null_count:
+        raise DataError(f"a column {column!r} of the state holds {values.type} with {values.null_count} nulls.")
+    return values.to_numpy().astype(dtype, copy=False)

@@ -20,6 +20,7 @@ from nightjar.features.encoder.dense import fit_boundaries
 from nightjar.features.fit.ids import Ids
 from nightjar.features.fit.moments import fit_moments
 from nightjar.features.input.folders import LogPartition, read_logs
+from nightjar.features.input.passes import require_unchanged
 from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import ROW_HASH, row_hash, source
 
@@ -105,6 +106,7 @@ def publish_state(
         boundaries=boundaries,
         moments={name: (of.mean, of.deviation) for name, of in moments.items()},
     )
+    require_unchanged(quantile_days)
     commit(directory, manifest)
 
 

@@ -44,7 +44,7 @@ class LogPartition:
     that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
     timestamp: the column that gives the day where no folder does. columns: names and Spark types that Spark is told to
     read from files; none of a table. is_empty: a day without traffic; all but its date, rows and fingerprint is that of
-    another day.
+    another day. hashes: the sum of the rows' hashes where a timestamp gives the day.
     """
 
     date: str
@@ -57,6 +57,7 @@ class LogPartition:
     timestamp: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     is_empty: bool = False
+    hashes: int | None = None
 
     @property
     def rows(self) -> int:
@@ -126,11 +127,16 @@ class DateFolders:
             url=folder,
             counted=None if None in counts else sum(count or 0 for count in counts),
             types=types_read(schema, spec),
-            fingerprint=digest([self.config.reading, sorted(head.identity for head in heads)]),
+            fingerprint=fingerprint_of(self.config, heads),
             input=self.config,
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
         )
+
+
+def fingerprint_of(config: InputConfig, heads: Sequence[FileHead]) -> str:
+    """Stands for the rows of a folder's files: how they are read, and what the files are."""
+    return digest([config.reading, sorted(head.identity for head in heads)])
 
 
 @cache
@@ -156,7 +162,9 @@ def with_empty_days(location: str, partitions: Mapping[str, LogPartition | None]
         refuse(location, {"no day holds rows: all are listed under input.empty_days.": list(partitions)})
     assert example
     fingerprint = digest("a day without traffic")
-    empty = {day: replace(example, date=day, counted=0, fingerprint=fingerprint, is_empty=True) for day in partitions}
+    hashes = None if example.hashes is None else 0
+    nothing = replace(example, counted=0, fingerprint=fingerprint, is_empty=True, hashes=hashes)
+    empty = {day: replace(nothing, date=day) for day in partitions}
     return [partition or empty[day] for day, partition in partitions.items()]
 
 

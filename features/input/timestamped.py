@@ -113,6 +113,7 @@ class LogTable:
             input=self.config,
             names=self.config.names_in(schema),
             timestamp=spec.timestamp,
+            hashes=content.hashes,
             columns=columns_to_read(schema, spec, self.config) if self.config.is_files else (),
         )
 

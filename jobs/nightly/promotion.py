@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
+from pydantic import ValidationError
+
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, ENCODER
 from nightjar.features.contract.errors import DataError
@@ -32,7 +34,7 @@ from nightjar.features.contract.publishing import (
     read_manifest,
 )
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Strict, explain
 from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.features.counts.counters import publish_counters
 from nightjar.features.dataset.build import BuildPlan, rolled_up
@@ -119,7 +121,7 @@ class Promotion:
         """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
         allows it and the pointer never stood there; else to the champion's new counters.
         """
-        decision, _ = read_decision(self.output)
+        decision, _ = read_decision(self.output, self.version)
         target = self._next_champion()
         if target is not None:
             name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
@@ -134,7 +136,7 @@ class Promotion:
 
     def _next_champion(self) -> str | None:
         """The version that serves once the night is over; None if there is none."""
-        decision, against = read_decision(self.output)
+        decision, against = read_decision(self.output, self.version)
         pointer = registry.champion(self.models)
         current = pointer.version if pointer else None
         if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
@@ -240,7 +242,7 @@ class Promotion:
         for night in sorted(names, reverse=True):
             directory = storage.join(folder, names[night])
             if is_published(directory):
-                found.insert(0, read_decision(directory)[0])
+                found.insert(0, read_decision(directory, names[night])[0])
                 if found[0].verdict == "published":
                     break
         return found
@@ -262,12 +264,26 @@ class Promotion:
             )
 
 
-def read_decision(directory: str) -> tuple[Decision, str | None]:
-    """A published decision, and the champion that it was made against. Raises DataError if there is none, or if
-    it is damaged.
+def read_decision(directory: str, version: str) -> tuple[Decision, str | None]:
+    """The published decision on a version, and the champion that it was made against.
+
+    Raises DataError if there is none, if it is damaged, or if it and its manifest say different things.
     """
     manifest = read_manifest(directory, DecisionManifest)
-    decision = Decision.model_validate_json(read_verified(directory, entry_at(directory, manifest, DECISION)))
+    content = read_verified(directory, entry_at(directory, manifest, DECISION))
+    try:
+        decision = Decision.model_validate_json(content)
+    except ValidationError as error:
+        raise DataError(explain(error, storage.join(directory, DECISION))) from error
+    passed = all(check.passed for check in decision.checks)
+    if (manifest.version, manifest.verdict) != (version, decision.verdict) or passed != (
+        decision.verdict == "published"
+    ):
+        raise DataError(
+            f"{directory} contradicts itself: its manifest says {manifest.version} is {manifest.verdict}; the decision "
+            f"says {decision.verdict} of {version}, with {len(decision.failures)} failed checks. Remove it, and run "
+            f"the gate again."
+        )
     return decision, manifest.champion
 
 

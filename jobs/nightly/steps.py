@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import LEDGER
 from nightjar.features.contract.errors import ValidationFailed
 from nightjar.features.contract.manifests import START_REASON, Lineage, NightManifest
 from nightjar.features.contract.outputs import (
@@ -26,16 +27,18 @@ from nightjar.features.contract.outputs import (
     metrics_file,
     seconds_file,
 )
-from nightjar.features.contract.publishing import begin, commit
-from nightjar.features.contract.records import HookEvent, StepSeconds
+from nightjar.features.contract.publishing import begin, commit, describe_files
+from nightjar.features.contract.records import HookEvent, Ledger, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.common.ledger import ledger_of
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
+from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
@@ -130,6 +133,9 @@ def _evaluate(night: Night) -> None:
 def _publish(night: Night, run: JobRun) -> None:
     """Move the pointer, tell everybody, tidy up; the night's record comes last, so that a kill repeats the rest."""
     config = night.config.nightly
+    judged, _ = read_decision(night.promotion.output, night.promotion.version)
+    candidates = {model: night.candidate(model) for model in night.config.models}
+    ledger = ledger_of(night.features, candidates, night.evaluation, judged.rows or None)
     decision = night.promotion.move()
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
@@ -142,7 +148,7 @@ def _publish(night: Night, run: JobRun) -> None:
     retention.prune(config.keep, night.output, night.date)
     doubt = "inconclusive: " if decision.outcome == "inconclusive" else ""
     notify(night, run, decision.verdict, doubt + "; ".join(check.reason for check in decision.failures))
-    _record(night, decision)
+    _record(night, decision, ledger)
 
 
 def notify(night: Night, run: JobRun, event: Literal["published", "rejected", "failed"], message: str) -> None:
@@ -167,13 +173,14 @@ def _found(directory: str | None) -> tuple[str, ...]:
     return (directory,) if directory else ()
 
 
-def _record(night: Night, decision: Decision) -> None:
+def _record(night: Night, decision: Decision, ledger: Ledger) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
+    storage.write_bytes(storage.join(night.record, LEDGER), (ledger.model_dump_json(indent=1) + "\n").encode())
     commit(
         night.record,
         NightManifest(
-            files=(),
+            files=describe_files(night.record),
             date=night.date.isoformat(),
             version=night.promotion.version,
             verdict=decision.verdict,

@@ -10,15 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
 from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.encoder import ColumnValues
+from nightjar.features.encoder.files import read_table
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
 from nightjar.serving.model import ServingModel, load
@@ -148,7 +148,7 @@ def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> I
     names = list(dict.fromkeys([*present, *wanted]))
     for entry in manifest.data_files:
         content = read_verified(directory, entry)
-        yield to_columns(pq.read_table(pa.BufferReader(content), columns=names))
+        yield to_columns(read_table(content, storage.join(directory, entry.path), names))
 
 
 def _observations(known: Mapping[str, list[np.ndarray]]) -> Observations:

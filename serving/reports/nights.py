@@ -1,16 +1,20 @@
 """What is published of every night, gathered for its report. What is absent or was pruned is None or empty.
 
+So is what is damaged: an old night must not cost a new one its pages. It is told in `unreadable`.
+
 A directory is published, a model is accepted: by the gate, whose verdict of it is called `published` on disk.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, LEDGER, WARM_START, training_log
 from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
@@ -30,6 +34,7 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.contract.records import (
+    Ledger,
     SlotCoverage,
     StepSeconds,
     ValidationRecord,
@@ -42,6 +47,8 @@ from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Strict)
 M = TypeVar("M", bound=Manifest)
@@ -59,7 +66,7 @@ class CurvePoint:
 @dataclass(frozen=True)
 class NightFindings:
     """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
-    its day encoded. against: the champion that the model was judged by. seconds: by step.
+    its day encoded. against: the champion that the model was judged by. seconds: by step. unreadable: what is damaged.
     """
 
     date: str
@@ -76,6 +83,8 @@ class NightFindings:
     parent: str | None = None
     carried: tuple[SlotCoverage, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -126,50 +135,96 @@ class NightFindings:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[NightFindings]:
-    """Every night of an output, by date; of several records of one date, the one published last."""
-    pointer = registry.champion(storage.join(output, MODELS))
-    champion = pointer.version if pointer else None
-    records = dict(_latest(storage.join(output, NIGHTS), NightManifest))
-    validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
+@dataclass(frozen=True)
+class Gathered:
+    """Every night of an output, by date; of several records of one date, the one published last. unreadable: what is
+    damaged and belongs to no night that is known.
+    """
+
+    nights: tuple[NightFindings, ...]
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What could not be read or drawn, in words."""
+
+    found: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noted(self, what: str) -> Iterator[None]:
+        """An error of the block is noted: nothing that a page shows is worth a night."""
+        try:
+            yield
+        except Exception as error:
+            log.debug("%s", what, exc_info=True)
+            self.found.append(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def gather(output: str) -> Gathered:
+    """What there is of every night. Nothing damaged is an error."""
+    damage = Damage()
+    champion = None
+    with damage.noted("the champion pointer"):
+        pointer = registry.champion(storage.join(output, MODELS))
+        champion = pointer.version if pointer else None
+    records = {m.date: (m, url) for m, url in _latest(storage.join(output, NIGHTS), NightManifest, damage)}
+    validations = {m.date: m for m, _ in _latest(storage.join(output, VALIDATIONS), ValidationManifest, damage)}
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
-    nights = [_night(output, record, champion) for record in records.values()]
+    nights = []
+    for record, directory in records.values():
+        with damage.noted(f"night {record.date}"):
+            nights.append(_night(output, record, directory, champion))
     nights += [NightFindings(day, validation=validations[day], summary=_summary(output, day)) for day in stopped]
-    return sorted(nights, key=lambda night: night.date)
+    return Gathered(tuple(sorted(nights, key=lambda night: night.date)), tuple(damage.found))
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
+def _night(output: str, record: NightManifest, published: str, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get(GATE, [])), "")
     candidate = next(iter(made.get(TRAIN, [])), "")
-    evaluation = _first_published(made.get(EVALUATE, []))
-    validation = _first_published(made.get(VALIDATE, []))
-    warm = _model(storage.join(candidate, WARM_START), WarmStartReport)
-    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds)
+    damage = Damage()
+    ledger = _model(storage.join(published, LEDGER), Ledger, damage)
+    warm = _model(storage.join(candidate, WARM_START), WarmStartReport, damage)
+    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds, damage)
+    validation, evaluation, curves = None, None, list[CurvePoint]()
+    with damage.noted("the validation"):
+        if directory := _first_published(made.get(VALIDATE, [])):
+            validation = read_manifest(directory, ValidationManifest)
+    with damage.noted("the evaluation"):
+        if directory := _first_published(made.get(EVALUATE, [])):
+            evaluation = read_evaluation(directory)
+    with damage.noted("the training's log"):
+        curves += _curves(training_log(candidate))
     return NightFindings(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
-        validation=read_manifest(validation, ValidationManifest) if validation else None,
+        validation=validation,
         summary=_first_published(made.get(SUMMARIZE, [])),
         holdout=next((directory for directory in made.get(ENCODE, []) if _is_holdout(directory)), None),
-        evaluation=read_evaluation(evaluation) if evaluation else None,
-        decision=_model(storage.join(gate, DECISION), Decision),
-        against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
-        dry_run=_model(storage.join(gate, DRY_RUN), DryRun),
-        curves=tuple(_curves(training_log(candidate))),
+        evaluation=evaluation,
+        decision=_model(storage.join(gate, DECISION), Decision, damage),
+        against=_model(storage.join(gate, CHAMPION), ModelEvaluation, damage),
+        dry_run=_model(storage.join(gate, DRY_RUN), DryRun, damage),
+        curves=tuple(curves),
         parent=warm.parent if warm else None,
         carried=warm.slots if warm else (),
         seconds=took.seconds if took else {},
+        ledger=ledger,
+        unreadable=tuple(damage.found),
     )
 
 
-def _latest(folder: str, kind: type[M]) -> Iterator[tuple[str, M]]:
-    """Every manifest below a folder by its date, those published later after those before."""
+def _latest(folder: str, kind: type[M], damage: Damage) -> Iterator[tuple[M, str]]:
+    """Every manifest below a folder with its directory, those published later after those before."""
     urls = [storage.join(folder, name) for name in storage.list_files(folder, f"/{MANIFEST}")]
     for url in sorted(urls, key=lambda url: (storage.modified(url), url)):
-        manifest = read_manifest(url.removesuffix(f"/{MANIFEST}"), kind)
-        yield getattr(manifest, "date"), manifest  # noqa: B009 (both kinds have one; Manifest has none)
+        directory, manifest = url.removesuffix(f"/{MANIFEST}"), None
+        with damage.noted(url):
+            manifest = read_manifest(directory, kind)
+        if manifest:
+            yield manifest, directory
 
 
 def _summary(output: str, day: str) -> str | None:
@@ -189,11 +244,10 @@ def _first_published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 
-def _model(url: str, model: type[S]) -> S | None:
-    try:
+def _model(url: str, model: type[S], damage: Damage) -> S | None:
+    with damage.noted(url), suppress(FileNotFoundError, NotADirectoryError):
         return model.model_validate_json(storage.read_bytes(url))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return None
 
 
 def _curves(url: str) -> Iterator[CurvePoint]:

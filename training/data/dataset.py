@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
 from nightjar.features.contract.manifests import DatasetManifest, FileEntry
 from nightjar.features.contract.verified import read_verified
+from nightjar.features.encoder import files
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
 from nightjar.training.data.values import check_values
@@ -96,10 +96,7 @@ def read_table(directory: str, entry: FileEntry, columns: Sequence[ColumnSpec]) 
     """
     url = storage.join(directory, entry.path)
     content = read_verified(directory, entry)
-    try:
-        table = pq.read_table(pa.BufferReader(content), columns=[column.name for column in columns])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{url} cannot be read: {error}. {REBUILD}") from error
+    table = files.read_table(content, url, [column.name for column in columns])
     return to_columns(table, columns, url)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from nightjar.features.contract.errors import NightjarError, OutOfMemoryError
+from nightjar.features.contract.errors import MaskingFormatter, NightjarError, OutOfMemoryError
 from nightjar.training.kernels.memory import keep_freed_memory
 from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process
 from nightjar.training.run.memory_limits import memory_limit, ran_out_of_memory, resident_bytes
@@ -39,7 +39,9 @@ def run_here(function: Callable[[Collective], Any], threads: int, stall_seconds:
         launcher: where to report.
         stall_seconds: after so long in which no Python code could run, the process ends itself.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     prepare_process(threads)
     end_if_python_stops(max(stall_seconds, _LEAST_STALL_SECONDS))
     rank = rank_of_process()

@@ -8,7 +8,6 @@ Shapes: N rows that arrive, D width of the new table, K columns of a state.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -27,6 +26,7 @@ from nightjar.features.contract.artifact_files import (
 )
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.verified import entry_at, read_verified
+from nightjar.features.encoder.files import array_of
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
@@ -145,7 +145,7 @@ class TableTransfer:
         for name, scalar in table.scalars().items():
             entry = entry_at(self._directory, self._manifest, optimizer_state(parent_table, name))
             content = read_verified(self._directory, entry)
-            np.maximum(scalar, np.load(io.BytesIO(content), allow_pickle=False), out=scalar)
+            np.maximum(scalar, array_of(content, storage.join(self._directory, entry.path)), out=scalar)
 
     def _read(
         self,

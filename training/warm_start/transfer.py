@@ -5,7 +5,6 @@ Shapes: P rows of a parent's slot.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
 from nightjar.features.contract.manifests import CandidateManifest, StateManifest
@@ -25,6 +25,7 @@ from nightjar.features.contract.records import (
 )
 from nightjar.features.contract.verified import entry_at, read_verified, verify_files
 from nightjar.features.encoder.encoder import Vocabulary
+from nightjar.features.encoder.files import read_arrays
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import find_model
@@ -118,8 +119,8 @@ class Transfer:
                     tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
         content = read_verified(self.directory, entry_at(self.directory, manifest, HEAD_STATE))
         same_rule = before.deep.optimizer == now.deep.optimizer
-        with np.load(io.BytesIO(content), allow_pickle=False) as source:
-            fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
+        source = read_arrays(content, storage.join(self.directory, HEAD_STATE))
+        fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
 
     def report(self) -> WarmStartReport:
         """What `fill` carries over; known without reading the parent's tables."""

@@ -24,15 +24,16 @@ from nightjar.serving import registry
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.evaluation import read_scores
-from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
+from nightjar.serving.gate.decision import GateConfig, GateRule, MetricComparison, PartMetrics, Reference
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.reference import ReferenceScores
 from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
+from nightjar.serving.reports import trends
 from nightjar.serving.reports.evaluations import evaluate
-from nightjar.serving.reports.night_report import write
+from nightjar.serving.reports.night_report import draw, write
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
@@ -125,6 +126,17 @@ def make_night(output: Path, date: str, seed: int) -> None:
     (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
     record = output / "nights" / f"{date}-key"
     begin(str(record))
+    day = {"in_files": 1234, "counted": 1230, "positives": 56, "left_out": {"no <label>": 4}}
+    train = {"directory": "train-x", "read": 1230, "kept": 777, "positives": 56, "files": [400, 377]}
+    ledger = {
+        "days": [{**day, "date": "2026-01-01"}, {**day, "date": date}],
+        "train": train,
+        "holdout": {**train, "directory": "holdout-x"},
+        "trained": [{"model": "wide_deep", "epochs": 3, "rows": 2331, "held_out": False}],
+        "evaluated": 777,
+        "judged": 777,
+    }
+    (record / "ledger.json").write_text(json.dumps(ledger))
     directories = {
         "validate": (validate(output, date, passed=True),),
         "summarize": (summarize(output, date),),
@@ -180,6 +192,10 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "From 2026-01-02-wide_deep",
         "12.5",
         "<user>",
+        "left out: no <label>",
+        "1,230",
+        "kept and encoded",
+        "2,331",
     ):
         assert shown in text
     labels = page(output, GOOD).drawings
@@ -258,3 +274,95 @@ def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path,
     (pruned / "reports" / f"{REJECTED}.html").unlink()
     write(str(pruned), only=[REJECTED])
     require_accessible(page(pruned, REJECTED))
+
+
+NASTY = (
+    r"$\x$",
+    "$",
+    "$$",
+    r"\frac{1}{0}",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "</text></svg><script>alert(3)</script>",
+    "{{7*7}}{% raw %}",
+    "a\nb\tc",
+    "\0\x07\x1b[31m",
+    "\ud800",
+    "\u202e\ufeff",
+    "x" * 100_000,
+    "\U0001f4a9",
+    "]]>",
+    "",
+)
+
+
+@pytest.mark.parametrize("value", NASTY, ids=range(len(NASTY)))
+def test_a_value_of_the_log_is_drawn_as_text(value: str) -> None:
+    loss = MetricComparison(metric="log_loss", candidate=0.1, champion=0.1, difference=0.0, interval=(-0.1, 0.1))
+    names = (None, "country=DE", f"country={value}")
+    drawing = trends.slices([PartMetrics(name=name, rows=9, positives=1, figures=(loss,)) for name in names])
+    check = ValidationCheck.model_construct(check="drift", feature=value, value=0.1, high=0.2, passed=True, reason="")
+    for one in (drawing, trends.drift([check])):
+        parsed = Page(f"<html><body>{one.encode(errors='replace').decode()}</body></html>")
+        assert not {"script", "img"} & {tag for tag, _ in parsed.tags}
+        assert len(one) < 100_000
+    if value in NASTY[:4]:
+        assert f"country={value}" in Page(f"<html>{drawing}</html>").text
+
+
+def damaged(output: Path, tmp_path: Path, pattern: str, content: bytes = b'{"kind": ') -> Path:
+    copy = tmp_path / "out"
+    shutil.copytree(output, copy)
+    shutil.rmtree(copy / "reports")
+    paths = list(copy.glob(pattern))
+    assert paths
+    for path in paths:
+        path.write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        *(("nights/*-key/manifest.json", content) for content in (b"", b"\xff\x00", b"[]", b"null", b"[" * 5000)),
+        ("validations/*/manifest.json", b"{"),
+        (f"evaluations/{GOOD}-*/manifest.json", b"{"),
+        (f"evaluations/{GOOD}-*/metrics.json", b"{"),
+        (f"decisions/{GOOD}-*/{DECISION}", b"{"),
+        (f"decisions/{GOOD}-*/{CHAMPION}", b"{"),
+        (f"decisions/{GOOD}-*/{DRY_RUN}", b"{"),
+        (f"candidates/{GOOD}-*/warm_start.json", b"{"),
+        (f"metrics/{GOOD}.json", b"{"),
+        ("models/champion.json", b"{"),
+        (f"nights/{REJECTED}-*/manifest.json", b"{"),
+        (f"summaries/date={GOOD}-*/manifest.json", b"{"),
+    ],
+)
+def test_what_is_damaged_is_told_on_the_index_and_fails_no_page(
+    output: Path, tmp_path: Path, pattern: str, content: bytes
+) -> None:
+    copy = damaged(output, tmp_path, pattern, content)
+    drawn = draw(str(copy))
+    assert drawn.problems
+    index = page(copy, "index")
+    require_accessible(index)
+    assert "Not shown" in index.text
+    if "nights/*" not in pattern:
+        assert f"{GOOD}.html" in {a["href"] for tag, a in index.tags if tag == "a"}
+        require_accessible(page(copy, GOOD))
+
+
+def test_a_page_that_cannot_be_drawn_is_told_and_leaves_the_others(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = damaged(output, tmp_path, f"metrics/{GOOD}.json", b'{"seconds": {}}')
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(trends, "slices", fail)
+    monkeypatch.setattr(trends, "trend", fail)
+    draw(str(copy))
+    assert "the drawing of the slices: RuntimeError: no font" in page(copy, GOOD).text
+    assert "the drawing of AUC: RuntimeError: no font" in page(copy, "index").text
+    require_accessible(page(copy, GOOD))
