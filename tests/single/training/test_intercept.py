@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.kits.cluster import run_cluster
+from tests.kits.training.cluster import run_cluster
 from tests.kits.datasets import make_dataset
 from tests.kits.table_kit import WIDE
 
