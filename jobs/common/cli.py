@@ -234,10 +234,13 @@ def leaving_in_order() -> Iterator[None]:
         yield
         return
     left: list[BaseException] = []
+    root = logging.getLogger()
 
     def leave(number: int, *_: object) -> None:
         if left:
             return  # once is enough: it is on its way out
+        root.addFilter(_is_not_of_py4j)
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
         left.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(EXIT_TERMINATED))
         threading.Thread(target=_end_spark_jobs, name="leaving", daemon=True).start()
         raise left[0]
@@ -252,16 +255,21 @@ def leaving_in_order() -> Iterator[None]:
             raise left[0] from None
         raise
     finally:
+        root.removeFilter(_is_not_of_py4j)
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """Spark's gateway logs by the root logger, with a traceback, that a call was cut in two."""
+    return f"{os.sep}py4j{os.sep}" not in record.pathname
+
+
 def _end_spark_jobs() -> None:
-    """Threads wait for Spark's answers. What Spark and its gateway have to say of broken calls is of no use now."""
+    """Threads wait for Spark's answers. What Spark has to say of jobs that are cancelled is of no use now."""
     pyspark = sys.modules.get("pyspark")
     context = pyspark and pyspark.SparkContext._active_spark_context
     if context:
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)
         with suppress(Exception):
             context.setLogLevel("OFF")
             context.cancelAllJobs()

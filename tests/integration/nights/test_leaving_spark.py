@@ -40,7 +40,7 @@ def test_a_signal_within_spark_decides_the_status(tmp_path: Path, number: signal
             break
     _, said = process.communicate(timeout=300)
     assert process.returncode == status
-    assert "Traceback" not in said
+    assert "Traceback" not in said, said
     assert "\tat org.apache.spark" not in said
     assert ("interrupted" in said) == (number == signal.SIGINT)
     [entry] = storage.list_files(str(output / "models" / "lock"))
