@@ -137,11 +137,15 @@ class _Stream:
     def __init__(self, dataset: Dataset, order: Sequence[int]) -> None:
         fs, _ = storage.file_system(dataset.url(order[0]))
         paths = [storage.file_system(dataset.url(file))[1] for file in order]
-        files = _VerifiedFiles(fs, dict(zip(paths, (dataset.files[file] for file in order), strict=True)))
+        self._files = _VerifiedFiles(fs, dict(zip(paths, (dataset.files[file] for file in order), strict=True)))
         try:
-            self._reader = _reader_class()(files, paths, [column.name for column in dataset.columns])
+            self._reader = _reader_class()(self._files, paths, [column.name for column in dataset.columns])
         except (pa.ArrowException, OSError) as error:
+            self._files.close()
             raise _damaged(dataset.url(order[0]), error) from error
+        except DataError:
+            self._files.close()
+            raise
 
     def read(self, url: str) -> pa.Table:
         """The next file, which is `url`."""
@@ -153,23 +157,34 @@ class _Stream:
             raise _damaged(url, error) from error
 
     def close(self) -> None:
+        self._files.close()
         self._reader.stop()
         self._reader.join()
 
 
 class _VerifiedFiles:
-    """Files by their path in a file system, opened as what is in memory once it has been compared with the entry."""
+    """Files by their path in a file system, opened in this order as what is in memory once it has been compared with
+    the entry. The next one is read and hashed meanwhile, in a thread of its own.
+    """
 
     def __init__(self, fs: AbstractFileSystem, entries: Mapping[str, FileEntry]) -> None:
         self._fs, self._entries = fs, entries
+        self._ahead = Prefetched(((path, self._read(path)) for path in entries), 1)
+        self._ahead.__enter__()
+        self._following = iter(self._ahead)
         self._last: tuple[str, pa.Buffer] | None = None
 
     def open(self, path: str, mode: str = "rb") -> pa.BufferReader:
         """Raises DataError that names a file that is damaged or missing."""
         # Petastorm opens the first file twice in a row: for its schema, and for its rows.
         if self._last is None or self._last[0] != path:
-            self._last = path, self._read(path)
+            self._last = next(self._following)
+            assert self._last[0] == path
         return pa.BufferReader(self._last[1])
+
+    def close(self) -> None:
+        """Read no further."""
+        self._ahead.__exit__(None, None, None)
 
     def _read(self, path: str) -> pa.Buffer:
         try:
