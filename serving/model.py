@@ -18,6 +18,7 @@ from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
+from nightjar.features.encoder.inputs import InputColumn, input_columns
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_state
@@ -54,13 +55,21 @@ class ServingModel:
         """Names of the encoded columns that make up an example, in the data set's order."""
         return tuple(c.name for c in self.manifest.columns if c.role in ("field", "cross", "dense"))
 
-    def score(self, rows: Rows) -> np.ndarray:
+    @property
+    def inputs(self) -> tuple[InputColumn, ...]:
+        """The columns of a request: name, type, whether it is required, meaning."""
+        return input_columns(self.state.spec)
+
+    def score(self, rows: Rows, *, as_logged: bool = False) -> np.ndarray:
         """Probabilities of raw rows: float32[rows].
 
-        rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table.
-        Raises DataError if they lack a column that a feature reads, or hold one of another type.
+        rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table; `inputs` are their columns.
+        as_logged: rows of a log: the columns of features with `serve_as` are read. Otherwise that value stands in for
+        them, whatever the rows hold.
+        Raises DataError if they lack a column that is required, or hold one of another type.
         """
-        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows)))
+        hashed = hash_rows(self.state, rows, as_logged=as_logged)
+        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hashed))
 
     def rank(self, rows: Rows) -> np.ndarray:
         """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""

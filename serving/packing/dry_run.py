@@ -81,7 +81,7 @@ def check(directory: str) -> DryRun:
         model = load(directory)
         rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(directory, GOLDEN_RAW))))
         wanted = read_array(storage.join(directory, GOLDEN_SCORES))
-        scores = model.score(rows)
+        scores = model.score(rows, as_logged=True)
     except NightjarError as error:
         return DryRun(problems=(str(error),))
     problems = [*_wrong(scores, wanted), *_loaded()]

@@ -83,11 +83,22 @@ def test_columns_of_different_lengths_and_mixed_types_are_clear_errors(artifact:
         model.score(columns | {"user": ["a", 1, "b", 2]})
 
 
-def test_counts_so_far_are_optional(world: World, artifact: str):
-    rows = make_rows(100, seed=7)
+def test_counts_so_far_are_required_in_every_row(artifact: str):
+    model, rows = serving.load(artifact), make_rows(100, seed=7)
     without = [{name: v for name, v in row.items() if not name.endswith("so_far")} for row in rows]
-    scores = serving.load(artifact).score(without)
-    np.testing.assert_allclose(scores, world.model.score(without), rtol=0, atol=2e-6)
+    with pytest.raises(DataError, match=r"lack the columns \['pair_impressions_so_far', 'pair_positives_so_far'\]"):
+        model.score(without)
+    rows[3]["pair_positives_so_far"] = None
+    with pytest.raises(DataError, match="'pair_positives_so_far', a count of the day so far, is missing in 1 rows"):
+        model.score(rows)
+
+
+def test_a_model_says_what_a_request_brings(artifact: str):
+    found = {column.name: (column.type, column.required) for column in serving.load(artifact).inputs}
+    numbers = dict.fromkeys(("age", "price", "depth"), ("number", True))
+    lists = dict.fromkeys(("seen", "tags", "words"), ("list of categories", True))
+    counts = dict.fromkeys(("pair_impressions_so_far", "pair_positives_so_far"), ("count", True))
+    assert found == dict.fromkeys(("user", "item_id", "premium"), ("category", True)) | lists | numbers | counts
 
 
 def test_no_rows_give_no_scores(artifact: str):
