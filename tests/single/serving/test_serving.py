@@ -17,6 +17,7 @@ from nightjar import serving
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import BIAS, TableLayout, table_layout
 from nightjar.features.encoder.rows import Rows
+from nightjar.jobs import promote_model
 from nightjar.serving import tables
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.tables import WideTable, pool
@@ -99,6 +100,15 @@ def test_a_model_says_what_a_request_brings(artifact: str):
     lists = dict.fromkeys(("seen", "tags", "words"), ("list of categories", True))
     counts = dict.fromkeys(("pair_impressions_so_far", "pair_positives_so_far"), ("count", True))
     assert found == dict.fromkeys(("user", "item_id", "premium"), ("category", True)) | lists | numbers | counts
+
+
+def test_the_inputs_of_a_published_version_are_printed(artifact: str, capsys: pytest.CaptureFixture[str]):
+    models, _, version = artifact.rpartition("/")
+    assert promote_model.main(["inputs", version, "--models", models]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert lines[1] == "* item_id                  category            field item"
+    assert promote_model.main(["inputs", "nothing", "--models", models]) == 2
 
 
 def test_no_rows_give_no_scores(artifact: str):
