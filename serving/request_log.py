@@ -17,7 +17,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.errors import NightjarError, UsageError
 from nightjar.serving.raw_values import first_value, kept, to_json, to_rows
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,23 @@ class RequestLog:
                 self._put(Answered(request, kept(rows), answer, version, counters, day, now, error), count)
         except Exception as problem:  # an answer must not fail for its log
             self._failed(problem)
+
+    def answered(
+        self,
+        score: Callable[[Any], np.ndarray],
+        rows: Any,
+        version: str,
+        counters: str | None = None,
+        as_of: date | None = None,
+    ) -> np.ndarray:
+        """`score(rows)`, noted as `write` does; a request that is refused is noted, too, and raises as it did."""
+        try:
+            scores = score(rows)
+        except NightjarError as error:
+            self.write(rows, None, version, counters, as_of, error=str(error))
+            raise
+        self.write(rows, scores, version, counters, as_of)
+        return scores
 
     def flush(self, seconds: float = 30.0) -> bool:
         """Write what waits now. True if it is done within so many seconds."""

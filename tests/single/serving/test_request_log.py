@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.serving import request_log
 from nightjar.serving.raw_values import from_json, kind_of, to_json, to_rows
 from nightjar.serving.request_log import SCHEMA, RequestLog
@@ -56,6 +56,17 @@ def test_a_request_is_written_with_its_answer_and_with_what_it_lacks(tmp_path: P
     (file,) = (tmp_path / "log").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert log.counts == request_log.LogCounts(seen=2, sampled=2, written=2)
+
+
+def test_scoring_through_the_log_notes_answers_and_refusals(tmp_path: Path) -> None:
+    def refuse(_: Any) -> np.ndarray:
+        raise DataError("no such column")
+
+    with RequestLog(str(tmp_path)) as log:
+        assert log.answered(lambda rows: np.full(len(rows), 0.5, np.float32), ROWS, "v").tolist() == [0.5, 0.5]
+        with pytest.raises(DataError, match="no such column"):
+            log.answered(refuse, ROWS, "v")
+    assert written(tmp_path).column("error").to_pylist() == [None, None, "no such column", "no such column"]
 
 
 def test_raw_values_come_back_as_they_were() -> None:
