@@ -17,8 +17,9 @@ from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.publishing import manifest_digest
 from nightjar.features.encoder.rows import Rows
 from nightjar.serving import registry
-from nightjar.serving.model import ServingModel, load, read_counters
+from nightjar.serving.model import ServingModel, load, order_of, read_counters
 from nightjar.serving.registry import Pointer
+from nightjar.serving.request_log import RequestLog
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +80,21 @@ class Ranker:
         every_seconds: float = 60.0,
         limit: CountersLimit = CountersLimit(),
         today: Callable[[], date] | None = None,
+        requests: RequestLog | None = None,
     ) -> None:
-        """Args: root, threads, limit: as load_champion's. today: the day that is served, in UTC, if not the clock's."""
+        """Hold the champion.
+
+        Args:
+            root: of the registry, `<output>/models`.
+            threads: see serving.model.load.
+            every_seconds: between two looks at the pointer.
+            limit: how old the counters may be.
+            today: the day that is served, in UTC, if not the clock's.
+            requests: takes down what calls bring and how they are answered; its owner closes it.
+        """
         self._root, self._threads, self._every, self._limit = root, threads, every_seconds, limit
         self._today = today or _today
+        self._requests = requests
         self._renewing = threading.Lock()
         self._held: tuple[Pointer, ServingModel] = registry.with_pointer(root, self._open)
         self._looked = time.monotonic()
@@ -95,23 +107,29 @@ class Ranker:
     @property
     def model(self) -> ServingModel:
         """What a call is answered with, after a look at the pointer if one is due. Raises as load_champion does."""
+        return self._current()[1]
+
+    def _current(self) -> tuple[Pointer, ServingModel]:
         if time.monotonic() - self._looked >= self._every and self._renewing.acquire(blocking=False):
             try:
                 self.renew()
             finally:
                 self._looked = time.monotonic()
                 self._renewing.release()
-        model = self._held[1]
-        self._limit.check(model, self._today())
-        return model
+        held = self._held
+        self._limit.check(held[1], self._today())
+        return held
 
     def score(self, rows: Rows) -> np.ndarray:
         """Probabilities float32[rows]; see ServingModel.score."""
-        return self.model.score(rows)
+        pointer, model = self._current()
+        if self._requests is None:
+            return model.score(rows)
+        return self._requests.answered(model.score, rows, pointer.version, pointer.counters, model.counters_as_of)
 
     def rank(self, rows: Rows) -> np.ndarray:
         """Positions of the rows, the most probable first, int64[rows]; see ServingModel.rank."""
-        return self.model.rank(rows)
+        return order_of(self.score(rows))
 
     def renew(self) -> None:
         """Load what the pointer names, if it has moved."""

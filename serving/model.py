@@ -22,6 +22,7 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.files import read_array
+from nightjar.features.encoder.inputs import InputColumn, input_columns
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
@@ -29,6 +30,11 @@ from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192
+
+
+def order_of(scores: np.ndarray) -> np.ndarray:
+    """Positions from the highest to the lowest score, ties in the given order: int64[rows]."""
+    return np.argsort(-scores, kind="stable")
 
 
 def load(path: str, *, threads: int = 1, counters: str | None = None) -> ServingModel:
@@ -85,18 +91,26 @@ class ServingModel:
         """Names of the encoded columns that make up an example, in the data set's order."""
         return tuple(c.name for c in self.manifest.columns if c.role in ("field", "cross", "dense"))
 
-    def score(self, rows: Rows) -> np.ndarray:
+    @property
+    def inputs(self) -> tuple[InputColumn, ...]:
+        """The columns of a request: name, type, whether it is required, meaning."""
+        return input_columns(self.state.spec)
+
+    def score(self, rows: Rows, *, as_logged: bool = False) -> np.ndarray:
         """Probabilities of raw rows: float32[rows].
 
         rows: a list of dicts, one dict of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or
         RecordBatch. A key that a dict lacks is a missing value. Raises DataError for anything else, if columns are
-        given and lack one that a feature reads, or if one is of another type.
+        given and lack a required one of `inputs`, or if one is of another type.
+        as_logged: rows of a log: the columns of features with `serve_as` are read. Otherwise that value stands in for
+        them, whatever the rows hold.
         """
-        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows)))
+        hashed = hash_rows(self.state, rows, as_logged=as_logged)
+        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hashed))
 
     def rank(self, rows: Rows) -> np.ndarray:
         """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
-        return np.argsort(-self.score(rows), kind="stable")
+        return order_of(self.score(rows))
 
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightjar.features.contract.categorical import CategoricalField
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.spec import Frequency
+from nightjar.features.contract.spec import DenseFeature, FeatureSpec, Frequency
 from nightjar.features.encoder.arrow_types import is_categorical, is_number
 from nightjar.features.encoder.dense import hash_intervals
 from nightjar.features.encoder.encoder import ColumnValues, HashedBatch
@@ -30,31 +31,34 @@ _COUNTED = 2.0**53
 
 
 def so_far_columns(frequency: Frequency) -> tuple[str, str]:
-    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now, of all of the
-    row's keys together."""
+    """A request's columns for an `as_of: impression` frequency: impressions and positives of the day before now, of all
+    of the row's keys together."""
     return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
 
 
-def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
+def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> HashedBatch:
     """Hash raw rows and look up their frequency counts.
 
     rows: mappings, one mapping of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or RecordBatch.
     Where columns are given, every one that the spec's features read must be there; a mapping without a key means a
     missing value in that row, whatever the other rows bring. Raises DataError for anything else, and for a column
     that is missing or of a type that the spec does not allow.
+    as_logged: rows of a log, whose columns are read even where features have `serve_as`, which otherwise stands in.
     """
     spec = state.spec
-    needed = [field.source for field in spec.fields] + [feature.source for feature in spec.dense]
+    needed = [feature.source for feature in read_features(spec, as_logged)]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    columns, count = _columns(rows, needed, optional, [field.source for field in spec.fields if field.multi_valued])
+    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    columns, count = _columns(rows, needed, optional, lists)
+    _require_so_far(spec, columns, count)
     hashes: dict[str, ColumnValues] = {}
     for field in spec.fields:
-        array, name = columns[field.source], field.source
+        array, name = _column(field, columns, count, as_logged), field.source
         if field.boundaries:
             hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
         else:
             hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
-    numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
+    numbers = {d.name: _numbers(_column(d, columns, count, as_logged), d.source) for d in spec.dense}
     histories = {}
     for frequency in spec.frequencies:
         keys = conjoin([hashes[name] for name in frequency.keys])
@@ -63,6 +67,39 @@ def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
         counts = {window: of + today for window, of in before.counts.items()}
         histories[frequency.name] = KeyHistory(counts, before.ranks, before.age)
     return HashedBatch(count, hashes, numbers, histories)
+
+
+def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[CategoricalField | DenseFeature]:
+    """Fields and dense features whose columns are read; of rows that are served those without `serve_as`."""
+    return [feature for feature in spec.reading() if as_logged or feature.serve_as is None]
+
+
+def _column(
+    feature: CategoricalField | DenseFeature, columns: Mapping[str, pa.Array], count: int, as_logged: bool
+) -> pa.Array:
+    """The feature's column, or what stands in for it, as often as there are rows."""
+    if as_logged or feature.serve_as is None:
+        return columns[feature.source]
+    value = list(feature.serve_as) if isinstance(feature.serve_as, tuple) else feature.serve_as
+    return pa.array([value] * count)
+
+
+def _require_so_far(spec: FeatureSpec, columns: Mapping[str, pa.Array], count: int) -> None:
+    """Raises DataError if counts of the day so far are missing which a frequency asks for."""
+    required = [
+        name
+        for frequency in spec.frequencies
+        if frequency.as_of == "impression" and frequency.missing_so_far == "error"
+        for name in so_far_columns(frequency)
+    ]
+    lacking = [name for name in required if count and name not in columns]
+    hint = "Bring them, or set missing_so_far: zero of the frequency, if none means zero."
+    if lacking:
+        raise DataError(f"the rows lack the columns {lacking}, counts of their day so far. {hint}")
+    for name in required if count else ():
+        missing = int(np.isnan(_numbers(columns[name], name)).sum())
+        if missing:
+            raise DataError(f"column {name!r}, a count of the day so far, is missing in {missing} rows. {hint}")
 
 
 def _columns(

@@ -1,7 +1,8 @@
 """What every entry point shares: a job as a command, errors for people, exit statuses.
 
 Exit status: 0 done, 1 unexpected (with a traceback), 2 something about the input, the settings or the storage is wrong,
-3 the gate rejected a model, 4 there was nothing to do, 5 another run is at work, 130 interrupted, 143 ended by SIGTERM.
+3 the gate rejected a model or a replay found differences, 4 there was nothing to do, 5 another run is at work,
+130 interrupted, 143 ended by SIGTERM.
 
 A module of a job imports Spark, torch and whatever else is heavy inside its functions: `--help` and a mistake in the
 config file are answered without them.

@@ -80,7 +80,7 @@ def check(directory: str) -> DryRun:
         golden = storage.join(directory, GOLDEN_RAW)
         rows = read_table(storage.read_bytes(golden), golden)
         wanted = read_array(storage.join(directory, GOLDEN_SCORES))
-        scores = model.score(rows)
+        scores = model.score(rows, as_logged=True)
     except NightjarError as error:
         return DryRun(problems=(str(error),))
     problems = [*_wrong(scores, wanted), *_loaded()]

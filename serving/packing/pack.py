@@ -166,7 +166,7 @@ def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -
         for url in (storage.join(holdout_dir, path) for path in (GOLDEN_RAW, GOLDEN_ENCODED))
     )
     spark = to_columns(encoded)
-    ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw))
+    ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw, as_logged=True))
     differing = [name for name, column in ours.items() if name not in spark or not _equal(column, spark[name])]
     if differing:
         raise DataError(

@@ -28,7 +28,13 @@ SPEC = FeatureSpec.model_validate(
         "dense": [{"name": "price"}],
         "frequencies": [
             {"name": "day", "keys": ["user"], "prior": 0.5},
-            {"name": "now", "keys": ["user", "size"], "prior": 0.5, "as_of": "impression"},
+            {
+                "name": "now",
+                "keys": ["user", "size"],
+                "prior": 0.5,
+                "as_of": "impression",
+                "missing_so_far": "zero",
+            },
             {"name": "list", "keys": ["tags", "user"], "prior": 0.5},
         ],
     }
