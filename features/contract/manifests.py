@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
+from nightjar.features.contract.records import NightStart
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Date, FileName, RelativePath, Sha256, Strict, Version
 
@@ -322,27 +323,6 @@ class DecisionManifest(Manifest):
     version: Version
     champion: Version | None
     verdict: Literal["published", "rejected"]
-
-
-class NightStart(Strict):
-    """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
-
-    parent: Version | None = None
-    reason: str = ""
-
-    @property
-    def how(self) -> Literal["warm", "cold"]:
-        """`warm` with a parent, else `cold`."""
-        return "warm" if self.parent else "cold"
-
-    def __str__(self) -> str:
-        return f"{self.how}: {self.parent or self.reason}"
-
-    @classmethod
-    def parse(cls, text: str) -> NightStart:
-        """The inverse of `str`."""
-        how, _, rest = text.partition(": ")
-        return cls(parent=rest) if how == "warm" else cls(reason=rest)
 
 
 class NightManifest(Manifest):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.strict import Date, FileName, Strict
+from nightjar.features.contract.strict import Date, FileName, Strict, Version
 
 
 class ProgressRecord(Strict):
@@ -165,6 +165,27 @@ class HookEvent(Strict):
     version: str | None = None
     champion: str | None = None
     report: str | None = None
+
+
+class NightStart(Strict):
+    """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
+
+    parent: Version | None = None
+    reason: str = ""
+
+    @property
+    def how(self) -> Literal["warm", "cold"]:
+        """`warm` with a parent, else `cold`."""
+        return "warm" if self.parent else "cold"
+
+    def __str__(self) -> str:
+        return f"{self.how}: {self.parent or self.reason}"
+
+    @classmethod
+    def parse(cls, text: str) -> NightStart:
+        """The inverse of `str`."""
+        how, _, rest = text.partition(": ")
+        return cls(parent=rest) if how == "warm" else cls(reason=rest)
 
 
 class DayRows(Strict):

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, LEDGER, WARM_START, training_log
-from nightjar.features.contract.manifests import Manifest, NightManifest, NightStart, ValidationManifest
+from nightjar.features.contract.manifests import Manifest, NightManifest, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
@@ -35,6 +35,7 @@ from nightjar.features.contract.outputs import (
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.contract.records import (
     Ledger,
+    NightStart,
     SlotCoverage,
     StepSeconds,
     ValidationRecord,

@@ -16,11 +16,11 @@ from nightjar.features.contract.manifests import (
     FileEntry,
     Manifest,
     NightManifest,
-    NightStart,
     ParentCandidate,
     ValidationManifest,
 )
 from nightjar.features.contract.publishing import read_manifest
+from nightjar.features.contract.records import NightStart
 from nightjar.serving import registry
 from nightjar.serving.registry import Pointer, Pruning
 from tests.kits.registry_kit import publish, publish_all
