@@ -115,9 +115,9 @@ def changing(models: str, config: str | None, verb: str) -> Iterator[None]:
     Raises UsageError if nothing is published there, LockedError if another run is at work, SpecError if the config file
     cannot be used.
     """
+    from nightjar.jobs.common.mlflow_mirror import follow
     from nightjar.jobs.nightly.config import NightConfig
     from nightjar.jobs.nightly.lease import lease, lock_of
-    from nightjar.jobs.nightly.mlflow_mirror import follow
     from nightjar.serving import registry
 
     mlflow = NightConfig.read(config).nightly.mlflow if config else None

@@ -125,7 +125,8 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
             os.fsync(stream.fileno())
         yield temporary
     except OSError as error:
-        error.filename = error.filename or path  # a write does not know what it writes to
+        if error.errno is not None:  # without a number, a file name would hide what it says
+            error.filename = error.filename or path  # a write does not know what it writes to
         raise
     finally:
         if os.path.exists(temporary):

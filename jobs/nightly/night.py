@@ -42,10 +42,10 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.folders import Logs, check_logs
+from nightjar.jobs.common.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly import ingredients
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
-from nightjar.jobs.nightly.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly.parents import (
     Start,
     choose_start,

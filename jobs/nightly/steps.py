@@ -33,10 +33,10 @@ from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.ledger import ledger_of
+from nightjar.jobs.common.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
-from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics

@@ -183,6 +183,11 @@ def rank_of_process() -> int:
     return int(os.environ["HOROVOD_RANK"])
 
 
+def workers_launched() -> int:
+    """How many workers Horovod's launcher has started with this one."""
+    return int(os.environ["HOROVOD_SIZE"])
+
+
 def environment(stall_seconds: int) -> Mapping[str, str]:
     """Horovod's settings for a worker: an end to waiting for a silent one.
 

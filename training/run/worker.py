@@ -17,7 +17,7 @@ import torch
 
 from nightjar.features.contract.errors import MaskingFormatter, NightjarError, OutOfMemoryError
 from nightjar.training.kernels.memory import keep_freed_memory
-from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process
+from nightjar.training.run.collective import Collective, HorovodCollective, LostPeer, rank_of_process, workers_launched
 from nightjar.training.run.memory_limits import memory_limit, ran_out_of_memory, resident_bytes
 from nightjar.training.run.reports import Address, Outcome, line_to
 from nightjar.training.run.watchdog import count_compilation, end_if_python_stops
@@ -59,7 +59,7 @@ def run_here(function: Callable[[Collective], Any], threads: int, stall_seconds:
 
 def _failure(rank: int, error: Exception) -> Outcome:
     if ran_out_of_memory(error):
-        return Outcome(rank, error=out_of_memory(f"worker {rank} of {os.environ['HOROVOD_SIZE']}", error))
+        return Outcome(rank, error=out_of_memory(f"worker {rank} of {workers_launched()}", error))
     if isinstance(error, NightjarError):
         return Outcome(rank, error=type(error)(str(error)))
     text = "".join(traceback.format_exception(error))
