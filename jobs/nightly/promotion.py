@@ -242,7 +242,7 @@ class Promotion:
         for night in sorted(names, reverse=True):
             directory = storage.join(folder, names[night])
             if is_published(directory):
-                found.insert(0, read_decision(directory, names[night])[0])
+                found.insert(0, read_decision(directory)[0])
                 if found[0].verdict == "published":
                     break
         return found
@@ -264,8 +264,8 @@ class Promotion:
             )
 
 
-def read_decision(directory: str, version: str) -> tuple[Decision, str | None]:
-    """The published decision on a version, and the champion that it was made against.
+def read_decision(directory: str, version: str | None = None) -> tuple[Decision, str | None]:
+    """The published decision on a version (None for whichever it is on), and the champion that it was made against.
 
     Raises DataError if there is none, if it is damaged, or if it and its manifest say different things.
     """
@@ -275,6 +275,7 @@ def read_decision(directory: str, version: str) -> tuple[Decision, str | None]:
         decision = Decision.model_validate_json(content)
     except ValidationError as error:
         raise DataError(explain(error, storage.join(directory, DECISION))) from error
+    version = version or manifest.version
     passed = all(check.passed for check in decision.checks)
     if (manifest.version, manifest.verdict) != (version, decision.verdict) or passed != (
         decision.verdict == "published"
