@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.kits.datasets import make_dataset
 from tests.kits.table_kit import WIDE
 
 from nightjar.features.contract.layout import BIAS
@@ -26,6 +25,7 @@ from nightjar.training.tables.shard import Shard
 from nightjar.training.trainer import train
 from nightjar.training.warm_start.intercept import begin_at
 from tests.kits.training.cluster import run_cluster
+from tests.kits.training.datasets import make_dataset
 
 
 def with_labels(directory: Path, rate: float, seed: int = 3) -> None:
