@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.kits.table_kit import WIDE
 
 from nightjar.features.contract.layout import BIAS
 from nightjar.features.contract.manifests import DatasetManifest
@@ -26,6 +25,7 @@ from nightjar.training.trainer import train
 from nightjar.training.warm_start.intercept import begin_at
 from tests.kits.training.cluster import run_cluster
 from tests.kits.training.datasets import make_dataset
+from tests.kits.training.table_kit import WIDE
 
 
 def with_labels(directory: Path, rate: float, seed: int = 3) -> None:
