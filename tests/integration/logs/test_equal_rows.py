@@ -19,7 +19,7 @@ from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.conjunctions import counted_conjunctions
-from nightjar.features.dataset.build import BuildSettings, build, plan_build
+from nightjar.features.dataset.build import BuildDates, BuildSettings, build, plan_build
 from nightjar.features.dataset.sampling import sample_negatives
 from nightjar.features.fit.fitting import quantile_boundaries
 from nightjar.features.input.folders import check_logs, read_logs
@@ -153,10 +153,8 @@ def test_a_data_set_of_copies_is_spread_over_its_files_with_distinct_golden_rows
         plan = plan_build(
             spec_of(sampling={"negatives": 0.5}),
             *(str(root / "logs"), str(root / "out")),
-            train_from=DAYS[0],
-            train_to=DAYS[0],
-            holdout=DAYS[1],
-            settings=settings,
+            BuildDates(train_from=DAYS[0], train_to=DAYS[0], holdout=DAYS[1]),
+            settings,
         )
         made.append(build(spark, plan))
     manifests = [[read_manifest(d, DatasetManifest) for d in (b.train_dir, str(b.holdout_dir))] for b in made]

@@ -18,7 +18,7 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest, NightManifest, ValidationManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import build, plan_build
+from nightjar.features.dataset.build import BuildDates, build, plan_build
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.timestamped import logs_at
 from nightjar.jobs import run_nightly
@@ -102,7 +102,7 @@ def test_a_path_is_a_name_and_no_pattern(spark: SparkSession, tmp_path: Path, fo
     config = {"format": form, "days": days} | ({"columns": types} if form in ("csv", "json") else {})
     logs = logs_at(InputConfig.model_validate(config), str(tmp_path / ODD), lambda: spark)
     output = tmp_path / ODD / "out*" if days == "folders" else tmp_path / "out [0-9]"
-    made = build(spark, plan_build(spec, logs, str(output), train_from=FIRST, train_to=FIRST))
+    made = build(spark, plan_build(spec, logs, str(output), BuildDates(train_from=FIRST, train_to=FIRST)))
     assert read_manifest(made.train_dir, DatasetManifest).rows == 50
 
 
@@ -118,8 +118,8 @@ def test_days_of_a_table_without_rows_are_declared_too(spark: SparkSession, tmp_
         logs = logs_at(config, str(tmp_path / "logs"), lambda: spark)
         if not empty_days:
             with pytest.raises(DataError, match=r"2026-01-02: there are no rows\. .*input\.empty_days"):
-                plan_build(spec, logs, str(tmp_path / "out"), **plan)
-    made = build(spark, plan_build(spec, logs, str(tmp_path / "out"), **plan))
+                plan_build(spec, logs, str(tmp_path / "out"), BuildDates(**plan))
+    made = build(spark, plan_build(spec, logs, str(tmp_path / "out"), BuildDates(**plan)))
     item = make_day(3).column("item").to_numpy()
     shown = np.bincount(make_day(1).column("item").to_numpy(), minlength=10)
     encoded = pq.read_table(Path(str(made.holdout_dir), "data"))
@@ -136,7 +136,7 @@ def test_a_day_whose_rows_all_weigh_nothing_ends_the_build(
         weight = np.zeros(600) if (day == FIRST) == (weightless == FIRST) else np.ones(600)
         write(tmp_path / "logs" / f"date={day}", "0.parquet", make_day(number).append_column("w", pa.array(weight)))
     plan = plan_build(
-        spec, str(tmp_path / "logs"), str(tmp_path / "out"), train_from=FIRST, train_to=FIRST, holdout=EMPTY
+        spec, str(tmp_path / "logs"), str(tmp_path / "out"), BuildDates(train_from=FIRST, train_to=FIRST, holdout=EMPTY)
     )
     with pytest.raises(DataError, match=r"all \d+ rows of 2026-01-0\d to 2026-01-0\d have w 0"):
         build(spark, plan)

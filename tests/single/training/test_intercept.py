@@ -97,7 +97,7 @@ def test_under_every_rule_the_bias_is_the_log_odds_and_nothing_else_is_touched(r
 def test_a_model_without_a_wide_part_has_it_in_its_output(tmp_path: Path) -> None:
     manifest = make_dataset(str(tmp_path / "d"), [10])
     config = TrainingConfig(model="deep").resolved
-    head = build_head("deep", Dataset.of(str(tmp_path / "d"), manifest).layout, config.deep, 0)
+    head = build_head(config, Dataset.of(str(tmp_path / "d"), manifest).layout)
     begin_at(-4.5, None, WideConfig(), head)
     biases = [value for name, value in head.state_dict().items() if name.endswith("output.bias")]
     assert [bias.tolist() for bias in biases] == [[-4.5]]
