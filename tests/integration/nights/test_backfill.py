@@ -155,7 +155,7 @@ def test_steps_run_one_by_one_end_as_the_whole_night(place: Path, capsys: pytest
     assert run(place, *night, "--only", "train", output="steps") == EXIT_ERROR
     assert "step train needs " in capsys.readouterr().err
     first = (["validate", "aggregate"], ["encode", "summarize"])
-    for step in (*first, ["train"], ["pack"], ["evaluate"], ["gate"], ["publish"]):
+    for step in (*first, ["train"], ["pack"], ["evaluate"], ["gate"], ["renew"], ["publish"]):
         assert run(place, *night, "--only", *step, output="steps") == 0
         assert run(place, *night, "--only", *step, output="steps") == EXIT_NOTHING_TO_DO
     assert run(place, *night, output="whole") == 0
