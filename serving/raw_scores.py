@@ -68,7 +68,7 @@ def score_raw(
     for name, served in models.items():
         model = served.open()
         encoded = Encoder(model.state.spec, model.state.encoder).encode(
-            hash_rows(model.state, _request(name, model.state.spec, batch))
+            hash_rows(model.state, _request(name, model.state.spec, batch), as_logged=True)
         )
         found[SCORE + name] = model.score_encoded(encoded)
         if name == sliced_by:
