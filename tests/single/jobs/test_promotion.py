@@ -96,7 +96,7 @@ FAILED = GateCheck(metric="auc", passed=False, reason="worse")
 @pytest.mark.parametrize(
     ("decision", "changes", "said"),
     [
-        (Decision(verdict="published", rows=2, checks=()), {}, "is damaged"),
+        (Decision(verdict="published", rows=2, checks=()), {}, "differs from the manifest"),
         (Decision(verdict="published", rows=1, checks=(FAILED,)), {"signed": 1}, "contradicts itself"),
         (Decision(verdict="rejected", rows=1, checks=(FAILED,)), {"signed": 1}, "contradicts itself"),
         (Decision(verdict="rejected", rows=1, checks=()), {"signed": 1, "verdict": "rejected"}, "contradicts itself"),
