@@ -53,7 +53,7 @@ def test_an_artifact_and_the_champion_score_as_the_trainer_did(world: World, tmp
     np.testing.assert_allclose(nightjar.load(f"{models}/a").score(world.rows), expected, atol=1e-5)
     champion = nightjar.load_champion(models)
     np.testing.assert_allclose(champion.score(world.rows), expected, atol=1e-5)
-    assert champion.manifest.lineage["night"] == "b"
+    assert champion.manifest.lineage.date == "b"
 
 
 def test_the_champion_is_loaded_whole_when_it_is_replaced_and_pruned_meanwhile(
@@ -71,7 +71,7 @@ def test_the_champion_is_loaded_whole_when_it_is_replaced_and_pruned_meanwhile(
         whole(directory, manifest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "verify", overtaken)
-    assert nightjar.load_champion(models).manifest.lineage["night"] == "b"
+    assert nightjar.load_champion(models).manifest.lineage.date == "b"
 
 
 def test_a_root_without_a_champion_is_named(tmp_path: Path):
