@@ -27,7 +27,7 @@ from nightjar.features.contract.outputs import (
     metrics_file,
     seconds_file,
 )
-from nightjar.features.contract.publishing import begin, commit, describe_files
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published
 from nightjar.features.contract.records import HookEvent, Ledger, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
@@ -81,7 +81,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(PACK, _MODELS, lambda spark: _pack(night), *made[TRAIN]),
         step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
         step(GATE, _ALL, night.promotion.judge, *artifact),
-        step(RENEW, _ALL, night.promotion.renew_counters, *made[GATE]),
+        step(RENEW, _ALL, lambda spark: _renew(night, spark), *made[GATE]),
         Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
     ]
 
@@ -128,6 +128,12 @@ def _lineage(night: Night) -> Lineage:
 def _evaluate(night: Night) -> None:
     artifacts = {model: night.artifact(model) for model in night.config.models}
     evaluate(artifacts, [str(night.features.built.holdout_dir)], night.evaluation)
+
+
+def _renew(night: Night, spark: GetSpark) -> None:
+    """Of a night that is on record nothing is left to do, whoever has become champion since."""
+    if not is_published(night.record):
+        night.promotion.renew_counters(spark)
 
 
 def _publish(night: Night, run: JobRun) -> None:
