@@ -27,14 +27,12 @@ from nightjar.jobs.common.cli import EXIT_REJECTED
 from nightjar.serving import registry
 from tests.kits.small_night import CONFIG, make_day, write_day
 
-TODAY = {"name": "item_today", "keys": ["item"], "windows": ["all"], "prior": 0.4, "as_of": "impression"}
 BAND = {"name": "band", "column": "price", "boundaries": [0.25, 0.5, 0.75]}
 
 
 def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any]:
-    """Nights with counts of today; as changed, with one field more, another group and no dense feature."""
+    """Nights; as changed, with one field more, another group and no dense feature."""
     config = copy.deepcopy(CONFIG)
-    config["features"]["frequencies"].append(TODAY)
     if changed:
         config["features"]["fields"].append(BAND)
         config["features"] |= {"group": "item", "dense": []}
@@ -45,14 +43,8 @@ def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any
 
 
 def requests_of(day: int) -> pa.Table:
-    """The day's rows as requests bring them, with what was counted of an item earlier on that day."""
-    table = make_day(day)
-    item, at, label = (table.column(name).to_numpy() for name in ("item", "at", "clicked"))
-    earlier = (item[None, :] == item[:, None]) & (at[None, :] < at[:, None])
-    so_far = {"impressions": earlier.sum(axis=1), "positives": (earlier * label[None, :]).sum(axis=1)}
-    for what, counts in so_far.items():
-        table = table.append_column(f"item_today_{what}_so_far", pa.array(counts, pa.int64()))
-    return table.drop_columns(["clicked", "at"])
+    """The day's rows as requests bring them."""
+    return make_day(day).drop_columns(["clicked", "at"])
 
 
 @dataclass
