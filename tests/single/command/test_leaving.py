@@ -68,7 +68,7 @@ JAVA = "An error occurred while calling o1.x.\n: org.apache.spark.SparkException
     ("error", "where"),
     [
         (FULL, "/data/out/x"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded", "/home/me"), "/home/me"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/data/scratch"), "/data/scratch"),
         (chained("worker 1 failed:\nTraceback (most recent call last):\n ...", FULL), "/data/out/x"),
         (NightjarError("worker 1 failed:\n  OSError: [Errno 28] No space left on device: '/dev/shm/t'"), "/dev/shm/t"),
         (
