@@ -6,7 +6,7 @@ it: Spark's tasks do (jobs.nightly.judging).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -86,8 +86,3 @@ def _request(name: str, spec: FeatureSpec, batch: pa.Table) -> pa.Table:
 
 def _column(batch: pa.Table, name: str) -> pa.ChunkedArray | pa.Array:
     return batch.column(name) if name in batch.column_names else pa.nulls(batch.num_rows)
-
-
-def known_scores(found: pa.Table, models: Sequence[str]) -> dict[str, np.ndarray]:
-    """Every model's scores, float32[rows]."""
-    return {name: found.column(SCORE + name).to_numpy() for name in models}
