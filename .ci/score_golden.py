@@ -33,10 +33,10 @@ def main(artifact: str, encoded: str) -> None:
     model = nightjar.load(artifact)
     rows = pq.read_table(f"{artifact}/golden/raw.parquet")
     expected = np.load(f"{artifact}/golden/scores.npy")
-    scores = model.score(rows)
+    scores = model.score(rows, as_logged=True)
     worst = float(np.abs(scores - expected).max())
     assert worst <= 1e-5, f"scores differ by up to {worst}"
-    np.testing.assert_array_equal(model.score(rows.to_pylist()), scores)
+    np.testing.assert_array_equal(model.score(rows.to_pylist(), as_logged=True), scores)
     compared = same_ids(model, rows, encoded)
     loaded = TRAINER & {name.partition(".")[0] for name in sys.modules}
     assert not loaded, f"scoring has loaded {sorted(loaded)}"
@@ -47,7 +47,7 @@ def main(artifact: str, encoded: str) -> None:
 def same_ids(model: ServingModel, rows: pa.Table, encoded: str) -> int:
     """Encode raw rows and compare every column with what Spark wrote; their number."""
     state = model.state
-    columns = Encoder(state.spec, state.encoder).encode(hash_rows(state, rows))
+    columns = Encoder(state.spec, state.encoder).encode(hash_rows(state, rows, as_logged=True))
     table = pq.read_table(encoded)
     names = [name for name in model.input_columns if name in table.column_names]
     for name in names:

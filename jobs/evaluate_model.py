@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.metrics import AUC, LOG_LOSS, REGRET
+from nightjar.features.contract.metrics.registry import AUC, LOG_LOSS, REGRET
 from nightjar.jobs.common.cli import Job, Several
 
 EXAMPLE = """

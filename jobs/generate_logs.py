@@ -1,71 +1,81 @@
-"""Write app-store impression logs with a known truth: <output>/date=YYYY-MM-DD/*.parquet.
-
-    spark-submit jobs/generate_logs.py --output logs --days 7 --rows-per-day 100000 --seed 7
-
-A killed run started again goes on at the first missing day; see jobs.imports.log_generator.
-"""
+"""Write app-store impression logs with a known truth. Spark is imported once the command line is right."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import click
 from pydantic import ValidationError
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.strict import explain, load_yaml
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.common.spark_session import spark_session
-from nightjar.jobs.imports.log_generator import LogRequest, generate_logs, summary
+from nightjar.jobs.common.cli import Job
 from nightjar.jobs.imports.simulation_config import SimulationConfig
 
+EXAMPLE = "nightjar generate-logs --output logs --days 7 --rows-per-day 100000 --seed 7"
 CONFIG_FLAGS = ("seed", "start_date", "rows_per_day", "users", "users_per_day", "apps", "apps_per_day")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job; 0 on success, 2 with one message on standard error for everything a person can correct."""
-    request = parse_args(argv)
+def simulation_options(function: F) -> F:
+    """One option for each of CONFIG_FLAGS, with the model's description and default."""
+    for name in reversed(CONFIG_FLAGS):
+        field = SimulationConfig.model_fields[name]
+        description = f"{field.description or name.replace('_', ' ')}  [default: {field.default}]"
+        function = click.option("--" + name.replace("_", "-"), name, help=description)(function)
+    return function
+
+
+@click.command("generate_logs", cls=Job, example=EXAMPLE)
+@click.option("--output", required=True, metavar="DIR", help="Directory of the log, where Spark can write.")
+@click.option("--config", metavar="FILE", help="YAML file with a SimulationConfig; the options below override it.")
+@simulation_options
+@click.option("--days", type=int, default=7, show_default=True, help="Number of days from the start date.")
+@click.option("--files-per-day", type=int, default=8, show_default=True, help="Parquet files a day.")
+@click.option("--overwrite", is_flag=True, help="Delete a log of another recipe first.")
+def main(output: str, config: str | None, days: int, files_per_day: int, overwrite: bool, **flags: str | None) -> int:
+    """Write app-store impression logs with a known truth: <output>/date=YYYY-MM-DD/*.parquet.
+
+    A killed run started again goes on at the first missing day. Prints the log's size, and the log loss that no model
+    can beat.
+    """
+    simulation = read_simulation(config, flags)
+    check(simulation, days, files_per_day)
+    from nightjar.jobs.common.spark_session import spark_session
+    from nightjar.jobs.imports.log_generator import LogRequest, generate_logs, summary
+
+    request = LogRequest(simulation, days, files_per_day, output.rstrip("/") or "/", overwrite)
     with spark_session("generate_logs") as spark:
         written, floor = generate_logs(spark, request)
     print(summary(request, written, floor))
     return 0
 
 
-def parse_args(argv: Sequence[str] | None) -> LogRequest:
-    """The checked command line. Raises SpecError or UsageError that names every bad value."""
-    defaults = SimulationConfig()
-    parser = argparse.ArgumentParser(prog="generate_logs", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", required=True, help="directory of the log, on any file system that Spark writes to")
-    parser.add_argument("--config", help="YAML file with a SimulationConfig; the options below override it")
-    for name in CONFIG_FLAGS:
-        flag = "--" + name.replace("_", "-")
-        description = SimulationConfig.model_fields[name].description or name.replace("_", " ")
-        parser.add_argument(flag, help=f"{description} (default: {getattr(defaults, name)})")
-    parser.add_argument("--days", type=int, default=7, help="number of days from the start date (default: 7)")
-    parser.add_argument("--files-per-day", type=int, default=8, help="Parquet files a day (default: 8)")
-    parser.add_argument("--overwrite", action="store_true", help="delete a log of another recipe first")
-    args = parser.parse_args(argv)
-
-    base = load_yaml(args.config, SimulationConfig) if args.config else defaults
-    given = {name: value for name in CONFIG_FLAGS if (value := getattr(args, name)) is not None}
+def read_simulation(config: str | None, flags: dict[str, str | None]) -> SimulationConfig:
+    """The simulation's settings. Raises SpecError or UsageError that names every bad value."""
+    base = load_yaml(config, SimulationConfig) if config else SimulationConfig()
+    given = {name: value for name, value in flags.items() if value is not None}
     try:
-        config = SimulationConfig.model_validate({**base.model_dump(), **given})
+        return SimulationConfig.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise UsageError(explain(error, "the command line")) from error
-    for name in ("days", "files_per_day"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1; got {getattr(args, name)}.")
-    if args.files_per_day > config.rows_per_day:
+
+
+def check(simulation: SimulationConfig, days: int, files_per_day: int) -> None:
+    """Raises UsageError unless so many days and files can be written."""
+    for flag, value in (("--days", days), ("--files-per-day", files_per_day)):
+        if value < 1:
+            raise UsageError(f"{flag} must be at least 1; got {value}.")
+    if files_per_day > simulation.rows_per_day:
         raise UsageError(
-            f"--files-per-day must not exceed --rows-per-day; got {args.files_per_day} and {config.rows_per_day}."
+            f"--files-per-day must not exceed --rows-per-day; got {files_per_day} and {simulation.rows_per_day}."
         )
     try:
-        config.date_of(args.days - 1)
+        simulation.date_of(days - 1)
     except OverflowError as error:
-        raise UsageError(f"--days {args.days} from {config.start_date} leads beyond the year 9999.") from error
-    return LogRequest(config, args.days, args.files_per_day, args.output.rstrip("/") or "/", args.overwrite)
+        raise UsageError(f"--days {days} from {simulation.start_date} leads beyond the year 9999.") from error
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""UCI's two files of the Adult census to date-partitioned logs: does a person earn more than 50,000 dollars?"""
+"""UCI's two files of the Adult census to logs. What reads them is imported once the command line is right."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.imports.adult import import_census
+import click
+
+from nightjar.jobs.common.cli import Job
+from nightjar.jobs.common.options import new_logs_option
+
+EXAMPLE = "nightjar import adult --source downloads/adult --output logs"
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the logs (jobs.imports.adult) and print what they are."""
-    parser = argparse.ArgumentParser(prog="import_adult", description=__doc__)
-    parser.add_argument("--source", required=True, help="folder with adult.data and adult.test")
-    parser.add_argument("--output", required=True, help="folder of the logs to write; must not exist yet")
-    args = parser.parse_args(argv)
-    print(import_census(args.source, args.output))
+@click.command("import_adult", cls=Job, example=EXAMPLE)
+@click.option("--source", required=True, metavar="DIR", help="Folder with adult.data and adult.test.")
+@new_logs_option
+def main(source: str, output: str) -> int:
+    """UCI's Adult census to date-partitioned logs: does a person earn more than 50,000 dollars?"""
+    from nightjar.jobs.imports.adult import import_census
+
+    print(import_census(source, output))
     return 0
 
 

@@ -1,32 +1,34 @@
-"""Criteo's 40-column click logs to date-partitioned logs: will the ad be clicked?
-
-    python jobs/import_criteo.py --source day_0 day_1 ... --output logs
-
-Files become days; a single file is cut into --days. See jobs.imports.criteo.
-"""
+"""Criteo's 40-column click logs to logs. What reads them is imported once the command line is right."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+
+import click
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.imports.criteo import import_clicks
+from nightjar.jobs.common.cli import Job, Several
+from nightjar.jobs.common.options import new_logs_option
+
+EXAMPLE = "nightjar import criteo --source downloads/train.txt --days 7 --output logs"
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the logs and print what they are."""
-    parser = argparse.ArgumentParser(prog="import_criteo", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--source", required=True, nargs="+", help="file of a day, in order; or one file of all")
-    parser.add_argument("--days", type=int, default=7, help="days in a single file (default: 7)")
-    parser.add_argument("--output", required=True, help="folder of the logs to write; must not exist yet")
-    args = parser.parse_args(argv)
-    if args.days < 1:
-        raise UsageError(f"--days must be at least 1; got {args.days}.")
-    print(import_clicks(args.source, args.output, args.days))
+@click.command("import_criteo", cls=Job, example=EXAMPLE)
+@click.option(
+    "--source", "files", cls=Several, required=True, metavar="FILE...", help="Files of a day, in order; or one of all."
+)
+@click.option("--days", type=int, default=7, show_default=True, metavar="N", help="Days in a single file.")
+@new_logs_option
+def main(files: tuple[str, ...], days: int, output: str) -> int:
+    """Criteo's 40-column click logs to date-partitioned logs: will the ad be clicked?
+
+    Files become days; a single file is cut into --days of about as many bytes each.
+    """
+    if days < 1:
+        raise UsageError(f"--days must be at least 1; got {days}.")
+    from nightjar.jobs.imports.criteo import import_clicks
+
+    print(import_clicks(list(files), output, days))
     return 0
 
 

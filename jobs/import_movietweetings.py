@@ -1,25 +1,30 @@
-"""MovieTweetings' two files to date-partitioned logs, with the label rating >= 8 (jobs.imports.movietweetings)."""
+"""MovieTweetings' two files to logs. Spark is imported once the command line is right."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from nightjar.jobs.common.cli import entry_point
-from nightjar.jobs.common.spark_session import session_on_demand
-from nightjar.jobs.imports.movietweetings import import_ratings
+import click
+
+from nightjar.jobs.common.cli import Job
+from nightjar.jobs.common.options import new_logs_option
+
+EXAMPLE = "nightjar import movietweetings --source downloads/movietweetings --output logs"
 
 
-@entry_point
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the logs and print the first and the last day of each split."""
-    parser = argparse.ArgumentParser(prog="import_movietweetings", description=__doc__)
-    parser.add_argument("--source", required=True, help="folder with ratings.dat and movies.dat")
-    parser.add_argument("--output", required=True, help="folder of the logs to write; must not exist yet")
-    args = parser.parse_args(argv)
+@click.command("import_movietweetings", cls=Job, example=EXAMPLE)
+@click.option("--source", required=True, metavar="DIR", help="Folder with ratings.dat and movies.dat.")
+@new_logs_option
+def main(source: str, output: str) -> int:
+    """MovieTweetings to date-partitioned logs: will this user rate this movie 8 or higher?
+
+    Prints the first and the last day of each split.
+    """
+    from nightjar.jobs.common.spark_session import session_on_demand
+    from nightjar.jobs.imports.movietweetings import import_ratings
+
     with session_on_demand("import_movietweetings") as spark:
-        print(import_ratings(spark, args.source, args.output))
+        print(import_ratings(spark, source, output))
     return 0
 
 

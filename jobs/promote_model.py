@@ -50,6 +50,24 @@ def list_models(models: str) -> int:
     return 0
 
 
+@main.command(cls=Job, example="nightjar models inputs 2026-01-05-wide_deep-KEY --models /data/nightjar/models")
+@click.argument("version")
+@models_option
+def inputs(version: str, models: str) -> int:
+    """Print what a request to a version brings: its columns, a `*` at those without which it is refused."""
+    from nightjar.features.contract import storage
+    from nightjar.features.contract.artifact_files import ENCODER
+    from nightjar.features.contract.manifests import StateManifest
+    from nightjar.features.contract.publishing import read_manifest
+    from nightjar.features.encoder.inputs import input_columns
+
+    columns = input_columns(read_manifest(storage.join(models, version, ENCODER), StateManifest).spec)
+    width = max(len(column.name) for column in columns)
+    for column in columns:
+        print(f"{'*' if column.required else ' '} {column.name:{width}}  {column.type:18}  {column.meaning}")
+    return 0
+
+
 @main.command(cls=Job, example="nightjar models promote 2026-01-05-wide_deep-KEY --models /data/nightjar/models")
 @click.argument("version")
 @models_option
@@ -97,9 +115,9 @@ def changing(models: str, config: str | None, verb: str) -> Iterator[None]:
     Raises UsageError if nothing is published there, LockedError if another run is at work, SpecError if the config file
     cannot be used.
     """
+    from nightjar.jobs.common.mlflow_mirror import follow
     from nightjar.jobs.nightly.config import NightConfig
     from nightjar.jobs.nightly.lease import lease, lock_of
-    from nightjar.jobs.nightly.mlflow_mirror import follow
     from nightjar.serving import registry
 
     mlflow = NightConfig.read(config).nightly.mlflow if config else None

@@ -15,11 +15,14 @@ from nightjar.jobs.common.cli import Job
 def main(output: str) -> int:
     """Draw the pages of all nights again, from what is published: reports/<date>.html and reports/index.html."""
     from nightjar.features.contract import storage
-    from nightjar.serving.reports.night_report import write
+    from nightjar.serving.reports.night_report import draw
 
     if not storage.exists(output):
         raise DataError(f"there is no {output}. Give what run_nightly was given as --output.")
-    *pages, index = write(output)
+    drawn = draw(output)
+    *pages, index = drawn.urls
+    for problem in drawn.problems:
+        print(f"render_reports: warning: {problem}", file=sys.stderr)
     print(f"{len(pages)} nights: {index}")
     return 0
 

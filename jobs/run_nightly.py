@@ -15,7 +15,7 @@ import click
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.outputs import STEPS
-from nightjar.jobs.common.cli import Job, Several, leaving_in_order
+from nightjar.jobs.common.cli import Job, Several
 from nightjar.jobs.common.options import Day, config_options, launcher_option, logs_option
 
 if TYPE_CHECKING:
@@ -71,6 +71,12 @@ class NightlyArguments:
         from nightjar.jobs.nightly.night import Night
         from nightjar.jobs.nightly.run import NightlyRequest
 
+        if not self.newest:  # a range goes on after a day without traffic, which has nothing to be evaluated on
+            dates = [day for day in dates if day not in config.input.empty_days]
+        if not dates:
+            raise UsageError(
+                f"--from {self.first} to {self.last}: all days are listed under input.empty_days. Choose other dates."
+            )
         logs, output = logs_at(config.input, self.logs, spark), storage.absolute(self.output)
         nights = (Night(config, logs, output, newest, self.launcher, self.allow) for newest in dates)
         return NightlyRequest(tuple(nights), self.only, self.plan)
@@ -111,7 +117,7 @@ def main(**options: Any) -> int:
     from nightjar.jobs.common.spark_session import session_on_demand
     from nightjar.jobs.nightly.run import run_nights
 
-    with leaving_in_order(), session_on_demand("run_nightly") as spark:
+    with session_on_demand("run_nightly") as spark:
         return run_nights(arguments.request(config, dates, spark), spark)
 
 

@@ -21,32 +21,35 @@ __version__ = "0.1.0"
 # What scores is imported with the first model, so that `import nightjar` costs nothing.
 
 
-def load(path: str, *, threads: int = 1) -> ServingModel:
+def load(path: str, *, threads: int = 1, counters: str | None = None) -> ServingModel:
     """Load a published artifact, which scores raw rows. Every file's checksum is compared.
 
     Args:
         path: a local directory or an fsspec URL.
         threads: how many of them one call's dense layers use; calls may also come from several threads.
+        counters: directory of published counters to serve with; None for those that the artifact was packed with, as of
+            the day that it was judged on (`model.counters_as_of`).
 
     Raises DataError if the artifact is missing, damaged or inconsistent.
     """
     from nightjar.serving.model import load
 
-    return load(path, threads=threads)
+    return load(path, threads=threads, counters=counters)
 
 
 def load_champion(root: str, *, threads: int = 1) -> ServingModel:
-    """Load the champion of a registry: the folder `models` of a night's output.
+    """Load the champion of a registry, with the counters of the day that it serves. `nightjar.serving.Ranker` holds one
+    and follows every night.
 
     A promotion, a rollback or a prune at the same time does not matter: the model is loaded whole, of the one champion
     or of the other.
 
     Args:
-        root: a local directory or an fsspec URL.
+        root: the folder `models` of a night's output: a local directory or an fsspec URL.
         threads: see `load`.
 
     Raises DataError if there is no champion, or if it is damaged.
     """
-    from nightjar.serving import registry
+    from nightjar.serving.champion import load_champion
 
-    return registry.with_champion(root, lambda directory: load(directory, threads=threads))
+    return load_champion(root, threads=threads)

@@ -1,5 +1,6 @@
 """Artifact to scores, without Spark, Horovod or torch."""
 
+from nightjar.serving.champion import CountersLimit, Ranker, load_champion
 from nightjar.serving.model import ServingModel, load
 
-__all__ = ["ServingModel", "load"]
+__all__ = ["CountersLimit", "Ranker", "ServingModel", "load", "load_champion"]

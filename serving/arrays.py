@@ -1,24 +1,14 @@
-"""NumPy files on any file system."""
+"""NumPy files on any file system; features.encoder.files reads them."""
 
 from __future__ import annotations
 
 import io
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from nightjar.features.contract import storage
 
 _CHUNK_ROWS = 1 << 16
-
-
-def read_array(url: str) -> np.ndarray:
-    """The array of a .npy file, memory-mapped where the file is local."""
-    fs, path = fsspec.url_to_fs(url)
-    if isinstance(fs, LocalFileSystem):
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    return np.load(io.BytesIO(storage.read_bytes(url)), allow_pickle=False)
 
 
 def write_array(url: str, array: np.ndarray) -> None:

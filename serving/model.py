@@ -6,37 +6,63 @@ Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 
 import numpy as np
 import onnxruntime
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
+from nightjar.features.encoder.files import read_array
+from nightjar.features.encoder.inputs import InputColumn, input_columns
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
-from nightjar.features.encoder.state import FittedState, load_state
-from nightjar.serving.arrays import read_array
+from nightjar.features.encoder.state import FittedState, load_encoder_state
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
 BATCH_ROWS = 8192
 
 
-def load(path: str, *, threads: int = 1) -> ServingModel:
+def order_of(scores: np.ndarray) -> np.ndarray:
+    """Positions from the highest to the lowest score, ties in the given order: int64[rows]."""
+    return np.argsort(-scores, kind="stable")
+
+
+def load(path: str, *, threads: int = 1, counters: str | None = None) -> ServingModel:
     """Load a published artifact: a local directory or an fsspec URL. Every file's checksum is compared.
 
-    threads: how many of them one call's dense layers use; calls may also come from several threads.
-    Raises DataError if the artifact is missing, damaged or inconsistent.
+    Args:
+        path: of the artifact.
+        threads: how many of them one call's dense layers use; calls may also come from several threads.
+        counters: directory of published counters to serve with; None for those that the artifact was packed with, which
+            are as of the day that it was judged on.
+
+    Raises:
+        DataError: the artifact or the counters are missing, damaged or inconsistent, or do not fit each other.
     """
     manifest = read_manifest(path, ArtifactManifest)
     verify(path, manifest)
-    return open_model(path, manifest, threads=threads)
+    model = open_model(path, manifest, threads=threads)
+    return model.with_counters(read_counters(counters, model.state.spec)) if counters else model
+
+
+def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = None) -> Counters:
+    """Published counters, every file's checksum compared. held: what a model has now, of which a delta may be enough.
+
+    Raises DataError if they are missing or damaged, or were published for other frequencies than the spec's.
+    """
+    manifest = read_manifest(directory, CountersManifest)
+    verify(directory, manifest)
+    return moved(held, directory, manifest, spec) if held else load_counters(directory, manifest, spec)
 
 
 @dataclass(frozen=True)
@@ -48,23 +74,43 @@ class ServingModel:
     head: onnxruntime.InferenceSession
     wide: WideTable | None
     embeddings: tuple[EmbeddingTable, ...]
+    counters: Counters
+
+    @property
+    def counters_as_of(self) -> date:
+        """The day whose requests the counters are for: they count what was logged before it."""
+        return self.counters.as_of
+
+    def with_counters(self, counters: Counters) -> ServingModel:
+        """The same weights with other counters."""
+        state = replace(self.state, frequencies=counters.frequencies(self.state.spec))
+        return replace(self, state=state, counters=counters)
 
     @property
     def input_columns(self) -> tuple[str, ...]:
         """Names of the encoded columns that make up an example, in the data set's order."""
         return tuple(c.name for c in self.manifest.columns if c.role in ("field", "cross", "dense"))
 
-    def score(self, rows: Rows) -> np.ndarray:
+    @property
+    def inputs(self) -> tuple[InputColumn, ...]:
+        """The columns of a request: name, type, whether it is required, meaning."""
+        return input_columns(self.state.spec)
+
+    def score(self, rows: Rows, *, as_logged: bool = False) -> np.ndarray:
         """Probabilities of raw rows: float32[rows].
 
-        rows: a list of dicts, a mapping of columns, a pandas DataFrame or a pyarrow Table.
-        Raises DataError if they lack a column that a feature reads, or hold one of another type.
+        rows: a list of dicts, one dict of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or
+        RecordBatch. A key that a dict lacks is a missing value. Raises DataError for anything else, if columns are
+        given and lack a required one of `inputs`, or if one is of another type.
+        as_logged: rows of a log: the columns of features with `serve_as` are read. Otherwise that value stands in for
+        them, whatever the rows hold.
         """
-        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hash_rows(self.state, rows)))
+        hashed = hash_rows(self.state, rows, as_logged=as_logged)
+        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hashed))
 
     def rank(self, rows: Rows) -> np.ndarray:
         """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
-        return np.argsort(-self.score(rows), kind="stable")
+        return order_of(self.score(rows))
 
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
@@ -107,8 +153,21 @@ class ServingModel:
 def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) -> ServingModel:
     """Load an artifact whose files are known to be whole; `load` is for everybody else.
 
-    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape.
+    Only the tables that the head asks for are read. Raises DataError if one is missing or of another shape, or if the
+    files do not belong together in any other way.
     """
+    try:
+        return _open(directory, manifest, threads)
+    except (NightjarError, OSError):
+        raise
+    except Exception as error:  # files that are whole and make no sense fail wherever they are used first
+        raise DataError(
+            f"{directory} is no model that can be loaded: {type(error).__name__}: {str(error)[:300]}. Train and pack "
+            f"it again."
+        ) from error
+
+
+def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingModel:
     head = _open_head(directory, manifest, threads)
     inputs = {node.name for node in head.get_inputs()}
     layout = table_layout(manifest.columns)
@@ -127,8 +186,10 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
             )
         embeddings.append(EmbeddingTable(slots, table))
     encoder = storage.join(directory, ENCODER)
-    state = load_state(encoder, read_manifest(encoder, StateManifest))
-    return ServingModel(manifest, state, head, wide, tuple(embeddings))
+    of_state = read_manifest(encoder, StateManifest)
+    counters = load_counters(encoder, of_state, of_state.spec)
+    state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
+    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters)
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
@@ -136,7 +197,10 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    try:
+        head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of onnxruntime's many kinds, without a base of their own
+        raise DataError(f"{url} is no head that can be loaded: {str(error)[:300]}. Train and pack it again.") from error
     names = [node.name for node in head.get_inputs()]
     if not set(names) <= set(HEAD_INPUTS):
         raise DataError(f"{url} asks for the inputs {names}; serving knows {list(HEAD_INPUTS)}.")

@@ -1,8 +1,12 @@
 """The registry: published models under one root, and the pointer that says which of them is the champion.
 
     <root>/<version>/                artifacts, immutable (features.contract.publishing)
+    <root>/counters/<name>/          counters to serve them with, one a night and frequencies (features.counts.counters)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
     <root>/champion.json             the pointer: the last move
+
+Weights and counters are two published things, and the pointer names both: a night that publishes no model moves it to
+newer counters, and a rollback to older weights keeps the newest counters that fit them.
 
 The pointer alone decides. A move writes its history entry first and the pointer after, so that every entry up
 to the pointer's sequence is there; a kill in between leaves an entry that no pointer reaches, which the next
@@ -13,14 +17,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import date
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.manifests import ArtifactManifest
-from nightjar.features.contract.outputs import HISTORY, POINTER, PRUNING, night_of, numbered_file
+from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
+from nightjar.features.contract.outputs import COUNTERS, HISTORY, POINTER, PRUNING, night_of, numbered_file
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -29,10 +35,13 @@ from nightjar.features.contract.publishing import (
     unpublish,
     verify,
 )
-from nightjar.features.contract.strict import Strict, explain
+from nightjar.features.contract.strict import Sha256, Strict, Version, explain
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Strict)
+
+# The names of entries have six digits.
+LAST_SEQUENCE = 999_999
 
 
 class Pointer(Strict):
@@ -40,20 +49,32 @@ class Pointer(Strict):
 
     digest: sha256 of the version's manifest. reason: who or what decided. sequence: counts the moves from 1.
     previous: sequence of the move that made the champion before, None for the first; a rollback takes it over
-    from the move that it returns to.
+    from the move that it returns to. counters, counters_digest: name of the counters that it is served with, and sha256
+    of their manifest; None for those that the version was packed with. judged: the version that the gate judged, where
+    this one has learned the judging day on top of it.
     """
 
-    version: str = Field(min_length=1)
-    digest: str
+    version: Version
+    digest: Sha256
     reason: str
-    sequence: int = Field(ge=1)
-    previous: int | None = None
+    sequence: int = Field(ge=1, le=LAST_SEQUENCE)
+    previous: int | None = Field(default=None, ge=1)
+    counters: str | None = Field(default=None, min_length=1)
+    counters_digest: str | None = None
+    judged: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _leads_back(self) -> Pointer:
+        """Walks back through the history end."""
+        if self.previous is not None and self.previous >= self.sequence:
+            raise ValueError(f"previous must be less than sequence {self.sequence}; got {self.previous}")
+        return self
 
 
 class Pruning(Strict):
     """Versions that a prune has begun to remove."""
 
-    versions: tuple[str, ...]
+    versions: tuple[Version, ...]
 
 
 def champion(root: str) -> Pointer | None:
@@ -78,24 +99,68 @@ def versions(root: str) -> list[str]:
     return sorted(nights, key=place, reverse=True)
 
 
-def promote(root: str, version: str, reason: str) -> Pointer:
+def promote(root: str, version: str, reason: str, counters: str | None = None, judged: str | None = None) -> Pointer:
     """Make `version` the champion, after every file of it has been compared with its manifest.
 
-    Nothing is written if it is the champion already. Raises UsageError if `version` is not published under
-    `root`, DataError if it is damaged or is not an artifact.
+    Nothing is written if it is the champion already, with these counters or newer ones.
 
     Args:
         root: of the registry.
-        version: name of a published directory below it.
+        version: name of its directory.
         reason: who or what decided.
+        counters: name of the counters to serve it with; None for the newest that fit it.
+        judged: the version that the gate judged, if it is another.
+
+    Raises:
+        UsageError: `version` is not published under `root`.
+        DataError: it is damaged or is not an artifact, or the counters are damaged or do not fit it.
     """
     current = champion(root)
     digest = _verified(root, version)
     if current is not None and (current.version, current.digest) == (version, digest):
-        return current
+        return renew(root, counters, reason) if counters else current
     last = current.sequence if current else 0
-    move = Pointer(version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None)
-    return _move(root, move)
+    move = Pointer(
+        version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None, judged=judged
+    )
+    return _move(root, _with_counters(root, move, counters or newest_counters(root, version)))
+
+
+def renew(root: str, counters: str, reason: str) -> Pointer:
+    """Serve the champion with these counters from now on, unless it is served with them or with newer ones.
+
+    Raises UsageError if there is no champion, DataError if the counters are damaged or do not fit it.
+    """
+    current = champion(root)
+    if current is None:
+        raise UsageError(f"{root} has no champion whose counters could be renewed. Promote a version first.")
+    if current.counters == counters or _is_older(root, counters, current):
+        return current
+    move = current.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
+    return _move(root, _with_counters(root, move, counters))
+
+
+def newest_counters(root: str, version: str, on: date | None = None) -> str | None:
+    """Name of the newest counters that fit a version; None if there are none.
+
+    on: a day; counters that count anything logged on it or later are left out: those that the version served with on
+    that day, or would have.
+    """
+    published = dict(_counters(root))
+    if not published:
+        return None
+    fingerprint = read_manifest(storage.join(root, version, ENCODER), StateManifest).spec.counters_fingerprint
+    found = {
+        name: manifest.through_date
+        for name, manifest in published.items()
+        if manifest.fingerprint == fingerprint and (on is None or manifest.through_date < on.isoformat())
+    }
+    return max(found, key=lambda name: (found[name], name), default=None)
+
+
+def counters_directory(root: str, name: str) -> str:
+    """Where counters are."""
+    return storage.join(root, COUNTERS, name)
 
 
 def rollback(root: str, reason: str = "rollback") -> Pointer:
@@ -111,7 +176,8 @@ def rollback(root: str, reason: str = "rollback") -> Pointer:
         raise UsageError(f"{root} had no champion before {current.version}. Promote one of {versions(root)}.")
     if _verified(root, target.version) != target.digest:
         raise DataError(f"{target.version} has changed since it was champion. Promote it by name, if it is wanted.")
-    return _move(root, target.model_copy(update={"sequence": current.sequence + 1, "reason": reason}))
+    move = target.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
+    return _move(root, _with_counters(root, move, newest_counters(root, target.version) or target.counters))
 
 
 def prune(root: str, keep_last: int) -> list[str]:
@@ -126,7 +192,8 @@ def prune(root: str, keep_last: int) -> list[str]:
     before = _before(root, current) if current else None
     kept = {pointer.version for pointer in (current, before) if pointer}
     begun = _read(storage.join(root, PRUNING), Pruning)
-    remnants = [v for v in begun.versions if not is_published(storage.join(root, v))] if begun else []
+    gone = (v for v in begun.versions if v not in kept) if begun else ()
+    remnants = [version for version in gone if not is_published(storage.join(root, version))]
     doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
     if doomed:
         _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
@@ -160,17 +227,22 @@ def load_champion(root: str) -> str:
 
 
 def with_champion(root: str, use: Callable[[str], T]) -> T:
-    """`use(directory of the champion)`, again with the new champion if that fails and the pointer has moved.
+    """`with_pointer` for those who want nothing but the directory of the champion's version."""
+    return with_pointer(root, lambda pointer: use(storage.join(root, pointer.version)))
 
-    So a reader that is overtaken by promotions and a prune never sees half a model. Raises DataError if there
-    is no champion or if it is damaged, and whatever `use` raises while the pointer stands still.
+
+def with_pointer(root: str, use: Callable[[Pointer], T]) -> T:
+    """`use(pointer)`, again with the new pointer if that fails and it has moved.
+
+    So a reader that is overtaken by promotions and a prune never sees half a model, nor a model with another's
+    counters. Raises DataError if there is no champion or if it is damaged, and whatever `use` raises while the pointer
+    stands still.
     """
     pointer = champion(root)
     while pointer is not None:
         try:
-            directory = storage.join(root, pointer.version)
-            _require_digest(directory, pointer)
-            return use(directory)
+            _require_digest(storage.join(root, pointer.version), pointer)
+            return use(pointer)
         except Exception:  # whatever `use` makes of files that vanish
             moved = champion(root)
             if moved == pointer:
@@ -193,6 +265,39 @@ def _move(root: str, move: Pointer) -> Pointer:
     return move
 
 
+def _with_counters(root: str, move: Pointer, name: str | None) -> Pointer:
+    """The move with these counters, after every file of them has been compared with their manifest."""
+    if name is None:
+        return move.model_copy(update={"counters": None, "counters_digest": None})
+    directory = counters_directory(root, name)
+    manifest = read_manifest(directory, CountersManifest)
+    verify(directory, manifest)
+    spec = read_manifest(storage.join(root, move.version, ENCODER), StateManifest).spec
+    if manifest.fingerprint != spec.counters_fingerprint:
+        raise DataError(
+            f"the counters {directory} do not fit {move.version}: they are of other frequencies. Publish counters for "
+            f"its feature spec."
+        )
+    return move.model_copy(update={"counters": name, "counters_digest": manifest_digest(directory)})
+
+
+def _is_older(root: str, name: str, current: Pointer) -> bool:
+    """Whether counters are as of an earlier day than the champion's, such as those of a night that is run again."""
+    if current.counters is None:
+        return False
+    theirs, ours = (
+        read_manifest(counters_directory(root, counters), CountersManifest) for counters in (current.counters, name)
+    )
+    return ours.through_date < theirs.through_date
+
+
+def _counters(root: str) -> Iterator[tuple[str, CountersManifest]]:
+    folder = storage.join(root, COUNTERS)
+    for name in storage.list_folders(folder):
+        if is_published(storage.join(folder, name)):
+            yield name, read_manifest(storage.join(folder, name), CountersManifest)
+
+
 def _entry(root: str, sequence: int) -> str:
     return storage.join(root, HISTORY, numbered_file(sequence))
 
@@ -202,8 +307,9 @@ def _before(root: str, current: Pointer) -> Pointer | None:
     pointer = current
     while pointer.previous is not None:
         entry = _read(_entry(root, pointer.previous), Pointer)
-        if entry is None:
-            raise DataError(f"{_entry(root, pointer.previous)} is missing. Promote a version by name instead.")
+        if entry is None or entry.sequence != pointer.previous:
+            state = "missing" if entry is None else "not the entry of that number"
+            raise DataError(f"{_entry(root, pointer.previous)} is {state}. Promote a version by name instead.")
         if entry.version != current.version:
             return entry
         pointer = entry

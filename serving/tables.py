@@ -26,6 +26,8 @@ class WideTable:
 
     def __init__(self, layout: TableLayout, ids: np.ndarray, weights: np.ndarray) -> None:
         """ids: int64[n], ascending; weights: float32[n]. Below 2^24 rows they become a vector (64 MB)."""
+        if ids.dtype.kind != "i" or weights.dtype.kind != "f":
+            raise DataError(f"the wide table has ids of {ids.dtype} and weights of {weights.dtype}.")
         if ids.shape != weights.shape or ids.ndim != 1:
             raise DataError(f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}.")
         if len(ids) and (ids[0] < 0 or ids[-1] >= layout.wide_rows or np.any(np.diff(ids) <= 0)):

@@ -10,11 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.training.checkpoint import checkpoint
 from nightjar.training.checkpoint.checkpoint import Checkpoints, Position
+from nightjar.training.data.base_rate import base_log_odds
 from nightjar.training.data.dataset import REBUILD, Dataset
 from nightjar.training.data.loader import epoch_batches
 from nightjar.training.data.plan import Plan
@@ -27,6 +29,7 @@ from nightjar.training.run.launch import Launcher, run
 from nightjar.training.step.step import NOTHING, Learner
 from nightjar.training.tracking.progress import Progress, RankLog
 from nightjar.training.tracking.trackers import Tracker, tracking
+from nightjar.training.warm_start.intercept import begin_at
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +69,10 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     run calls this. Returns its statistics.
     """
     ranked = RankLog(collective)
-    dataset = job.open()
-    plan = job.plan(dataset)
-    learner = Learner(job.config, dataset.layout, collective)
+    with liveness.opaque_work():
+        dataset = job.open()
+        plan = job.plan(dataset)
+        learner = Learner(job.config, dataset.layout, collective)
     for approximation in sorted({table.approximation for table in learner.tables if table.approximation}):
         ranked.info("%s", approximation)
     ranked.info("%d rows in %d files, %d steps", plan.rows, len(plan.files), plan.steps_before(job.config.epochs))
@@ -77,7 +81,7 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     at = checkpoints.resume()
     validation.go_on(at.done(plan), at.extra)
     if at.extra is None:
-        _begin(job, learner, collective, ranked)
+        _begin(job, dataset, learner, collective, ranked)
     began, before = time.perf_counter(), sum(score.rows for score in at.scores)
     with tracking(job.config, job.output, job.metrics, collective.rank, at.done(plan)) as tracker:
         while at.epoch < job.config.epochs and not validation.stopped:
@@ -101,10 +105,14 @@ def train(job: TrainingJob, collective: Collective) -> Mapping[str, float]:
     return statistics
 
 
-def _begin(job: TrainingJob, learner: Learner, collective: Collective, ranked: RankLog) -> None:
-    """With what the parent of a warm start has learned, or with nothing."""
+def _begin(job: TrainingJob, dataset: Dataset, learner: Learner, collective: Collective, ranked: RankLog) -> None:
+    """With what the parent of a warm start has learned, or with the base rate alone."""
     transfer = job.transfer(read_manifest(job.dataset, DatasetManifest))
-    if transfer:
+    if transfer is None:
+        log_odds = base_log_odds(dataset, collective)
+        begin_at(log_odds, learner.wide, job.config.resolved.wide, learner.head)
+        ranked.info("a cold start, with the intercept %.4f, the log-odds of the training rows", log_odds)
+    else:
         transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
         ranked.info("%s", transfer.report().summary())
 
@@ -149,6 +157,7 @@ def train_epoch(session: _Session, at: Position, between: _Between) -> None:
     with read, closing(learner.ahead(read)) as batches, progress:
         for batch in batches:
             score = learner.step(batch)
+            liveness.advance()
             if not math.isfinite(score.loss):
                 raise UsageError(
                     f"the loss is {score.loss} in epoch {epoch}, step {at.step}: training diverged. Lower the "
@@ -165,5 +174,10 @@ def train_epoch(session: _Session, at: Position, between: _Between) -> None:
         raise DataError(
             f"epoch {epoch} saw {progress.total.rows} rows of {dataset.directory}, but its manifest says "
             f"{plan.rows}. {REBUILD}"
+        )
+    if not progress.total.weight:
+        raise DataError(
+            f"no row of {dataset.directory} has a weight above 0, so there is nothing to learn. "
+            f"Correct the weights in the log, or leave features.weight out."
         )
     at.epoch, at.step = epoch + 1, 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # the two import PySpark, and a config file is read without i
 
 CheckName = Literal["schema", "rows", "label_rate", "missing", "unseen", "constant", "drift", "repeated"]
 CHECKS: tuple[str, ...] = get_args(CheckName)
+FeatureDrifts: TypeAlias = "tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]"
+"""A feature and its drift by date."""
 _STANDARD_ERRORS = 4.0
 
 
@@ -70,23 +72,29 @@ class Day:
 
 
 def simple_checks(
-    config: LogValidationConfig, spec: FeatureSpec, newest: Day, reference: Sequence[Day]
+    config: LogValidationConfig,
+    spec: FeatureSpec,
+    newest: Day,
+    reference: Sequence[Day],
+    drifts: Sequence[FeatureDrifts] = (),
 ) -> Iterator[ValidationCheck]:
     """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values.
 
     Args:
         config: the limits.
-        spec: the features.
-        newest: the day that is checked.
-        reference: the days that it is held against, oldest first; one or more.
+        spec: of the features.
+        newest: the day that is judged.
+        reference: the days before it that it is held against.
+        drifts: of every feature by date, which tell how often a value was there that is the only one now.
     """
+    by_feature = {feature.name: by_day for feature, by_day in drifts}
     yield from _schema_checks(spec, newest, reference)
     rows = [day.log.rows for day in reference]
     yield _within("rows", None, newest.log.rows, min(rows) / config.rows, max(rows) * config.rows)
     yield _label_rate(config, newest, reference)
     yield _repeated(newest, reference)
     for feature in features_of(spec):
-        yield _constant(feature, newest, reference)
+        yield _constant(feature, newest, reference, by_feature.get(feature.name, {}))
         shares = [_missing(feature, day) for day in reference]
         value = _missing(feature, newest)
         high = min(1.0, max(shares) + config.missing + _noise(max(shares), newest.log.rows))
@@ -136,14 +144,34 @@ def _repeated(newest: Day, reference: Sequence[Day]) -> ValidationCheck:
     return ValidationCheck(check="repeated", value=value, passed=not same, reason=reason)
 
 
-def _constant(feature: CategoricalField | DenseFeature, newest: Day, reference: Sequence[Day]) -> ValidationCheck:
+def _constant(
+    feature: CategoricalField | DenseFeature, newest: Day, reference: Sequence[Day], by_day: Mapping[str, Drift]
+) -> ValidationCheck:
+    """One value in every row, where other values were so frequent before that not to meet any is no chance."""
     now = newest.profile.columns[feature.source].constant
-    before = all(day.profile.columns[feature.source].constant for day in reference)
+    varied = [day for day in reference if not day.profile.columns[feature.source].constant]
+    others = min((_share_of_others(feature, newest, day, by_day) for day in varied), default=0.0)
+    passed = not now or others <= _noise(others, newest.log.rows)
     reason = "it holds the same value in every row" if now else "it varies"
-    reason += ", which it did on no day before." if now and not before else "."
-    return ValidationCheck(
-        check="constant", feature=feature.name, value=float(now), passed=before or not now, reason=reason
-    )
+    if now and varied:
+        reason += f", which it did on no day before: at least {figure(others)} of the rows held another."
+        if passed:
+            reason = f"{reason[:-1]}, and so few may be none."
+    else:
+        reason += "."
+    return ValidationCheck(check="constant", feature=feature.name, value=float(now), passed=passed, reason=reason)
+
+
+def _share_of_others(
+    feature: CategoricalField | DenseFeature, newest: Day, day: Day, by_day: Mapping[str, Drift]
+) -> float:
+    """Share of a day's rows that do not hold the only value of the newest day; 1 where that is not known."""
+    missing = _missing(feature, day)
+    if not newest.profile.columns[feature.source].values:
+        return 1.0 - missing
+    shared = by_day[day.log.date].shared if day.log.date in by_day else None
+    # What varies within one bin of a histogram cannot be told apart here.
+    return 1.0 if shared in (None, 1.0) else 1.0 - shared * (1.0 - missing)
 
 
 def _missing(feature: CategoricalField | DenseFeature, day: Day) -> float:
@@ -152,7 +180,7 @@ def _missing(feature: CategoricalField | DenseFeature, day: Day) -> float:
 
 def drift_checks(
     config: LogValidationConfig,
-    drifts: Sequence[tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]],
+    drifts: Sequence[FeatureDrifts],
     newest: Day,
     reference: Sequence[Day],
 ) -> Iterator[ValidationCheck]:

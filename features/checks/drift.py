@@ -26,6 +26,7 @@ HEAD_SHARE = 0.001
 
 # Terms are summed as integers, so that the order in which Spark's tasks end does not matter.
 _UNITS = 2.0**40
+_SUMS = 5
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,13 @@ class DailyCounts:
 @dataclass(frozen=True)
 class Drift:
     """A day against the reference days, itself left out. divergence: in bits; unseen: share of its values that the
-    others hold less than the minimum count of; None where either side holds no value.
+    others hold less than the minimum count of; None where either side holds no value. shared: share of its values that
+    the newest day holds, too; None where it holds none.
     """
 
     divergence: float | None
     unseen: float | None
+    shared: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,28 @@ class _Days:
         return cls(sizes, sizes[is_reference].sum() - sizes * is_reference, is_reference, counts.min_count)
 
     def sums(self, own: np.ndarray) -> np.ndarray:
-        """What is added up over all values, [4, days] int64: divergence, own and the others' impressions of the
-        frequent values, impressions of unseen ones. own: impressions, [values, days].
+        """What is added up over all values, [5, days] int64: divergence, own and the others' impressions of the
+        frequent values, impressions of unseen ones, and of those of the newest day. own: impressions, [values, days].
         """
         others = own[:, self.is_reference].sum(axis=1, keepdims=True) - own * self.is_reference
         head = own.sum(axis=1, keepdims=True) >= HEAD_SHARE * self.sizes.sum()
         terms = _terms(own / np.maximum(self.sizes, 1), others / np.maximum(self.others, 1))
         units = np.rint(terms * _UNITS).astype(np.int64)
-        parts = (units * head, own * head, others * head, own * (others < self.min_count))
+        newest = own[:, ~self.is_reference].sum(axis=1, keepdims=True) > 0
+        parts = (units * head, own * head, others * head, own * (others < self.min_count), own * newest)
         return np.stack([part.sum(axis=0) for part in parts])
 
     def drifts(self, sums: np.ndarray) -> Iterator[Drift]:
         """Of each day, from the sums over all values."""
-        for size, others, (units, own_head, others_head, unseen) in zip(self.sizes, self.others, sums.T, strict=True):
+        for size, others, day_sums in zip(self.sizes, self.others, sums.T, strict=True):
+            units, own_head, others_head, unseen, of_newest = day_sums
+            shared = float(of_newest / size) if size else None
             if not size or not others:
-                yield Drift(None, None)
+                yield Drift(None, None, shared)
                 continue
             rest = np.array([1.0 - own_head / size, 1.0 - others_head / others])
             tail = _terms(*np.where(rest > 1e-12, rest, 0.0))
-            yield Drift(round(max(float(units / _UNITS + tail), 0.0), 9), float(unseen / size))
+            yield Drift(round(max(float(units / _UNITS + tail), 0.0), 9), float(unseen / size), shared)
 
 
 def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift]]:
@@ -103,7 +109,7 @@ def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift
     wide = by_value.agg(*(count.alias(f"n{i}") for i, count in enumerate(of_day))).drop("value")
 
     def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        sums = np.zeros((len(days), 4, len(dates)), np.int64)
+        sums = np.zeros((len(days), _SUMS, len(dates)), np.int64)
         for batch in batches:
             feature_of, *by_day = (column.to_numpy() for column in batch.columns)
             impressions = np.stack(by_day, axis=1)
@@ -112,7 +118,7 @@ def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift
         yield pa.RecordBatch.from_pydict({"sums": [sums.ravel()]})
 
     tasks = map_arrow(wide, summed, "sums array<bigint>").collect()
-    total = np.array([task["sums"] for task in tasks], np.int64).sum(axis=0).reshape(len(days), 4, len(dates))
+    total = np.array([task["sums"] for task in tasks], np.int64).sum(axis=0).reshape(len(days), _SUMS, len(dates))
     return [dict(zip(dates, of.drifts(sums), strict=True)) for of, sums in zip(days, total, strict=True)]
 
 

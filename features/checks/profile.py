@@ -21,6 +21,7 @@ from nightjar.features.contract.publishing import begin, commit, describe_files,
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.input.folders import DAY, LogPartition, day_number, read_logs
+from nightjar.features.input.passes import require_unchanged
 from nightjar.features.spark.rows import positive, source, values_of
 from nightjar.features.spark.tables import write_days
 
@@ -94,6 +95,7 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
     with ThreadPoolExecutor(2) as pool:
         summary, histograms = pool.submit(summarized), pool.submit(write_histograms)
         by_day, written = summary.result(), histograms.result()
+    require_unchanged(list(days.values()))
     for directory, day in days.items():
         manifest = ProfileManifest(
             inputs={log_input(day.date): day.fingerprint},

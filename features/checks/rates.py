@@ -10,13 +10,14 @@ from operator import itemgetter
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import FREQUENCY
-from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.manifests import AggregateManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec, Frequency
 from nightjar.features.contract.summary import FrequencySummary, RateRange, SeenRange
 from nightjar.features.counts.aggregate import FREQUENCY_SCHEMA
-from nightjar.features.spark.tables import for_spark, read_daily
+from nightjar.features.counts.point_in_time import counts_schema
+from nightjar.features.spark.tables import read_daily, read_table
 
 # Keys are put together by steps of the log-odds of their rates.
 _LOGIT_STEP = 0.25
@@ -66,7 +67,8 @@ def _by_rate(
 ) -> DataFrame:
     """feature, window, step of the rate's log-odds, binary digits of the impressions before; _SUMMED."""
     folder = f"{FREQUENCY}/{frequency.name}"
-    before = spark.read.parquet(for_spark(storage.join(state_dir, folder)))
+    state = read_manifest(state_dir, StateManifest)
+    before = read_table(spark, state_dir, state, folder, f"key bigint, {counts_schema(frequency)}")
     today = read_daily(spark, newest, folder, FREQUENCY_SCHEMA).join(before, on="key", how="left").na.fill(0)
     windows = F.explode(F.array(*(_in_window(frequency, window) for window in frequency.windows)))
     counted = today.select("impressions", "positives", windows.alias("w")).select("impressions", "positives", "w.*")

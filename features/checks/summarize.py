@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -14,9 +14,10 @@ from nightjar.features.checks.checks import features_of
 from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, bin_edges, profiles
 from nightjar.features.checks.rates import key_rates
 from nightjar.features.checks.tally import EVERYTHING, Tally, tallies
+from nightjar.features.checks.validation import reference_days
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
-from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, StateManifest
+from nightjar.features.contract.manifests import AggregateManifest, Manifest, ProfileManifest, StateManifest
 from nightjar.features.contract.outputs import SUMMARIES, DailyName, log_input
 from nightjar.features.contract.publishing import begin, commit, is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature
@@ -55,8 +56,8 @@ class Summary:
 
     @property
     def _days(self) -> list[LogPartition]:
-        before = [day for day in self.plan.history if not day.is_skipped][-self.reference_days :]
-        return [*before, *([self.plan.holdout] if self.plan.holdout else [])]
+        reference = reference_days(self.plan.history, self.reference_days)
+        return [*reference, *([self.plan.holdout] if self.plan.holdout else [])]
 
     def run(self, spark: Callable[[], SparkSession]) -> None:
         """Publish it, after what it is made from: daily counts, profiles and the state."""
@@ -126,7 +127,7 @@ class _Ingredients:
         shown = self._read(self.aggregates, VOCABULARY, fields, LABELLED_SCHEMA)
         parts = [shown.select("table", day_of_file(), "hash", F.lit(False), *counts)]
         if any(field.kind == "vocabulary" for field in self.plan.spec.fields):
-            ids = self._read([self.plan.built.state_dir], VOCABULARY, fields, "hash bigint")
+            ids = self._read({self.plan.built.state_dir: self.state}, VOCABULARY, fields, "hash bigint")
             nothing = F.lit(0).cast("bigint")
             parts.append(ids.select("table", F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
         if dense:
@@ -134,7 +135,7 @@ class _Ingredients:
             parts.append(bins.select(F.col("table") + len(fields), day_of_file(), "bin", F.lit(False), *counts))
         return reduce(DataFrame.unionAll, parts).toDF("feature", "day", "value", "known", *counts)
 
-    def _read(self, directories: Iterable[str], folder: str, names: Sequence[str], schema: str) -> DataFrame:
+    def _read(self, directories: Mapping[str, Manifest], folder: str, names: Sequence[str], schema: str) -> DataFrame:
         return read_tables(self.spark, directories, folder, names, schema)
 
     def _of_days(self, feature: CategoricalField | DenseFeature, what: str) -> tuple[int, ...]:

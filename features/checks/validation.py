@@ -5,6 +5,7 @@ validations/date=D-<key>/ holds nothing but the manifest with every check (featu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,10 +24,16 @@ from nightjar.features.checks.drift import DailyCounts, Drift, drifts
 from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, profiles
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
-from nightjar.features.contract.errors import UsageError, ValidationFailed
-from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest, ValidationCheck, ValidationManifest
-from nightjar.features.contract.outputs import VALIDATIONS, DailyName, log_input, names_of_day
-from nightjar.features.contract.publishing import begin, commit, is_published, key_of, read_manifest
+from nightjar.features.contract.errors import DataError, UsageError, ValidationFailed
+from nightjar.features.contract.manifests import (
+    AggregateManifest,
+    NightManifest,
+    ProfileManifest,
+    ValidationCheck,
+    ValidationManifest,
+)
+from nightjar.features.contract.outputs import NIGHTS, VALIDATE, VALIDATIONS, DailyName, log_input, names_of_day
+from nightjar.features.contract.publishing import MANIFEST, begin, commit, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import CategoricalField, DenseFeature, FeatureSpec
 from nightjar.features.counts.aggregate import VOCABULARY_SCHEMA
 from nightjar.features.dataset.build import aggregate, counted
@@ -34,6 +41,8 @@ from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.tables import read_daily
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,14 @@ class LogValidation:
 
     @property
     def _reference(self) -> tuple[LogPartition, ...]:
-        return self.plan.logged[:-1][-self.config.reference_days :]
+        return reference_days(self.plan.days[:-1], self.config.reference_days)
 
     @property
     def accepted(self) -> str | None:
         """Where the newest day's log was found good or let through, with these overrides or with others."""
         folder, _, name = self._plain.rpartition("/")
         published = [storage.join(folder, n) for n in storage.list_folders(folder) if n.startswith(name)]
-        passed = (d for d in published if is_published(d) and read_manifest(d, ValidationManifest).passed)
-        return next(passed, None)
+        return next((d for d in published if (found := self._known(d)) and found.passed), None)
 
     def run(self, spark: Callable[[], SparkSession]) -> None:
         """Publish what is found. Raises ValidationFailed, with a table, unless every check passed or is allowed.
@@ -106,9 +114,10 @@ class LogValidation:
         *reference, newest = (
             Day(day, a, p) for day, a, p in zip(days, of_days.values(), profiled.values(), strict=True)
         )
+        drifted = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
-            *simple_checks(self.config, spec, newest, reference),
-            *drift_checks(self.config, _drifts(spark, spec, of_days, profiled, newest.log.date), newest, reference),
+            *simple_checks(self.config, spec, newest, reference, drifted),
+            *drift_checks(self.config, drifted, newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)
         directory = self.directory
@@ -141,13 +150,39 @@ class LogValidation:
         names = storage.list_folders(folder)
         for day in self.plan.train:
             of_day = [storage.join(folder, name) for name in names_of_day(names, day.date)]
-            found = [read_manifest(directory, ValidationManifest) for directory in of_day if is_published(directory)]
-            of_log = [v for v in found if v.inputs[log_input(day.date)] == day.fingerprint]
+            found = [v for directory in of_day if (v := self._known(directory))]
+            of_log = [v for v in found if v.inputs.get(log_input(day.date)) == day.fingerprint]
             if of_log and not any(validation.passed for validation in of_log):
                 raise ValidationFailed(
                     f"the training day {day.date} failed its validation and was not allowed. Correct its log, or run "
                     f"the night {day.date} with --allow.\n{_table(of_log[-1])}"
                 )
+
+    def _known(self, directory: str) -> ValidationManifest | None:
+        """A validation, if there is one. A damaged one of a night that is on record as accepted is a warning.
+
+        Raises DataError if it is damaged and its day may be one that failed.
+        """
+        if not is_published(directory):
+            return None
+        try:
+            return read_manifest(directory, ValidationManifest)
+        except DataError as error:
+            if not self._was_accepted(f"{VALIDATIONS}/{storage.name_of(directory)}"):
+                raise
+            log.warning("a validation is left out, since its night went on after it: %s", error)
+            return None
+
+    def _was_accepted(self, validation: str) -> bool:
+        folder = storage.join(self.plan.output, NIGHTS)
+        for name in storage.list_files(folder, f"/{MANIFEST}"):
+            try:
+                record = read_manifest(storage.join(folder, name.removesuffix(f"/{MANIFEST}")), NightManifest)
+            except DataError:
+                continue
+            if validation in record.directories.get(VALIDATE, ()):
+                return True
+        return False
 
     def _explain(self, found: ValidationManifest) -> str:
         failed = [check for check in found.checks if not check.passed and not check.overridden]
@@ -158,6 +193,11 @@ class LogValidation:
             f"the log of {found.date} failed {len(failed)} check(s) against {_dates(found.reference)}; nothing was "
             f"encoded or trained:\n{_table(found)}\nCorrect the log, or, if it is as it should be: {overrides}"
         )
+
+
+def reference_days(days: Sequence[LogPartition], count: int) -> tuple[LogPartition, ...]:
+    """The last `count` days with rows."""
+    return tuple(day for day in days if not (day.is_empty or day.is_skipped))[-count:]
 
 
 def _drifts(

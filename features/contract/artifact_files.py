@@ -8,6 +8,8 @@ from __future__ import annotations
 # Aggregates, roll-ups and states have a folder of Parquet files for each feature; profiles have histograms.
 VOCABULARY, FREQUENCY, CROSS, SKETCH = "vocabulary", "frequency", "cross", "sketch"
 HISTOGRAM = "histogram"
+# Counters have deltas beside their tables: what differs from the counters before.
+DELTA = "delta"
 
 # Data sets: encoded rows, and the golden rows of a hold-out, raw and encoded.
 DATA = "data"
@@ -34,6 +36,9 @@ GOLDEN_SCORES = f"{GOLDEN}/scores.npy"
 EVALUATION = "metrics.json"
 REPORT = "report.html"
 COMPARISON, TABLE = "comparison.json", "table.md"
+
+# Records of nights.
+LEDGER = "ledger.json"
 
 # Decisions. The last is hidden, so that no manifest lists it: what was measured differs from run to run.
 DECISION = "decision.json"

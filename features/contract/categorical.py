@@ -6,12 +6,13 @@ import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
 
 from nightjar.features.contract.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
 Pooling = Literal["sum", "mean", "sqrtn"]
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 class CategoricalField(Strict):
@@ -51,6 +52,28 @@ class CategoricalField(Strict):
     boundaries: tuple[float, ...] = Field((), max_length=1000)
     """Cuts a numeric column at these ascending numbers. The values are then the intervals [-inf, b1), [b1, b2), ...,
     [bk, inf], and missing (null, NaN)."""
+    serve_as: Value | tuple[Value, ...] | None = None
+    """What stands for the column when the model serves, in every row, whatever a request brings: for what nobody knows
+    before the ranking, such as a position. A string, an integer or a boolean; a number with `boundaries`; a list of a
+    multi-valued field. Training and evaluation read the log. Empty: requests bring the column."""
+
+    @model_validator(mode="after")
+    def _check_serve_as(self) -> CategoricalField:
+        value = self.serve_as
+        if value is None:
+            return self
+        if self.multi_valued != isinstance(value, tuple):
+            wanted = "a list, as the field is multi-valued" if self.multi_valued else "one value, not a list"
+            raise ValueError(f"serve_as must be {wanted}; got {_shown(value)}")
+        values = value if isinstance(value, tuple) else (value,)
+        if self.boundaries:
+            if not all(is_finite_number(one) for one in values):
+                raise ValueError(f"serve_as of a field with boundaries must be a finite number; got {_shown(value)}")
+        elif any(isinstance(one, float) for one in values):
+            raise ValueError(f"serve_as must be a string, an integer or a boolean; got {_shown(value)}")
+        elif len({type(one) for one in values}) > 1:
+            raise ValueError(f"serve_as must hold values of one type; got {_shown(value)}")
+        return self
 
     @model_validator(mode="after")
     def _check_boundaries(self) -> CategoricalField:
@@ -85,6 +108,15 @@ class CategoricalField(Strict):
     def first_id(self) -> int:
         """The first id that is given to a value, after that of missing ones and those given by hash."""
         return 1 + self.hash_ids
+
+
+def is_finite_number(value: object) -> bool:
+    """True for an integer or a floating-point number that is neither infinite nor NaN; not for a boolean."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 class AdmitAll(Strict):

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
+from nightjar.features.contract.records import CodeVersion, NightStart
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Date, FileName, RelativePath, Sha256, Strict, Version
 
 # Raise it when the same inputs give other bytes than before: all but counts is then made again, what the format before
 # has published stays readable (docs/operations.md, "Upgrades"), and tests/golden/ gets an output of the new one.
@@ -26,10 +27,10 @@ START_REASON = "start.reason"
 class FileEntry(Strict):
     """A file of a published directory. path: relative to it; rows: of a Parquet file, else None."""
 
-    path: str
-    bytes: int
-    sha256: str
-    rows: int | None = None
+    path: RelativePath
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+    rows: int | None = Field(default=None, ge=0)
 
 
 class Manifest(Strict):
@@ -53,7 +54,7 @@ class AggregateManifest(Manifest):
 
     kind: Literal["aggregate"] = "aggregate"
     spec_fingerprint: str
-    date: str
+    date: Date
     rows: int
     positives: int
     misdated: int = 0
@@ -68,8 +69,8 @@ class RollupManifest(Manifest):
 
     kind: Literal["rollup"] = "rollup"
     spec_fingerprint: str
-    first_date: str
-    through_date: str
+    first_date: Date
+    through_date: Date
     daily_rows: Mapping[str, int] | None = None
 
 
@@ -91,7 +92,7 @@ class ProfileManifest(Manifest):
 
     kind: Literal["profile"] = "profile"
     spec_fingerprint: str
-    date: str
+    date: Date
     columns: Mapping[str, ColumnProfile]
 
 
@@ -118,7 +119,7 @@ class ValidationManifest(Manifest):
     """
 
     kind: Literal["validation"] = "validation"
-    date: str
+    date: Date
     attempt: int = 1
     rows: int
     reference: tuple[str, ...]
@@ -154,6 +155,23 @@ class CrossFigures(Strict):
     expected_collision_rate: float
 
 
+class CountersManifest(Manifest):
+    """The counters of a serving model: every key's history as of the day after `through_date`, which it serves.
+
+    Files: frequency/<name>/*.parquet, as a state has them; delta/<name>/*.parquet, the rows that differ from those of
+    the counters `previous` (with `gone`, true where the key has none any more). fingerprint: of the specs that these
+    counters fit (FeatureSpec.counters_fingerprint). keys, changed: rows of the tables and of the deltas, by frequency.
+    """
+
+    kind: Literal["counters"] = "counters"
+    fingerprint: str
+    first_date: str
+    through_date: str
+    previous: str | None = None
+    keys: Mapping[str, int]
+    changed: Mapping[str, int] = {}
+
+
 class StateManifest(Manifest):
     """The encoder's fitted state, from training days only.
 
@@ -165,8 +183,8 @@ class StateManifest(Manifest):
     kind: Literal["state"] = "state"
     spec: FeatureSpec
     spec_fingerprint: str
-    first_date: str
-    through_date: str
+    first_date: Date
+    through_date: Date
     vocabulary_sizes: Mapping[str, int]
     cross_sizes: Mapping[str, int] = {}
     boundaries: Mapping[str, tuple[float, ...]]
@@ -181,17 +199,19 @@ class DatasetManifest(Manifest):
     A data set of later days than its state has seen also holds golden rows, the same rows in the same order:
     `golden/raw.parquet` (source columns) and `golden/encoded.parquet`. state: digest of the state's manifest.
     coverage: by column of a field or cross, the share of the rows that hold a known id or an admitted conjunction.
+    log_rows: what its days' log holds, of which sampling may have left out negatives; None in older data sets.
     """
 
     kind: Literal["dataset"] = "dataset"
     spec_fingerprint: str
     state: str
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     rows: int
     positives: int
     columns: tuple[ColumnSpec, ...]
     coverage: Mapping[str, float] = {}
+    log_rows: int | None = None
 
     @property
     def data_files(self) -> tuple[FileEntry, ...]:
@@ -206,9 +226,9 @@ class ParentCandidate(Strict):
     decay: what its sums of squared gradients were multiplied by.
     """
 
-    candidate: str
+    candidate: FileName
     digest: str
-    through_date: str
+    through_date: Date
     decay: float
 
 
@@ -229,20 +249,13 @@ class CandidateManifest(Manifest):
     statistics: Mapping[str, float]
 
 
-class CodeVersion(Strict):
-    """What a model was made with. sources: digest of the package's files; libraries: versions by name."""
-
-    version: str
-    sources: str
-    libraries: Mapping[str, str]
-
-
 class Lineage(BaseModel):
     """Where an artifact comes from. What is not known is absent; keys of the user's own are kept.
 
     settings, parent: of its candidate; state_first_date, state_through_date: days of its encoder state. Of a night's
     model also: date and start of the night (NightStart as text), beside: the night's model, which a baseline was
-    trained beside; logs: fingerprints by day; spec: its fingerprint; config: digest of the training settings.
+    trained beside; logs: fingerprints by day; spec: its fingerprint; config: digest of the training settings. Of a
+    model that has learned the day by which it was judged: judged, the version that was, and learned_date, the day.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -259,6 +272,13 @@ class Lineage(BaseModel):
     config: str | None = None
     seed: int | None = None
     code: CodeVersion | None = None
+    judged: str | None = None
+    learned_date: str | None = None
+
+    @property
+    def learned_through_date(self) -> str:
+        """The last day that the model has learned from."""
+        return str(self.learned_date or self.state_through_date)
 
     @model_serializer(mode="wrap")
     def _known(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -280,8 +300,8 @@ class EvaluationManifest(Manifest):
     """Models compared on later data: `metrics.json` (serving.evaluation.evaluation.Evaluation) and `report.html`."""
 
     kind: Literal["evaluation"] = "evaluation"
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     rows: int
 
 
@@ -291,8 +311,8 @@ class ComparisonManifest(Manifest):
     """
 
     kind: Literal["comparison"] = "comparison"
-    first_date: str
-    last_date: str
+    first_date: Date
+    last_date: Date
     models: tuple[str, ...]
     seeds: tuple[int, ...]
 
@@ -301,46 +321,27 @@ class DecisionManifest(Manifest):
     """What the gate said of a night's model: `decision.json` (serving.gate.gate.Decision)."""
 
     kind: Literal["decision"] = "decision"
-    version: str
-    champion: str | None
+    version: Version
+    champion: Version | None
     verdict: Literal["published", "rejected"]
 
 
-class NightStart(Strict):
-    """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
-
-    parent: str | None = None
-    reason: str = ""
-
-    @property
-    def how(self) -> Literal["warm", "cold"]:
-        """`warm` with a parent, else `cold`."""
-        return "warm" if self.parent else "cold"
-
-    def __str__(self) -> str:
-        return f"{self.how}: {self.parent or self.reason}"
-
-    @classmethod
-    def parse(cls, text: str) -> NightStart:
-        """The inverse of `str`."""
-        how, _, rest = text.partition(": ")
-        return cls(parent=rest) if how == "warm" else cls(reason=rest)
-
-
 class NightManifest(Manifest):
-    """A night that is over. version: its model; ingredients: what it was made from, by name; directories: by step, of
+    """A night that is over. Its file `ledger.json` (features.contract.records.Ledger) has its rows from step to step.
+
+    version: its model; ingredients: what it was made from, by name; directories: by step, of
     features.contract.outputs.STEPS; attempt: which record of its date it is, from 1; skipped: days of its history that
     there was no log of.
     """
 
     kind: Literal["night"] = "night"
-    date: str
+    date: Date
     attempt: int = 1
-    version: str
+    version: Version
     verdict: Literal["published", "rejected"]
     ingredients: Mapping[str, str]
-    directories: Mapping[str, tuple[str, ...]]
-    skipped: tuple[str, ...] = ()
+    directories: Mapping[str, tuple[RelativePath, ...]]
+    skipped: tuple[Date, ...] = ()
 
     @property
     def start(self) -> NightStart | None:

@@ -27,10 +27,12 @@ ARTIFACTS, COMPARISONS = "artifacts", "comparisons"
 POINTER = "champion.json"
 HISTORY, LOCK = "history", "lock"
 PRUNING = f"{HISTORY}/pruning.json"
+COUNTERS = "counters"
 
-# Of the reports, and of the metrics: what is of all nights, or of the last one.
+# Of the reports, and of the metrics: what is of all nights, or of the last one, or of the pages.
 INDEX = "index.html"
 LATEST = "latest"
+PAGES = "pages"
 
 # The steps of a night, in their order; a night's record names its directories by them.
 VALIDATE: Final = "validate"
@@ -41,8 +43,9 @@ TRAIN: Final = "train"
 PACK: Final = "pack"
 EVALUATE: Final = "evaluate"
 GATE: Final = "gate"
+RENEW: Final = "renew"
 PUBLISH: Final = "publish"
-STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, PUBLISH)
+STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, RENEW, PUBLISH)
 
 DATE_PREFIX = "date="
 """Begins the names of what belongs to one day: the log's folders, and the directories made from them."""
@@ -53,6 +56,7 @@ _THROUGH = re.compile(rf"through=({_DATE})-(.+)")
 _DAYS = re.compile(rf"(train|scored)-({_DATE})\.\.({_DATE})-(.+)")
 _HOLDOUT = re.compile(rf"holdout-({_DATE})-(.+)")
 _MODEL = re.compile(rf"({_DATE})-([^-]+)-(.+)")
+_NUMBERED = re.compile(r"[0-9]{6,18}\.json")
 _OF_NIGHT = re.compile(rf"({_DATE})-")
 
 
@@ -174,6 +178,17 @@ class DecisionName:
 
 
 @dataclass(frozen=True)
+class CountersName:
+    """`D-<key>`: the counters that a model is served with on day D."""
+
+    served: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.served}-{self.key}"
+
+
+@dataclass(frozen=True)
 class SeedName:
     """`<model>-<seed>-<key>`: a model of a comparison, trained from one seed."""
 
@@ -209,7 +224,9 @@ def numbered_file(number: int) -> str:
 
 
 def number_of(name: str) -> int:
-    """The inverse of `numbered_file`."""
+    """The inverse of `numbered_file`; raises ValueError for another name."""
+    if not _NUMBERED.fullmatch(name):
+        raise ValueError(f"{name!r} is no entry's name")
     return int(name.removesuffix(".json"))
 
 
@@ -219,7 +236,7 @@ def run_log_file(run: str) -> str:
 
 
 def metrics_file(night: str) -> str:
-    """In METRICS: a night's figures for Prometheus. night: its date, or LATEST."""
+    """In METRICS: a night's figures for Prometheus. night: its date, or LATEST; PAGES: those of the pages."""
     return f"{night}.prom"
 
 

@@ -59,7 +59,7 @@ def read_manifest(directory: str, model: type[M]) -> M:
         document = _json_of(directory)
     except FileNotFoundError as error:
         raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
     if not isinstance(document, dict):
         raise DataError(f"{url} is damaged: it holds no object. {_REMEDY}")

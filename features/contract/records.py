@@ -1,4 +1,6 @@
-"""What one part writes and another reads beside manifests: records of a training, of a warm start and of a night."""
+"""What one part writes and another reads beside manifests, or within them: records of a training, of a warm start and
+of a night.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Date, FileName, Strict, Version
 
 
 class ProgressRecord(Strict):
@@ -32,7 +34,7 @@ class ProgressRecord(Strict):
 
 
 class ValidationRecord(Strict):
-    """Held-out metrics after a step; see features.contract.metrics.Quality. best: no validation before was better."""
+    """Held-out metrics after a step; see contract.metrics.registry.Quality. best: no validation before was better."""
 
     kind: Literal["validation"] = "validation"
     step: int
@@ -165,3 +167,107 @@ class HookEvent(Strict):
     version: str | None = None
     champion: str | None = None
     report: str | None = None
+
+
+class CodeVersion(Strict):
+    """What a model was made with. sources: digest of the package's files; libraries: versions by name."""
+
+    version: str
+    sources: str
+    libraries: Mapping[str, str]
+
+
+class NightStart(Strict):
+    """What a night's models begin with: with `parent`, a version; or with nothing, because of `reason`."""
+
+    parent: Version | None = None
+    reason: str = ""
+
+    @property
+    def how(self) -> Literal["warm", "cold"]:
+        """`warm` with a parent, else `cold`."""
+        return "warm" if self.parent else "cold"
+
+    def __str__(self) -> str:
+        return f"{self.how}: {self.parent or self.reason}"
+
+    @classmethod
+    def parse(cls, text: str) -> NightStart:
+        """The inverse of `str`."""
+        how, _, rest = text.partition(": ")
+        return cls(parent=rest) if how == "warm" else cls(reason=rest)
+
+
+class DayRows(Strict):
+    """A day's rows. in_files: as the files' own footers say, None where only reading tells; counted, positives: of its
+    aggregate; left_out: by reason.
+    """
+
+    date: Date
+    in_files: int | None
+    counted: int
+    positives: int
+    left_out: Mapping[str, int] = {}
+
+
+class EncodedRows(Strict):
+    """A data set's rows. read: of its days' log; kept: after sampling; files: rows of each file."""
+
+    directory: FileName
+    read: int | None
+    kept: int
+    positives: int
+    files: tuple[int, ...]
+
+
+class TrainedRows(Strict):
+    """A model's rows. epochs: those of its config; an early stop ends before them. rows: over all epochs."""
+
+    model: str
+    epochs: int
+    rows: int
+    held_out: bool
+
+
+class Ledger(Strict):
+    """ledger.json of a night: its rows, from the log to the gradient and to the verdict.
+
+    days: of training and, last, the one that is judged. evaluated: of the night's model and its baselines; judged: by
+    the gate, None if it looked at no row.
+    """
+
+    days: tuple[DayRows, ...]
+    train: EncodedRows
+    holdout: EncodedRows
+    trained: tuple[TrainedRows, ...]
+    evaluated: int
+    judged: int | None
+
+    def problems(self) -> list[str]:
+        """Where one step has other rows than the one before; empty if they agree."""
+        *train, judged = self.days
+        found = [
+            f"date {day.date}: its files hold {day.in_files} rows; {sum(day.left_out.values())} were left out and "
+            f"{day.counted} counted"
+            for day in self.days
+            if day.in_files not in (None, day.counted + sum(day.left_out.values()))
+        ]
+        for encoded, days in ((self.train, train), (self.holdout, [judged])):
+            counted, positives = sum(day.counted for day in days), sum(day.positives for day in days)
+            if encoded.read not in (None, counted) or encoded.kept > counted or encoded.positives != positives:
+                found.append(
+                    f"{encoded.directory}: {counted} rows with {positives} positives were counted; {encoded.read} were "
+                    f"read, and {encoded.kept} with {encoded.positives} encoded"
+                )
+            if sum(encoded.files) != encoded.kept:
+                found.append(f"{encoded.directory}: its files hold {sum(encoded.files)} rows, not {encoded.kept}")
+        for model in self.trained:
+            most = model.epochs * self.train.kept
+            if model.rows > most or (model.rows < most and not model.held_out):
+                epochs = f"{model.epochs} epochs of {self.train.kept} are {most}"
+                found.append(f"{model.model} has trained on {model.rows} rows; {epochs}")
+        if self.holdout.kept != self.evaluated or self.judged not in (None, self.evaluated):
+            found.append(
+                f"{self.holdout.kept} rows of the day were encoded, {self.evaluated} evaluated, {self.judged} judged"
+            )
+        return found

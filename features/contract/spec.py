@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from nightjar.features.contract.categorical import CategoricalField, Cross, Name
+from nightjar.features.contract.categorical import CategoricalField, Cross, Name, is_finite_number
 from nightjar.features.contract.strict import Strict, digest
 
 Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
@@ -37,6 +37,15 @@ class DenseFeature(Strict):
     """What null and NaN become."""
     missing_indicator: bool = True
     """Adds a column that is 1 where the value is missing."""
+    serve_as: StrictInt | StrictFloat | None = None
+    """What stands for the column when the model serves, in every row, whatever a request brings; see `fields`. Empty:
+    requests bring the column."""
+
+    @model_validator(mode="after")
+    def _check_serve_as(self) -> DenseFeature:
+        if self.serve_as is not None and not is_finite_number(self.serve_as):
+            raise ValueError(f"serve_as must be a finite number; got {self.serve_as}")
+        return self
 
     @property
     def source(self) -> str:
@@ -73,7 +82,11 @@ class Frequency(Strict):
     """Impressions that the prior is worth."""
     as_of: Literal["day", "impression"] = "day"
     """`day`: counts of whole days. `impression`: the rows of day D whose timestamp is strictly earlier than the row's
-    own are added; needs `delay_days: 0`."""
+    own are added; needs `delay_days: 0`. A request then brings them: `<name>_impressions_so_far` and
+    `<name>_positives_so_far`."""
+    missing_so_far: Literal["error", "zero"] = "error"
+    """Of `as_of: impression`: what a request without these counts, or with null for one, is. `zero`: one of keys that
+    were not shown on its day."""
 
     @model_validator(mode="after")
     def _check(self) -> Frequency:
@@ -82,6 +95,8 @@ class Frequency(Strict):
                 raise ValueError(f"{what} repeats a value: {list(values)}")
         if self.as_of == "impression" and self.delay_days:
             raise ValueError(f"as_of: impression needs delay_days: 0; got {self.delay_days}")
+        if self.as_of == "day" and self.missing_so_far != "error":
+            raise ValueError("missing_so_far needs as_of: impression; counts of whole days are not in a request")
         if self.as_of == "impression" and "count_rank" in self.statistics:
             raise ValueError(
                 "as_of: impression has no count_rank: keys are ranked by the counts of whole days. "
@@ -156,7 +171,7 @@ class FeatureSpec(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> FeatureSpec:
-        problems = [*self._duplicate_names(), *self._unknown_fields(), *self._forbidden_sources()]
+        problems = [*self._duplicate_names(), *self._unknown_fields(), *self._forbidden_sources(), *self._unserved()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -189,6 +204,10 @@ class FeatureSpec(Strict):
                         f"{forbidden[feature.source]}; no feature may read it"
                     )
 
+    def _unserved(self) -> Iterator[str]:
+        if all(feature.serve_as is not None for feature in self.reading()):
+            yield "every field and dense feature has serve_as, so that a request brings nothing to score"
+
     @property
     def request(self) -> str | None:
         """The column that names a row's request, if sampling asks for it."""
@@ -198,6 +217,10 @@ class FeatureSpec(Strict):
     def is_weighted(self) -> bool:
         """True if rows have weights: their own, or those of sampling."""
         return bool(self.weight or self.sampling)
+
+    def reading(self) -> tuple[CategoricalField | DenseFeature, ...]:
+        """What reads a log column each: the fields and the dense features."""
+        return (*self.fields, *self.dense)
 
     def field(self, name: str) -> CategoricalField:
         """The field called `name`."""
@@ -231,6 +254,18 @@ class FeatureSpec(Strict):
         columns = [self.label, self.timestamp, self.group, self.weight, self.truth, self.request]
         columns += [field.source for field in self.fields] + [feature.source for feature in self.dense]
         return list(dict.fromkeys(column for column in columns if column))
+
+    @property
+    def counters_fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change when the counters of the frequencies mean something else.
+
+        Specs that agree in it can be served with the same counters. The prior and the strength of a frequency are not
+        in it, nor are vocabularies: what is counted is hashes of values.
+        """
+        keys = {name for frequency in self.frequencies for name in frequency.keys}
+        counted = [[f.name, f.keys, sorted(f.windows), f.delay_days, f.is_ranked, f.is_dated] for f in self.frequencies]
+        hashed = [[f.name, f.source, f.multi_valued, f.boundaries] for f in self.fields if f.name in keys]
+        return digest([self.label, self.timestamp, sorted(counted), sorted(hashed)])[:16]
 
     @property
     def fingerprint(self) -> str:

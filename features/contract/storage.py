@@ -1,15 +1,13 @@
 """Files on any fsspec URL or local path: reading, writing all or nothing, checksums.
 
-The contract, on every file system: `write_bytes` replaces a file at once, a reader finds the old content or the new one
-and never a part or nothing; `create_bytes` makes a file that is not there yet; a kill leaves what is hidden at most.
-How that is kept depends on the file system:
+The contract, on every file system: `write_bytes` replaces a file at once, a reader finds the old content or the new
+one; `create_bytes` makes a file that is not there yet; a kill leaves what is hidden at most. How that is kept:
 
 * On a local disk a file is written beside and put into its place by a rename, which overwrites.
 * An object store shows a put at its end, whole. Of a driver without a rename of its own the same is assumed.
 * All others (HDFS, SFTP, SMB, DBFS) show the beginning of a file that is being written, and their rename may refuse to
-  overwrite. There a file is written beside and renamed. One that is there is replaced by way of `.<name>.next`, which
-  is whole: it is written, the old file is removed, and `.<name>.next` gets its name. Readers look for both, and
-  find one at any moment. One writer a file at a time, as everywhere in Nightjar.
+  overwrite. There a file is written beside and renamed. One that is there is replaced by way of `.<name>.next`: that is
+  written, the old file is removed, and it gets its name. Readers look for both. A file has one writer at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +17,15 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, TextIO, TypeVar
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.core import has_magic
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.errors import UsageError
 
 T = TypeVar("T")
@@ -47,49 +47,55 @@ def name_of(url: str) -> str:
 
 
 def open_text_writer(url: str) -> TextIO:
-    """Open for writing lines. A local file grows with every flush; an object appears when it is closed."""
-    fs, path = _file_system(url)
+    """Open for writing lines. A local file grows with every flush, and is its owner's alone; an object appears when it
+    is closed.
+    """
+    fs, path = file_system(url)
     fs.makedirs(fs._parent(path), exist_ok=True)
+    if isinstance(fs, LocalFileSystem):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(descriptor, 0o600)  # it may have been there
+        return os.fdopen(descriptor, "w", encoding="utf-8")
     stream: TextIO = fs.open(path, "w", encoding="utf-8")
     return stream
 
 
 def open_binary(url: str) -> BinaryIO:
     """Open for reading. Raises FileNotFoundError."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     stream: BinaryIO = _found(fs, path, lambda at: fs.open(at, "rb"))
     return stream
 
 
 def open_unpacked(url: str) -> BinaryIO:
     """`open_binary` of what a compressed file holds, if its name ends in .gz, .bz2 and so on."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     stream: BinaryIO = fs.open(path, "rb", compression="infer")
     return stream
 
 
 def read_bytes(url: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     content: bytes = _found(fs, path, fs.cat_file)
     return content
 
 
 def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return _exists(fs, path)
 
 
 def is_file(url: str) -> bool:
     """True if there is a file, not a folder, at `url`."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     return bool(fs.isfile(path))
 
 
 def write_bytes(url: str, content: bytes) -> None:
     """Write a file that readers see either whole or not at all, and that survives a crash once written."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if isinstance(fs, LocalFileSystem):
         with _written_beside(path, content) as temporary:
             os.replace(temporary, path)
@@ -107,7 +113,7 @@ def create_bytes(url: str, content: bytes) -> None:
     put. Of other drivers it is fsspec's mode `create`, or a look before the write: writers in the same instant may both
     win.
     """
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if isinstance(fs, LocalFileSystem):
         with _written_beside(path, content) as temporary:
             os.link(temporary, path)
@@ -137,6 +143,10 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
             stream.flush()
             os.fsync(stream.fileno())
         yield temporary
+    except OSError as error:
+        if error.errno is not None:  # without a number, a file name would hide what it says
+            error.filename = error.filename or path  # a write does not know what it writes to
+        raise
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -155,14 +165,13 @@ def _put_beside(fs: AbstractFileSystem, path: str, content: bytes) -> Iterator[s
             fs.rm_file(temporary)
 
 
-def _beside(path: str) -> str:
+def _beside(path: str, end: str | None = None) -> str:
     folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{uuid.uuid4().hex}.tmp"  # hidden: a killed writer's is no published file
+    return f"{folder}/.{name}{end or f'.{uuid.uuid4().hex}.tmp'}"  # hidden: a killed writer's is no published file
 
 
-def _next_of(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}{_NEXT}"
+def _has_next(fs: AbstractFileSystem) -> bool:
+    return not (isinstance(fs, LocalFileSystem) or _shows_whole_files(fs))
 
 
 def _shows_whole_files(fs: AbstractFileSystem) -> bool:
@@ -173,7 +182,7 @@ def _shows_whole_files(fs: AbstractFileSystem) -> bool:
 
 def _replace(fs: AbstractFileSystem, temporary: str, path: str) -> None:
     """Put a whole file into the place of another, whether or not a rename overwrites."""
-    following = _next_of(path)
+    following = _beside(path, _NEXT)
     if fs.exists(following):  # of a writer that was killed
         if fs.exists(path):
             fs.rm_file(following)
@@ -207,26 +216,22 @@ def _found(fs: AbstractFileSystem, path: str, use: Callable[[str], T]) -> T:
     try:
         return use(path)
     except FileNotFoundError:
-        if isinstance(fs, LocalFileSystem) or _shows_whole_files(fs):
+        if not _has_next(fs):
             raise
     try:
-        return use(_next_of(path))
+        return use(_beside(path, _NEXT))
     except FileNotFoundError:
         return use(path)  # in its place by now
 
 
 def _exists(fs: AbstractFileSystem, path: str) -> bool:
     """True if a file, what is about to replace it, or a folder is there."""
-    if fs.exists(path):
-        return True
-    if isinstance(fs, LocalFileSystem) or _shows_whole_files(fs):
-        return False
-    return bool(fs.exists(_next_of(path)) or fs.exists(path))
+    return bool(fs.exists(path) or (_has_next(fs) and (fs.exists(_beside(path, _NEXT)) or fs.exists(path))))
 
 
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     prefix = path.rstrip("/") + "/"
     relative = {_replaced_by(found.removeprefix(prefix)) for found in fs.find(path)}
     return sorted(
@@ -245,35 +250,55 @@ def _replaced_by(name: str) -> str:
 
 def list_folders(url: str) -> list[str]:
     """Names of the folders directly below `url`, sorted; none if there is no such folder."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     if not fs.exists(path):
         return []
     entries = fs.ls(path, detail=True)
     return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
 
+def open_binary_writer(url: str) -> BinaryIO:
+    """Open for writing; folders above are made. An object appears when it is closed."""
+    fs, path = file_system(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    stream: BinaryIO = fs.open(path, "wb")
+    return stream
+
+
 def make_folder(url: str) -> None:
     """Make a folder and its parents where the file system has such a thing."""
-    fs, path = _file_system(url)
+    fs, path = file_system(url)
     fs.makedirs(path, exist_ok=True)
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder with everything below it; nothing happens if it is not there."""
-    fs, path = _file_system(url)
-    if not (isinstance(fs, LocalFileSystem) or _shows_whole_files(fs)) and fs.exists(_next_of(path)):
-        fs.rm_file(_next_of(path))
-    if fs.exists(path):
+    fs, path = file_system(url)
+    if _has_next(fs) and fs.exists(_beside(path, _NEXT)):
+        fs.rm_file(_beside(path, _NEXT))
+    if not fs.exists(path):
+        return
+    if has_magic(path) and not isinstance(fs, LocalFileSystem):
+        # fsspec takes [ ? * in what it removes for a pattern, which other folders may match.
+        found = fs.find(path, withdirs=True, detail=True)
+        folders = [name for name, entry in found.items() if entry["type"] == "directory"]
+        for name in found.keys() - folders:
+            fs.rm_file(name)
+        for name in sorted({path, *folders}, reverse=True):
+            with suppress(OSError, NotImplementedError):  # an object store has no folders
+                fs.rmdir(name)
+    else:
         fs.rm(path, recursive=True)
 
 
 def copy(source: str, target: str) -> None:
     """Copy one file, also between file systems."""
-    fs, path = _file_system(target)
+    fs, path = file_system(target)
     fs.makedirs(fs._parent(path), exist_ok=True)
     with open_binary(source) as reader, fs.open(path, "wb") as writer:
         while chunk := reader.read(_CHUNK):
             writer.write(chunk)
+            liveness.advance()
 
 
 def sha256(url: str) -> str:
@@ -282,6 +307,7 @@ def sha256(url: str) -> str:
     with open_binary(url) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
+            liveness.advance()
     return digest.hexdigest()
 
 
@@ -292,8 +318,14 @@ def absolute(url: str) -> str:
 
 def size(url: str) -> int:
     """Length of a file in bytes."""
-    fs, path = _file_system(url)
-    return int(fs.size(path))
+    fs, path = file_system(url)
+    return int(_found(fs, path, fs.size))
+
+
+def modified(url: str) -> float:
+    """When a file was written last, in seconds since 1970."""
+    fs, path = file_system(url)
+    return float(_found(fs, path, fs.modified).timestamp())
 
 
 def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
@@ -302,8 +334,11 @@ def sha256_all(urls: Iterable[str], threads: int = 8) -> list[str]:
         return list(pool.map(sha256, urls))
 
 
-def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system and the path on it. Listings are not cached: another process may have moved a pointer since."""
+    if "://" not in url:
+        # Any character may be in a local name; to fsspec `::` joins several URLs.
+        return LocalFileSystem(), os.path.abspath(url)
     try:
         fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
     except (ValueError, ImportError) as error:

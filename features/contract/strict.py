@@ -1,4 +1,8 @@
-"""Models of what is read from YAML and JSON: unknown keys are errors; every mistake is told at once, with its path."""
+"""Models of what is read from YAML and JSON: unknown keys are errors; every mistake is told at once, with its path.
+
+Names of files and directories that are read from JSON have a type here. Whoever can write to an output may write any
+name into its JSON; such a name leads nowhere but below the directory that it is joined to.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,37 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.errors import SpecError, is_secret
+from nightjar.features.contract.outputs import HISTORY, LOCK, POINTER
 from nightjar.features.contract.yaml_document import read_document, with_overrides
 
 M = TypeVar("M", bound=BaseModel)
+
+# Begins with a letter or a digit, so that it is neither hidden nor `..`; nothing in it means anything to a shell, to a
+# pattern of files or in a URL.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.=+\-]*"
+
+
+def _is_no_part_of_a_registry(name: str) -> str:
+    if name in (POINTER, HISTORY, LOCK):
+        raise ValueError(f"{name} is a registry's own, and no version")
+    return name
+
+
+FileName = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=255)]
+"""What a file or a directory is called: one part of a path."""
+RelativePath = Annotated[str, Field(pattern=f"^{_NAME}(/{_NAME})*$", max_length=1000)]
+"""A path below the directory that it is relative to."""
+Version = Annotated[FileName, AfterValidator(_is_no_part_of_a_registry)]
+"""A directory in a registry of models."""
+Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+"""YYYY-MM-DD: pages and figures of a night are called so."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A checksum, in hexadecimal digits."""
 
 
 class Strict(BaseModel):
@@ -49,7 +76,9 @@ def explain(error: ValidationError, source: str) -> str:
             # A check of several settings names those that it means; it may have found several mistakes, one a line.
             lines += [f"  {path}: {said}" for said in problem["msg"].removeprefix("Value error, ").splitlines()]
         else:
-            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {_short(problem['input'])})")
+            hidden = any(is_secret(str(part)) for part in problem["loc"])
+            got = "a value that is not shown" if hidden else _short(problem["input"])
+            lines.append(f"  {path}: {problem['msg'].removeprefix('Value error, ')} (got {got})")
     return f"{source} has {len(lines)} problem(s):\n" + "\n".join(lines)
 
 

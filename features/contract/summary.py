@@ -11,7 +11,7 @@ from typing import Literal
 
 from nightjar.features.contract.manifests import CrossFigures, FieldFigures, Manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.strict import Date, Strict
 
 
 class Bucket(Strict):
@@ -92,8 +92,8 @@ class SummaryManifest(Manifest):
     """
 
     kind: Literal["summary"] = "summary"
-    date: str
-    days: tuple[str, ...]
+    date: Date
+    days: tuple[Date, ...]
     rows: tuple[int, ...]
     positives: tuple[int, ...]
     state: str

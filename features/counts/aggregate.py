@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, part_file, table_folder
+from nightjar.features.contract.categorical import AdmitByPoisson
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.outputs import log_input
@@ -32,8 +33,11 @@ from nightjar.features.counts.conjunctions import (
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
 from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
+from nightjar.features.input.passes import Pass, RowCount, require_unchanged
+from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import (
     LABEL,
+    ROW_HASH,
     hash_value,
     hashed,
     keys_of,
@@ -160,10 +164,16 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
         for directory in batch:
             begin(directory)
         most = {day_number(days[directory][0].date): days[directory][1].rows for directory in batch}
-        tables = _tables(read_logs(spark, partitions), spec, most)
+        totals_of = {days[directory][0].date: days[directory][1] for directory in batch}
+        counted = {day: RowCount(totals.rows, totals.positives) for day, totals in totals_of.items()}
+        passes = [Pass(spark, spec, partitions, counted) for _ in range(3)]
+        tables = _tables(read_logs(spark, partitions), spec, most, passes)
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             writes = [pool.submit(write_days, counts, directories, folders, key) for counts, folders, key in tables]
             written = [write.result() for write in writes]
+        for read in passes:
+            read.require_all("counting has read")
+        require_unchanged(partitions)
         for directory in batch:
             partition, totals = days[directory]
             entries = [entry for tables in written for entry in tables[directory]]
@@ -179,8 +189,8 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
             commit(directory, manifest)
 
 
-def publish_skipped(spec: FeatureSpec, directory: str, partition: LogPartition) -> None:
-    """Publish the counts of a day that has no log: tables without rows."""
+def publish_without_rows(spec: FeatureSpec, directory: str, partition: LogPartition) -> None:
+    """Publish the counts of a day without a log or without traffic: tables without rows."""
     begin(directory)
     for kind, names, schema in (
         (VOCABULARY, [field.name for field in spec.fields], _VOCABULARY),
@@ -216,25 +226,43 @@ def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[st
 
 
 def _tables(
-    raws: Sequence[DataFrame], spec: FeatureSpec, most: Mapping[int, int]
+    raws: Sequence[DataFrame], spec: FeatureSpec, most: Mapping[int, int], passes: Sequence[Pass]
 ) -> Iterator[tuple[DataFrame, dict[str, Mapping[int, int]], str]]:
-    """Arguments of `write_days` for every kind of table, each of them one pass over the rows. most: rows by day."""
+    """Arguments of `write_days` for every kind of table, each of them one pass over the rows.
+
+    Args:
+        raws: of all days.
+        spec: the features.
+        most: rows by day.
+        passes: as many as there are kinds.
+    """
+    of_values, of_keys, of_conjunctions = passes
+    label = F.col(LABEL)
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
     if spec.fields:
         yield (
-            vocabulary_counts(raws, spec),
+            vocabulary_counts([of_values.through(raw, positive(spec.label)) for raw in raws], spec),
             {table_folder(VOCABULARY, field.name): most for field in spec.fields},
             "hash",
         )
     if spec.frequencies:
-        counts = key_counts(rows, [keys_of(frequency.keys, spec) for frequency in spec.frequencies])
+        counts = key_counts(
+            of_keys.through(rows, label), [keys_of(frequency.keys, spec) for frequency in spec.frequencies]
+        )
         yield counts, {table_folder(FREQUENCY, frequency.name): most for frequency in spec.frequencies}, "key"
     if spec.crosses:
         counted = [cross for cross in spec.crosses if cross.is_fitted]
         sketched = [cross for cross in spec.crosses if is_sketched(cross)]
         conjunctions = [counted_conjunctions(cross, spec) for cross in counted]
         conjunctions += [sketched_conjunctions(cross, spec) for cross in sketched]
-        counts = key_counts(rows, conjunctions).drop("positives").withColumnRenamed("key", "hash")
+        if any(isinstance(cross.admission, AdmitByPoisson) for cross in spec.crosses):
+            sides = dict.fromkeys(f"h:{name}" for cross in spec.crosses for name in cross.fields)
+            rows = with_unique_hashes(rows.select(ROW_HASH, DAY, LABEL, *sides))
+        counts = (
+            key_counts(of_conjunctions.through(rows, label), conjunctions)
+            .drop("positives")
+            .withColumnRenamed("key", "hash")
+        )
         pairs = dict.fromkeys(most, SKETCH_REGISTERS << RANK_BITS)
         folders = {table_folder(CROSS, cross.name): most for cross in counted}
         yield counts, folders | {table_folder(SKETCH, cross.name): pairs for cross in sketched}, "hash"

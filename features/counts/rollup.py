@@ -23,7 +23,6 @@ from itertools import chain
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, table_folder
 from nightjar.features.contract.manifests import AggregateManifest, FileEntry, RollupManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, read_manifest
@@ -43,8 +42,8 @@ from nightjar.features.spark.tables import (
     Destination,
     day_of_file,
     dealt,
-    for_spark,
     read_daily,
+    read_table,
     read_tables,
     table_rows,
     write_tables,
@@ -115,7 +114,7 @@ class History:
         if self.rollup is None:
             return None
         schema = f"key bigint, {counts_schema(frequency)}"
-        return spark.read.schema(schema).parquet(for_spark(storage.join(self.rollup.directory, _folder(frequency))))
+        return read_table(spark, self.rollup.directory, self.rollup.manifest, _folder(frequency), schema)
 
 
 def newest_rollup(directories: Mapping[str, str], before: str) -> Rollup | None:
@@ -236,7 +235,8 @@ def _write_admissions(
     counts = counts.withColumn("admitted", F.lit(None).cast("int")).withColumn("last", F.col("day"))
     counts = counts.withColumn("at_admission", F.lit(None).cast("bigint"))
     if history.rollup:
-        earlier = read_tables(spark, [history.rollup.directory], kind, names, ADMISSIONS_SCHEMA)
+        rolled_up = {history.rollup.directory: history.rollup.manifest}
+        earlier = read_tables(spark, rolled_up, kind, names, ADMISSIONS_SCHEMA)
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
     # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
     folders = [table_folder(kind, name) for name in names]

@@ -21,7 +21,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
 from nightjar.features.contract.outputs import DATASETS, DatasetName
 from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
-from nightjar.features.counts.aggregate import check_values, publish_aggregates, publish_skipped
+from nightjar.features.counts.aggregate import check_values, publish_aggregates, publish_without_rows
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup
 from nightjar.features.dataset.plan import BuildPlan, BuiltFeatures
 from nightjar.features.dataset.write import EncodedDays, publish_dataset
@@ -56,10 +56,10 @@ def aggregate(spark: SparkSession, plan: BuildPlan, also: Iterable[LogPartition]
     days = [day for day in plan.days if day.date in asked]
     new = [day for day in days if not is_published(plan.aggregate_dirs[day.date])]
     log.info("checking and counting %d of %d days", len(new), len(days))
-    for day in new:
-        if day.is_skipped:
-            publish_skipped(plan.spec, plan.aggregate_dirs[day.date], day)
-    logged = [day for day in new if not day.is_skipped]
+    without_rows = [day for day in new if day.is_skipped or day.is_empty]
+    for day in without_rows:
+        publish_without_rows(plan.spec, plan.aggregate_dirs[day.date], day)
+    logged = [day for day in new if day not in without_rows]
     with damage_reported():
         totals = check_values(spark, plan.spec, logged)
         of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in logged}
@@ -83,6 +83,14 @@ def fit(spark: SparkSession, plan: BuildPlan, also: Iterable[LogPartition] = ())
             history = History(of_history, _rollup(spark, plan, of_history))
             publish_state(spark, plan.spec, plan.built.state_dir, history, counted(plan.fit, aggregates))
     return aggregates
+
+
+def rolled_up(spark: SparkSession, plan: BuildPlan) -> Rollup:
+    """The counts of all days of the plan's history, merged; what is not published of them is counted and published."""
+    next_day = day_after(plan.history[-1].date)
+    aggregates = aggregate(spark, plan, plan.counts_for(next_day, next_day))
+    with damage_reported():
+        return _rollup(spark, plan, _of_history(plan, aggregates))
 
 
 def encode_days(spark: SparkSession, plan: BuildPlan, state_dir: str, dates: Sequence[str]) -> str:

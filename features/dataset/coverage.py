@@ -18,6 +18,13 @@ def covered_rows(encoded: pa.Table, columns: Sequence[ColumnSpec], spec: Feature
     return [_covered(encoded.column(column.name), known_ids(column, spec)) for column in id_columns(columns)]
 
 
+def weighted_rows(encoded: pa.Table) -> int:
+    """The number of rows that weigh more than nothing; all of them where rows have no weight."""
+    if "weight" not in encoded.column_names:
+        return int(encoded.num_rows)
+    return int(np.count_nonzero(encoded.column("weight").to_numpy() > 0))
+
+
 def id_columns(columns: Sequence[ColumnSpec]) -> list[ColumnSpec]:
     """Those of fields and crosses."""
     return [column for column in columns if column.role in ("field", "cross")]

@@ -241,7 +241,17 @@ def _plan(
     fit = tuple(day for day in history[-len(dates.fit) :] if not day.is_skipped)
     if not train:
         raise DataError(f"there is no log of any training day: {_some(dates.train)}. Write one, or choose other dates.")
+    if all(day.is_empty for day in train):
+        raise UsageError(
+            f"the training days {dates.train[0]} to {dates.train[-1]} are all listed under input.empty_days. "
+            f"Train on more days."
+        )
     holdout = partitions[-1] if dates.holdout else None
+    if holdout and holdout.is_empty:
+        raise UsageError(
+            f"--holdout {dates.holdout} is listed under input.empty_days, and without rows nothing can be evaluated. "
+            f"Run the next day instead."
+        )
 
     aggregate_keys = {p.date: key_of_counts(spec=spec.fingerprint, log=p.fingerprint) for p in partitions}
     keys = [aggregate_keys[day.date] for day in history]

@@ -18,7 +18,7 @@ _RESOLUTION = 1 << 32
 def sample_negatives(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
     """Keep a share r of the negatives, each of which then weighs 1/r more: the expected loss stays what it was.
 
-    In:  a hashed table (features.spark.rows) of training days.
+    In:  a hashed table (features.spark.rows) of training days, after features.spark.equal_rows.with_unique_hashes.
     Out: the same columns; all positives, or all rows of requests with a positive, and a share r of the other rows, or
          of the rows of the other requests. Which ones is a function of the row or the request and its day.
     """

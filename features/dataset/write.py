@@ -8,6 +8,7 @@ from functools import cache, reduce
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -15,6 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA, GOLDEN_ENCODED, GOLDEN_RAW
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns
 from nightjar.features.contract.manifests import DatasetManifest, StateManifest
 from nightjar.features.contract.outputs import STATES, log_input
@@ -29,7 +31,7 @@ from nightjar.features.counts.point_in_time import (
     with_so_far,
 )
 from nightjar.features.counts.rollup import History, daily_counts
-from nightjar.features.dataset.coverage import covered_rows, id_columns
+from nightjar.features.dataset.coverage import covered_rows, id_columns, weighted_rows
 from nightjar.features.dataset.sampling import sample_negatives
 from nightjar.features.encoder.encoder import ColumnValues, Encoder, HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
@@ -37,13 +39,16 @@ from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import so_far_columns
 from nightjar.features.encoder.state import load_encoder_state
 from nightjar.features.input.folders import LogPartition, day_number, read_logs
+from nightjar.features.input.passes import Pass, RowCount, require_unchanged
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
-from nightjar.features.spark.rows import ROW_HASH, hashed
+from nightjar.features.spark.equal_rows import first_copies, with_unique_hashes
+from nightjar.features.spark.rows import LABEL, ROW_HASH, hashed
 from nightjar.features.spark.shared import shared
 from nightjar.features.spark.tables import write_arrow, write_table
 
 GOLDEN_ROWS = 64
 
+_READ_HASH = "read_hash"  # ROW_HASH before rows are told apart from their equals
 _ROLE_TYPES = {"label": pa.float32(), "weight": pa.float32(), "group": pa.int64(), "truth": pa.float64()}
 _FEATURE_TYPES = {"field": pa.int32(), "cross": pa.int32(), "dense": pa.float32()}
 
@@ -81,27 +86,45 @@ def publish_dataset(spark: SparkSession, wanted: EncodedDays, history: History, 
         for f in spec.frequencies
     }
     begin(directory)
+    by_date = {manifest.date: manifest for manifest in history.days.values()}
+    counted = {day.date: RowCount(by_date[day.date].rows, by_date[day.date].positives) for day in days}
+    read = Pass(spark, spec, days, counted)
     tables = [hashed(raw, spec) for raw in read_logs(spark, days)]
     sampled = wanted.sampled and spec.sampling is not None
-    rows = add_so_far(reduce(DataFrame.unionAll, tables), spec)
-    rows = add_counts(sample_negatives(rows, spec) if sampled else rows, spec, counts)
+    together = reduce(DataFrame.unionAll, tables).withColumn(_READ_HASH, F.col(ROW_HASH))
+    all_rows = add_so_far(with_unique_hashes(together), spec)
+    # Only what is encoded is counted: keys may be looked for in a second reading of the same rows.
+    passing = read.through(all_rows, F.col(LABEL), F.col(_READ_HASH))
+    kept, keyed = ((sample_negatives(rows, spec) if sampled else rows).drop(_READ_HASH) for rows in (passing, all_rows))
+    rows = add_counts(kept, spec, counts, keyed)
     schema = arrow_schema(columns)
     encode_batches = _encode_with(state_directory, schema)
-    written, covered = write_table(
+    written, (positives, weighted, *covered) = write_table(
         shuffle(rows, files),
         directory,
         DATA,
         through=encode_batches,
         schema=schema,
-        count=lambda encoded: covered_rows(encoded, columns, spec),
+        count=lambda encoded: [
+            positive_rows(encoded),
+            weighted_rows(encoded),
+            *covered_rows(encoded, columns, spec),
+        ],
     )
+    held = sum(entry.rows or 0 for entry in written)
+    if held and not weighted:
+        raise DataError(
+            f"all {held} rows of {days[0].date} to {days[-1].date} have {spec.weight} 0, so that nothing can be "
+            f"learned from them or measured on them. Correct the column, or choose other dates."
+        )
     if wanted.golden:
         last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
             write_arrow(table, storage.join(directory, path))
-    held = sum(entry.rows or 0 for entry in written)
-    by_date = {manifest.date: manifest for manifest in history.days.values()}
+    read.require_all("encoding has read", known_otherwise=not sampled)
+    _require_written(RowCount(held, positives), counted.values(), sampled)
+    require_unchanged(days)
     manifest = DatasetManifest(
         inputs={log_input(day.date): day.fingerprint for day in days}
         | {storage.join(STATES, storage.name_of(state_directory)): manifest_digest(state_directory)},
@@ -110,8 +133,9 @@ def publish_dataset(spark: SparkSession, wanted: EncodedDays, history: History, 
         state=manifest_digest(state_directory),
         first_date=days[0].date,
         last_date=days[-1].date,
-        rows=held if sampled else sum(by_date[day.date].rows for day in days),
-        positives=sum(by_date[day.date].positives for day in days),
+        rows=held,
+        positives=positives,
+        log_rows=sum(count.rows for count in counted.values()),
         columns=columns,
         coverage={c.name: n / held for c, n in zip(id_columns(columns), covered, strict=True)} if held else {},
     )
@@ -123,14 +147,41 @@ def add_so_far(rows: DataFrame, spec: FeatureSpec) -> DataFrame:
     return reduce(lambda table, f: with_so_far(table, f, spec), spec.frequencies, rows)
 
 
-def add_counts(rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFrame]) -> DataFrame:
-    """`with_counts` of every frequency; counts by key, by frequency name. Row count unchanged."""
-    of_rows = {f.name: counts_of_rows(rows, f, spec, counts[f.name]) for f in spec.frequencies}
+def _require_written(written: RowCount, counted: Iterable[RowCount], sampled: bool) -> None:
+    """Raises DataError unless all rows that were counted are there; under sampling all positives, and no row more."""
+    counts = list(counted)
+    all_rows = RowCount(sum(count.rows for count in counts), sum(count.positives for count in counts))
+    if written.positives != all_rows.positives or written.rows > all_rows.rows or (not sampled and written != all_rows):
+        kept = ", of which sampling keeps every positive," if sampled else ""
+        raise DataError(f"of {all_rows} that were counted{kept} {written} were encoded. Run the same command again.")
+
+
+def positive_rows(encoded: pa.Table) -> int:
+    """How many of the encoded rows are positive."""
+    return int(pc.sum(encoded.column("label")).as_py() or 0)
+
+
+def add_counts(
+    rows: DataFrame, spec: FeatureSpec, counts: Mapping[str, DataFrame], keyed: DataFrame | None = None
+) -> DataFrame:
+    """`with_counts` of every frequency. Row count unchanged.
+
+    Args:
+        rows: a hashed table.
+        spec: the features.
+        counts: by key, by frequency name.
+        keyed: the same rows, to look for keys in, where `rows` may be read once only.
+    """
+    keyed = rows if keyed is None else keyed
+    of_rows = {f.name: counts_of_rows(keyed, f, spec, counts[f.name]) for f in spec.frequencies}
     return reduce(lambda table, f: with_counts(table, f, spec, of_rows[f.name]), spec.frequencies, rows)
 
 
 def shuffle(rows: DataFrame, files: int) -> DataFrame:
-    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random."""
+    """The rows in `files` partitions, in an order that depends on the rows alone and is as good as random.
+
+    In: a table after `with_unique_hashes`, so that copies of a row are spread as others are.
+    """
     ties = [name for name in rows.columns if name != ROW_HASH]
     return rows.repartition(files, ROW_HASH).sortWithinPartitions(ROW_HASH, *ties)
 
@@ -168,7 +219,7 @@ def golden_rows(
     state_directory: str,
     columns: Sequence[ColumnSpec],
 ) -> tuple[pa.Table, pa.Table]:
-    """The rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
+    """The distinct rows with the smallest row hashes: raw, as a request brings them, and encoded, in the same order.
 
     Args:
         spark: the session.
@@ -178,10 +229,10 @@ def golden_rows(
         state_directory: of the encoder's state.
         columns: of the encoded rows.
     """
-    largest = rows.select(ROW_HASH).orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
+    largest = rows.select(ROW_HASH).distinct().orderBy(ROW_HASH).limit(GOLDEN_ROWS).agg(F.max(ROW_HASH)).first()
     assert largest is not None
-    few = add_counts(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]), spec, counts)
-    table = few.orderBy(ROW_HASH).limit(GOLDEN_ROWS).toArrow()
+    few = first_copies(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]))
+    table = add_counts(few, spec, counts).orderBy(ROW_HASH).toArrow()
     so_far = [name for f in spec.frequencies if f.as_of == "impression" for name in so_far_columns(f)]
     raw = table.select([*golden_sources(spec), *so_far])
     prefixed = [name for name in table.column_names if ":" in name and name not in golden_sources(spec)]

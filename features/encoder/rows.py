@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, TypeAlias
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nightjar.features.contract.categorical import CategoricalField
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.spec import Frequency
+from nightjar.features.contract.spec import DenseFeature, FeatureSpec, Frequency
+from nightjar.features.encoder.arrow_types import is_categorical, is_number
 from nightjar.features.encoder.dense import hash_intervals
 from nightjar.features.encoder.encoder import ColumnValues, HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.hashing import MISSING, conjoin, hash_strings
 from nightjar.features.encoder.ragged import Ragged
+from nightjar.features.encoder.requests import (
+    Rows,
+    array_of,
+    read_request,
+    warn_of_absent_keys,
+)
 from nightjar.features.encoder.state import FittedState
 
-Rows: TypeAlias = pa.Table | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
+# Whole numbers up to here are exact as floating-point numbers.
+_COUNTED = 2.0**53
 
 
 def so_far_columns(frequency: Frequency) -> tuple[str, str]:
-    """Optional columns of an `as_of: impression` frequency: today's impressions and positives before now, of all of the
-    row's keys together."""
+    """A request's columns for an `as_of: impression` frequency: impressions and positives of the day before now, of all
+    of the row's keys together."""
     return f"{frequency.name}_impressions_so_far", f"{frequency.name}_positives_so_far"
 
 
-def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
+def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> HashedBatch:
     """Hash raw rows and look up their frequency counts.
 
-    rows: a pyarrow Table, a sequence of mappings or a mapping of columns (a pandas DataFrame is one). Every
-    column that the spec's features read must be there; a mapping without one of them means a missing value in
-    that row. Raises DataError on a missing column or one of a type that the spec does not allow.
+    rows: mappings, one mapping of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or RecordBatch.
+    Where columns are given, every one that the spec's features read must be there; a mapping without a key means a
+    missing value in that row, whatever the other rows bring. Raises DataError for anything else, and for a column
+    that is missing or of a type that the spec does not allow.
+    as_logged: rows of a log, whose columns are read even where features have `serve_as`, which otherwise stands in.
     """
     spec = state.spec
-    needed = [field.source for field in spec.fields] + [feature.source for feature in spec.dense]
+    needed = [feature.source for feature in read_features(spec, as_logged)]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    columns, count = _columns(rows, needed, optional)
+    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    columns, count = _columns(rows, needed, optional, lists)
+    _require_so_far(spec, columns, count)
     hashes: dict[str, ColumnValues] = {}
     for field in spec.fields:
-        array, name = columns[field.source], field.source
+        array, name = _column(field, columns, count, as_logged), field.source
         if field.boundaries:
             hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
         else:
             hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
-    numbers = {feature.name: _numbers(columns[feature.source], feature.source) for feature in spec.dense}
+    numbers = {d.name: _numbers(_column(d, columns, count, as_logged), d.source) for d in spec.dense}
     histories = {}
     for frequency in spec.frequencies:
         keys = conjoin([hashes[name] for name in frequency.keys])
@@ -57,54 +69,79 @@ def hash_rows(state: FittedState, rows: Rows) -> HashedBatch:
     return HashedBatch(count, hashes, numbers, histories)
 
 
-def _columns(rows: Rows, needed: Sequence[str], optional: Sequence[str]) -> tuple[dict[str, pa.Array], int]:
-    """Every needed column and the optional ones that are there, as arrays, and the number of rows."""
-    if isinstance(rows, pa.Table):
-        names, count, read = rows.column_names, rows.num_rows, rows.column
-    elif isinstance(rows, Mapping) or hasattr(rows, "columns"):
-        names, read = list(rows), rows.__getitem__
-        count = len(read(names[0])) if names else 0
-    else:
-        names, count = list({name: None for row in rows for name in row}), len(rows)
-        read = partial(_values, rows)
-    if not count:
+def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[CategoricalField | DenseFeature]:
+    """Fields and dense features whose columns are read; of rows that are served those without `serve_as`."""
+    return [feature for feature in spec.reading() if as_logged or feature.serve_as is None]
+
+
+def _column(
+    feature: CategoricalField | DenseFeature, columns: Mapping[str, pa.Array], count: int, as_logged: bool
+) -> pa.Array:
+    """The feature's column, or what stands in for it, as often as there are rows."""
+    if as_logged or feature.serve_as is None:
+        return columns[feature.source]
+    value = list(feature.serve_as) if isinstance(feature.serve_as, tuple) else feature.serve_as
+    return pa.array([value] * count)
+
+
+def _require_so_far(spec: FeatureSpec, columns: Mapping[str, pa.Array], count: int) -> None:
+    """Raises DataError if counts of the day so far are missing which a frequency asks for."""
+    required = [
+        name
+        for frequency in spec.frequencies
+        if frequency.as_of == "impression" and frequency.missing_so_far == "error"
+        for name in so_far_columns(frequency)
+    ]
+    lacking = [name for name in required if count and name not in columns]
+    hint = "Bring them, or set missing_so_far: zero of the frequency, if none means zero."
+    if lacking:
+        raise DataError(f"the rows lack the columns {lacking}, counts of their day so far. {hint}")
+    for name in required if count else ():
+        missing = int(np.isnan(_numbers(columns[name], name)).sum())
+        if missing:
+            raise DataError(f"column {name!r}, a count of the day so far, is missing in {missing} rows. {hint}")
+
+
+def _columns(
+    rows: Rows, needed: Sequence[str], optional: Sequence[str], lists: Collection[str] = ()
+) -> tuple[dict[str, pa.Array], int]:
+    """Every needed column and the optional ones that are there, as arrays, and the number of rows.
+
+    Args:
+        rows: a request, see features.encoder.requests.
+        needed: columns that features read.
+        optional: columns that are zero where they are not there.
+        lists: those of `needed` that hold lists.
+    """
+    request = read_request(rows, needed, lists)
+    if request.rows == 0 or (not len(request.names) and not request.sparse):
         return {name: pa.nulls(0) for name in needed}, 0
-    missing = sorted(set(needed) - set(names))
-    if missing:
-        raise DataError(f"the rows lack the columns {missing}, which features read; they have {sorted(names)}.")
-    columns = {name: _array(read(name), name) for name in {*needed, *optional} & set(names)}
+    absent = [name for name in dict.fromkeys(needed) if name not in request.names]
+    if absent and not request.sparse:
+        raise DataError(
+            f"the rows lack the columns {sorted(absent)}, which features read; they have "
+            f"{sorted(map(str, request.names))}."
+        )
+    if absent:
+        warn_of_absent_keys(tuple(absent))
+    present = [name for name in dict.fromkeys([*needed, *optional]) if name in request.names]
+    repeated = [name for name in present if request.names.count(name) > 1]
+    if repeated:
+        raise DataError(f"the rows have the columns {repeated} more than once. Keep one of each.")
+    columns = {name: array_of(request.read(name), name) for name in present}
     lengths = {name: len(array) for name, array in columns.items()}
-    if set(lengths.values()) != {count}:
+    count = next(iter(lengths.values())) if request.rows is None else request.rows
+    if set(lengths.values()) - {count}:
         raise DataError(f"the columns differ in length: {lengths}. Give one value a row in each.")
-    return columns, count
-
-
-def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    return [row.get(name) for row in rows]
-
-
-def _array(values: Any, name: str) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
-    try:
-        array = pa.array(values, from_pandas=True)
-    except (pa.ArrowException, OverflowError) as error:
-        raise DataError(f"column {name!r} mixes types: {error}. Give every value the same type.") from error
-    except UnicodeEncodeError as error:
-        raise DataError(f"column {name!r} holds a string that is not Unicode: {error}. Repair or drop it.") from error
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return columns | {name: pa.nulls(count) for name in absent}, count
 
 
 def _hash(array: pa.Array, name: str) -> np.ndarray:
     if pa.types.is_null(array.type):
         return np.full(len(array), MISSING)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind = array.type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+    if not is_categorical(array.type):
         raise DataError(
-            f"column {name!r} has the type {kind}; a field must be string, integral or boolean. "
+            f"column {name!r} has the type {array.type}; a field must be string, integral or boolean. "
             f"Cast it, or declare it under dense."
         )
     encoded = array.dictionary_encode()
@@ -117,7 +154,7 @@ def _hash(array: pa.Array, name: str) -> np.ndarray:
 def _hash_lists(array: pa.Array, name: str) -> Ragged:
     if pa.types.is_null(array.type):
         return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(array) + 1, dtype=np.int64))
-    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+    if not pa.types.is_list(array.type):
         raise DataError(f"column {name!r} has the type {array.type}; a multi-valued field must be a list.")
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     values = array.flatten()
@@ -132,9 +169,11 @@ def _numbers(array: pa.Array, name: str) -> np.ndarray:
     kind = array.type
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan)
-    floating = pa.types.is_float32(kind) or pa.types.is_float64(kind)
-    if not (floating or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+    if not is_number(kind):
         raise DataError(f"column {name!r} has the type {kind}; a number must be integral, floating or boolean.")
+    if pa.types.is_decimal(kind):
+        # Rounded to the nearest, as Java's are; Arrow's cast is not.
+        return np.array([math.nan if value is None else float(value) for value in array.to_pylist()], np.float64)
     if pa.types.is_boolean(kind):
         array = pc.cast(array, pa.int8())
     return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()
@@ -144,7 +183,11 @@ def _so_far(frequency: Frequency, columns: Mapping[str, pa.Array], count: int) -
     def today(name: str) -> np.ndarray:
         if frequency.as_of == "day" or name not in columns:
             return np.zeros(count, dtype=np.int64)
-        return np.nan_to_num(_numbers(columns[name], name)).astype(np.int64)
+        counts = np.nan_to_num(_numbers(columns[name], name))
+        odd = counts[(counts < 0) | (counts >= _COUNTED)]
+        if len(odd):
+            raise DataError(f"column {name!r} holds {odd[0]:g}; a count must lie between 0 and 2^53.")
+        return counts.astype(np.int64)
 
     impressions, positives = so_far_columns(frequency)
     return Counts(today(impressions), today(positives))

@@ -16,17 +16,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, VOCABULARY, table_folder
+from nightjar.features.contract.artifact_files import CROSS, VOCABULARY, table_folder
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import StateManifest
-from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
+from nightjar.features.encoder.counters import load_counters
 from nightjar.features.encoder.dense import Moments
 from nightjar.features.encoder.encoder import OOV_ID, AdmissionFilter, EncoderState, Vocabulary
-from nightjar.features.encoder.frequency import Counts, FrequencyTable, Ranks
+from nightjar.features.encoder.files import read_table
+from nightjar.features.encoder.frequency import FrequencyTable
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,9 @@ class FittedState:
 
 
 def load_state(directory: str, manifest: StateManifest) -> FittedState:
-    """Read a published state, frequency tables included."""
-    spec = manifest.spec
-    frequencies = {frequency.name: load_frequency(directory, manifest, frequency) for frequency in spec.frequencies}
-    return FittedState(spec, load_encoder_state(directory, manifest), frequencies)
+    """Read a published state, its own counters included."""
+    frequencies = load_counters(directory, manifest, manifest.spec).frequencies(manifest.spec)
+    return FittedState(manifest.spec, load_encoder_state(directory, manifest), frequencies)
 
 
 def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
@@ -55,23 +57,6 @@ def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
         crosses={cross.name: _load_cross(directory, manifest, cross) for cross in spec.crosses if cross.is_fitted},
         moments={name: Moments(*values) for name, values in manifest.moments.items()},
     )
-
-
-def load_frequency(directory: str, manifest: StateManifest, frequency: Frequency) -> FrequencyTable:
-    """Read every key's history as of the day after the state's last."""
-    table = _read(directory, table_folder(FREQUENCY, frequency.name), manifest)
-    keys = _numpy(table, "key", np.int64)
-    order = np.argsort(keys)
-
-    def column(name: str) -> np.ndarray:
-        return _numpy(table, name, np.int64)[order]
-
-    counts = {w: Counts(column(f"impressions_{w}"), column(f"positives_{w}")) for w in frequency.windows}
-    ranks = {window: Ranks.of(of.impressions) for window, of in counts.items()} if frequency.is_ranked else {}
-    age = None
-    if frequency.is_dated:
-        age = np.datetime64(manifest.through_date, "D").astype(np.int64) + 1 - column("first")
-    return FrequencyTable(keys[order], counts, ranks, age)
 
 
 def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:
@@ -110,13 +95,19 @@ def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int
 
 
 def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:
-    paths = [entry.path for entry in manifest.files if entry.path.startswith(folder + "/")]
+    """Every file is compared with the manifest. Raises DataError that names one that differs."""
+    entries = [entry for entry in manifest.files if entry.path.startswith(folder + "/")]
     tables = []
-    for path in paths:
-        with storage.open_binary(storage.join(directory, path)) as stream:
-            tables.append(pq.read_table(stream, columns=list(columns) if columns else None))
+    for entry in entries:
+        content = read_verified(directory, entry)
+        tables.append(read_table(content, storage.join(directory, entry.path), list(columns) if columns else None))
+    if not tables:
+        raise DataError(f"{directory} lists no files of {folder}, which its spec needs. Fit the state again.")
     return pa.concat_tables(tables)
 
 
 def _numpy(table: pa.Table, column: str, dtype: type) -> np.ndarray:
-    return table.column(column).to_numpy().astype(dtype, copy=False)
+    values = table.column(column)
+    if not pa.types.is_integer(values.type) or values.null_count:
+        raise DataError(f"a column {column!r} of the state holds {values.type} with {values.null_count} nulls.")
+    return values.to_numpy().astype(dtype, copy=False)

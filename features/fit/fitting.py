@@ -20,7 +20,9 @@ from nightjar.features.encoder.dense import fit_boundaries
 from nightjar.features.fit.ids import Ids
 from nightjar.features.fit.moments import fit_moments
 from nightjar.features.input.folders import LogPartition, read_logs
-from nightjar.features.spark.rows import row_hash, source
+from nightjar.features.input.passes import require_unchanged
+from nightjar.features.spark.equal_rows import with_unique_hashes
+from nightjar.features.spark.rows import ROW_HASH, row_hash, source
 
 # Quantiles of up to this many rows are exact; a sample of this size moves a rank by 0.0007 (1 sigma).
 SAMPLE_ROWS = 500_000
@@ -38,17 +40,19 @@ def quantile_boundaries(
         partitions: the days whose rows they are of.
         sample_rows: how many rows are looked at, about.
 
-    Exact (interpolated) up to `sample_rows` rows; of a larger log, of the rows whose hash is a multiple of m,
-    about `sample_rows` of them. Neither depends on how Spark partitions the log.
+    Exact (interpolated) up to `sample_rows` rows; of a larger log, of the rows whose hash, after
+    `with_unique_hashes`, is a multiple of m, about `sample_rows` of them. Neither depends on how Spark partitions the
+    log.
     """
     features = [feature for feature in spec.dense if feature.transform == "quantile"]
     if not features:
         return {}
     one_in = -(-sum(partition.rows for partition in partitions) // sample_rows)
-    sampled = F.pmod(row_hash(spec), F.lit(one_in)) == 0
     known = [_known(feature).alias(feature.name) for feature in features]
-    tables = [raw.where(sampled) if one_in > 1 else raw for raw in read_logs(spark, partitions)]
-    rows = reduce(DataFrame.unionAll, [table.select(*known) for table in tables])
+    hashes = [row_hash(spec).alias(ROW_HASH)] if one_in > 1 else []
+    rows = reduce(DataFrame.unionAll, [raw.select(*hashes, *known) for raw in read_logs(spark, partitions)])
+    if one_in > 1:
+        rows = with_unique_hashes(rows).where(F.pmod(ROW_HASH, F.lit(one_in)) == 0)
     fitted = rows.agg(*(_interior_quantiles(feature).alias(feature.name) for feature in features)).first()
     assert fitted is not None
     return {
@@ -102,6 +106,7 @@ def publish_state(
         boundaries=boundaries,
         moments={name: (of.mean, of.deviation) for name, of in moments.items()},
     )
+    require_unchanged(quantile_days)
     commit(directory, manifest)
 
 

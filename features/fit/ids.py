@@ -131,4 +131,5 @@ class Ids:
         return {name: estimate_distinct(np.array(of, dtype=np.int64)) for name, of in ranks.items()}
 
     def _rolled_up(self, kind: str, names: Sequence[str]) -> DataFrame:
-        return read_tables(self.spark, [self.rollup.directory], kind, names, ADMISSIONS_SCHEMA).drop("_metadata")
+        rolled_up = {self.rollup.directory: self.rollup.manifest}
+        return read_tables(self.spark, rolled_up, kind, names, ADMISSIONS_SCHEMA).drop("_metadata")

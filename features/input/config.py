@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -71,7 +72,9 @@ class InputConfig(Strict):
     history."""
     columns: Mapping[str, SparkType] = {}
     """Of csv and json: the Spark type of each column that the spec reads; types are never guessed. Of a csv without a
-    header: all columns in their order."""
+    header: all columns in their order. A line of JSON may lack any of them, and then holds null."""
+    empty_days: tuple[date, ...] = ()
+    """Days without traffic. They count as days of no rows; any other day without rows ends the night."""
     options: Mapping[str, bool | int | float | str] = {}
     """For `spark.read.options`. csv and json fail on a malformed row unless `mode` is another."""
 
@@ -139,6 +142,10 @@ class InputConfig(Strict):
         """True if an option is `true`."""
         return self.option(name).lower() == "true"
 
+    def is_empty(self, day: str) -> bool:
+        """True if a day, YYYY-MM-DD, was declared to be without traffic."""
+        return date.fromisoformat(day) in self.empty_days
+
     def arrow_type(self, column: str) -> pa.DataType:
         """A text column's; string where none is given, since it is not read then."""
         kind = self.columns.get(column, "string")
@@ -158,12 +165,29 @@ class InputConfig(Strict):
         """Raises SpecError if a text file's column that `spec` reads has no type."""
         unknown = [name for name in spec.source_columns() if name not in self.columns]
         if self.is_text and unknown:
-            raise SpecError(f"input.columns lacks the types of {unknown}, which the features read. Add them.")
+            lines = [f"    {json.dumps(name, ensure_ascii=False)}: {_usual_type(name, spec)}" for name in unknown]
+            raise SpecError(
+                f"input.columns lacks the types of {unknown}, which the features read. Add them, with the types that "
+                f"the log has; for example\n  columns:\n" + "\n".join(lines)
+            )
 
     @property
     def reading(self) -> list[Any]:
         """What the same files could be read otherwise by: part of a day's identity."""
         return [self.format, list(self.columns.items()), self.reader_options]
+
+
+def _usual_type(column: str, spec: FeatureSpec) -> SparkType:
+    """The type that a column most often has, by what reads it."""
+    if column == spec.timestamp:
+        return "timestamp"
+    if column == spec.label:
+        return "int"
+    if any(field.source == column and field.multi_valued for field in spec.fields):
+        return "array<string>"
+    numbers = [spec.weight, spec.truth, *(feature.source for feature in spec.dense)]
+    numbers += [field.source for field in spec.fields if field.boundaries]
+    return "double" if column in numbers else "string"
 
 
 # What is read where a config says nothing.

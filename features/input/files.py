@@ -13,11 +13,13 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -27,7 +29,21 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.encoder.arrow_types import (
+    as_spark_reads,
+    is_categorical,
+    is_categorical_list,
+    is_number,
+)
 from nightjar.features.input.config import InputConfig
+
+log = logging.getLogger(__name__)
+
+# What helps where a day holds no rows, wherever in the history it is.
+WITHOUT_ROWS = (
+    "Write the log of that day, list it under input.empty_days if there was no traffic, or begin after it "
+    "(nightly.history_from, --history-from)."
+)
 
 _WHOLE = 1 << 20
 _END = 1 << 16
@@ -35,15 +51,13 @@ _BLOCK, _BLOCKS = 1 << 12, 64
 _THREADS = 16
 _FIRST_LINES = 100
 
-_is_integer = pa.types.is_integer
-_is_boolean = pa.types.is_boolean
-
 Shape = tuple[int | None, pa.Schema]
 
 
 @dataclass(frozen=True)
 class FileHead:
-    """A readable file. rows: None where only reading tells; schema: names and types, empty where a text file is.
+    """A readable file. rows: None where only reading tells; schema: names and types as Spark reads them, empty where a
+    text file is.
 
     identity: JSON values that are others when the content is.
     """
@@ -65,22 +79,37 @@ def read_heads(location: str, config: InputConfig) -> tuple[list[FileHead], list
 def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
     """What is wrong with the files of one day, or of a whole table, taken together."""
     if not heads:
-        yield f"there are no {_NAMES[config.format]} files. Write the log of that day, or choose other dates."
+        yield f"there are no {_NAMES[config.format]} files. {WITHOUT_ROWS}"
         return
     if all(head.rows == 0 for head in heads):
-        yield "the log is empty. Write the log of that day, or choose other dates."
+        yield f"the log is empty. {WITHOUT_ROWS}"
         return
     schemas = [head.schema for head in heads if len(head.schema)]
     if config.format == "csv" and (other := next((s.names for s in schemas if s.names != schemas[0].names), None)):
         yield f"the files' headers differ: {schemas[0].names} and {other}. Write one."
         return
+    if config.format == "json":
+        first = {name for schema in schemas for name in schema.names}
+        if absent := tuple(name for name in spec.source_columns() if name not in first):
+            _warn_of_absent_keys(absent)
     yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec)
 
 
+@cache
+def _warn_of_absent_keys(absent: tuple[str, ...]) -> None:
+    """Once for the same keys: a rare key comes late, and a misspelt one never."""
+    log.warning(
+        "none of the first %d lines of a day's files has the keys %s of input.columns, which the features read; where "
+        "a line lacks a key, it holds null. Are they spelt as in the log?",
+        *(_FIRST_LINES, list(absent)),
+    )
+
+
 def schema_of(heads: Sequence[FileHead], config: InputConfig) -> pa.Schema:
-    """The columns of files that have no problems. A line of JSON may lack a column, and then holds null."""
-    schemas = [head.schema for head in heads if len(head.schema)]
-    return pa.unify_schemas(schemas) if config.format == "json" else schemas[0]
+    """The columns of files that have no problems: of JSON those that are declared, since a line may lack any."""
+    if config.format == "json":
+        return _as_spark_reads(list(config.columns), [config.arrow_type(name) for name in config.columns])
+    return next(head.schema for head in heads if len(head.schema))
 
 
 def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec) -> Iterator[str]:
@@ -154,8 +183,16 @@ def _looked_at(stream: BinaryIO, size: int, config: InputConfig) -> Iterator[tup
 
 
 def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
-    file = pq.ParquetFile(stream)
-    return file.metadata.num_rows, file.schema_arrow
+    """Two of Parquet's types are not what Arrow makes of them: INT96 is a moment, and an enumeration a string."""
+    file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")
+    names, kinds = file.schema_arrow.names, list(file.schema_arrow.types)
+    leaves = [file.schema.column(number) for number in range(len(file.schema.names))]
+    for leaf in (leaf for leaf in leaves if leaf.path in names):
+        if leaf.physical_type == "INT96":
+            kinds[names.index(leaf.path)] = pa.timestamp("us", tz="UTC")
+        elif leaf.logical_type.type == "ENUM":
+            kinds[names.index(leaf.path)] = pa.string()
+    return file.metadata.num_rows, _as_spark_reads(names, kinds)
 
 
 def _orc(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
@@ -165,7 +202,11 @@ def _orc(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
         if pa.types.is_timestamp(kind) and kind.tz:
             raise ValueError(f"{name!r} is a `timestamp with local time zone`, which Spark cannot read")
     kinds = [pa.timestamp("us") if pa.types.is_timestamp(kind) else kind for kind in file.schema.types]
-    return file.nrows, pa.schema(list(zip(file.schema.names, kinds, strict=True)))
+    return file.nrows, _as_spark_reads(file.schema.names, kinds)
+
+
+def _as_spark_reads(names: Sequence[str], kinds: Sequence[pa.DataType]) -> pa.Schema:
+    return pa.schema(list(zip(names, map(as_spark_reads, kinds), strict=True)))
 
 
 def _csv(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
@@ -190,8 +231,8 @@ def _json(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
 
 
 def _text(names: Iterable[str], config: InputConfig) -> Shape:
-    columns = [(name, config.arrow_type(name)) for name in names]
-    return (None, pa.schema(columns)) if columns else _NOTHING
+    columns = list(names)
+    return (None, _as_spark_reads(columns, [config.arrow_type(name) for name in columns])) if columns else _NOTHING
 
 
 def _lines(url: str, config: InputConfig) -> Iterator[str]:
@@ -215,50 +256,30 @@ _NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "json": "JSON"}
 
 def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.DataType], bool], str]]:
     """(role, column, test of its type, the allowed types in words)."""
-    categorical = "string, integral or boolean"
-    number = "integral or floating"
-    yield (
-        "label",
-        spec.label,
-        lambda t: _is_integer(t) or _is_boolean(t) or _is_float(t),
-        f"{number} or boolean",
-    )
+    categorical, number = "string, integral or boolean", "integral or floating"
+    yield "label", spec.label, is_number, f"{number} or boolean"
     yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
     for role in ("group", "request"):
         if column := getattr(spec, role):
-            yield role, column, _is_categorical, categorical
+            yield role, column, is_categorical, categorical
     for role in ("weight", "truth"):
         if column := getattr(spec, role):
-            yield role, column, lambda t: _is_integer(t) or _is_float(t), number
+            yield role, column, _is_weight, number
     for field in spec.fields:
         if field.boundaries:
-            yield f"field {field.name}", field.source, _is_dense, f"{number} or boolean"
+            yield f"field {field.name}", field.source, is_number, f"{number} or boolean"
         elif field.multi_valued:
-            yield f"field {field.name}", field.source, _is_categorical_list, f"a list of {categorical} values"
+            yield f"field {field.name}", field.source, is_categorical_list, f"a list of {categorical} values"
         else:
-            yield f"field {field.name}", field.source, _is_categorical, categorical
+            yield f"field {field.name}", field.source, is_categorical, categorical
     for feature in spec.dense:
-        yield f"dense {feature.name}", feature.source, _is_dense, f"{number} or boolean"
+        yield f"dense {feature.name}", feature.source, is_number, f"{number} or boolean"
 
 
-def _is_float(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_float32(kind) or pa.types.is_float64(kind))
-
-
-def _is_dense(kind: pa.DataType) -> bool:
-    return bool(_is_integer(kind) or _is_boolean(kind) or _is_float(kind))
+def _is_weight(kind: pa.DataType) -> bool:
+    return is_number(kind) and not pa.types.is_boolean(kind)
 
 
 def _is_timestamp(kind: pa.DataType) -> bool:
     # Spark does not read Parquet's nanosecond timestamps.
     return bool(pa.types.is_timestamp(kind) and kind.unit != "ns")
-
-
-def _is_categorical(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_integer(kind) or _is_boolean(kind))
-
-
-def _is_categorical_list(kind: pa.DataType) -> bool:
-    return bool((pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_categorical(kind.value_type))

@@ -9,28 +9,36 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cache
 from typing import Protocol
 
-from pyspark.sql import Column, DataFrame, SparkSession
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_type
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.outputs import date_folder, date_of_folder
+from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of_folder
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
 from nightjar.features.spark.rows import source
-from nightjar.features.spark.tables import DAY, day_of_file, for_spark
+from nightjar.features.spark.tables import DAY, day_of_file, for_spark, literal
+
+CASE_SENSITIVE = "spark.sql.caseSensitive"
+NOT_EMPTY = "the day is listed under input.empty_days, but holds rows. Take it off the list."
 
 log = logging.getLogger(__name__)
 
 SKIPPED = "skipped"
 """The fingerprint of a day that has no log and counts as one without rows."""
+WITHOUT_TRAFFIC = digest("a day without traffic")
+"""The fingerprint of a day that has no rows, as was declared."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,10 @@ class LogPartition:
 
     url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
     that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
-    timestamp: the column that gives the day where no folder does. gone: there is no log to be read, as the log of an
-    old day may be removed once it is counted, or as the log of a skipped day has never come.
+    timestamp: the column that gives the day where no folder does. columns: names and Spark types that Spark is told to
+    read from files; none of a table. is_empty: a day without traffic; all but its date, rows and fingerprint is that of
+    another day. hashes: the sum of the rows' hashes where a timestamp gives the day. gone: there is no log to be read,
+    as the log of an old day may be removed once it is counted, or as the log of a skipped day has never come.
     """
 
     date: str
@@ -51,13 +61,19 @@ class LogPartition:
     input: InputConfig = PARQUET
     names: tuple[str, ...] = ()
     timestamp: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    is_empty: bool = False
+    hashes: int | None = None
     gone: bool = False
 
     @classmethod
     def without_log(cls, day: str, fingerprint: str | None = None) -> LogPartition:
-        """A day whose log is gone and had this fingerprint; or one that is skipped, and counts as one without rows."""
-        counted = 0 if fingerprint in (None, SKIPPED) else None
-        return cls(day, url="", counted=counted, types=(), fingerprint=fingerprint or SKIPPED, gone=True)
+        """A day whose log is gone and had this fingerprint, or was declared to be without traffic; or one that is
+        skipped, and counts as one without rows."""
+        known = cls(day, url="", counted=0, types=(), fingerprint=fingerprint or SKIPPED)
+        if fingerprint == WITHOUT_TRAFFIC:
+            return replace(known, is_empty=True)
+        return replace(known, counted=0 if known.is_skipped else None, gone=True)
 
     @property
     def is_skipped(self) -> bool:
@@ -99,7 +115,10 @@ class DateFolders:
 
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
-        dates = [day for name in storage.list_folders(self.root) if (day := date_of_folder(name))]
+        names = [name for name in storage.list_folders(self.root) if name.startswith(DATE_PREFIX)]
+        dates = [day for name in names if (day := date_of_folder(name)) and _is_date(day)]
+        if others := tuple(name for name in names if date_of_folder(name) not in dates):
+            _warn_of_folders(self.root, others)
         earliest, latest = self.config.bounds
         dated = [day for day in dates if earliest <= day <= latest]
         if len(dated) < len(dates):
@@ -116,20 +135,25 @@ class DateFolders:
         """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
         self.config.require_types(spec)
         problems: dict[str, list[str]] = defaultdict(list)
-        partitions = []
+        partitions: dict[str, LogPartition | None] = {}
         there = set(storage.list_folders(self.root))
         for day in dates:
-            if day in may_lack and date_folder(day) not in there:
+            if date_folder(day) not in there and day in may_lack and not self.config.is_empty(day):
                 continue
             folder = storage.join(self.root, date_folder(day))
             heads, unreadable = read_heads(folder, self.config)
+            if self.config.is_empty(day) and not unreadable and all(head.rows == 0 for head in heads):
+                partitions[day] = None
+                continue
             found = unreadable or list(file_problems(heads, spec, self.config))
+            if self.config.is_empty(day):
+                found = [NOT_EMPTY]
             for problem in found:
                 problems[problem].append(day)
             if not found:
-                partitions.append(self._partition(day, folder, heads, spec))
+                partitions[day] = self._partition(day, folder, heads, spec)
         refuse(self.root, problems)
-        return partitions
+        return with_empty_days(self.root, partitions, others_gone=len(partitions) < len(dates))
 
     def _partition(self, day: str, folder: str, heads: Sequence[FileHead], spec: FeatureSpec) -> LogPartition:
         schema, counts = schema_of(heads, self.config), [head.rows for head in heads]
@@ -138,10 +162,51 @@ class DateFolders:
             url=folder,
             counted=None if None in counts else sum(count or 0 for count in counts),
             types=types_read(schema, spec),
-            fingerprint=digest([self.config.reading, sorted(head.identity for head in heads)]),
+            fingerprint=fingerprint_of(self.config, heads),
             input=self.config,
             names=self.config.names_in(schema),
+            columns=columns_to_read(schema, spec, self.config),
         )
+
+
+def fingerprint_of(config: InputConfig, heads: Sequence[FileHead]) -> str:
+    """Stands for the rows of a folder's files: how they are read, and what the files are."""
+    return digest([config.reading, sorted(head.identity for head in heads)])
+
+
+@cache
+def _warn_of_folders(root: str, names: tuple[str, ...]) -> None:
+    """Once for the same folders."""
+    log.warning("%s: left out %d folder(s) whose names are no dates: %s", root, len(names), ", ".join(names[:5]))
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def with_empty_days(
+    location: str, partitions: Mapping[str, LogPartition | None], *, others_gone: bool = False
+) -> list[LogPartition]:
+    """The days in their order; in place of None a day without traffic, which Spark reads as another day without rows.
+
+    Args:
+        location: of the log, for people.
+        partitions: the days that are there, by date.
+        others_gone: there are more days, whose logs are gone; so no day with rows need be there.
+
+    Raises DataError if no day has rows.
+    """
+    example = next((partition for partition in partitions.values() if partition), None)
+    if example is None and not others_gone:
+        refuse(location, {"no day holds rows: all are listed under input.empty_days.": list(partitions)})
+    hashes = None if example is None or example.hashes is None else 0
+    example = example or LogPartition.without_log("", WITHOUT_TRAFFIC)
+    nothing = replace(example, counted=0, fingerprint=WITHOUT_TRAFFIC, is_empty=True, hashes=hashes)
+    empty = {day: replace(nothing, date=day) for day in partitions}
+    return [partition or empty[day] for day, partition in partitions.items()]
 
 
 def check_logs(
@@ -170,30 +235,62 @@ def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[D
             f"the rows of {_dates(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
             f"other dates."
         )
-    alike: dict[tuple[tuple[str, ...], ...], list[LogPartition]] = defaultdict(list)
-    for partition in partitions:
-        alike[partition.types, partition.names].append(partition)
+    alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
+    with_rows = [partition for partition in partitions if not partition.is_empty]
+    if not with_rows:
+        return [_read(spark, partitions[:1]).where(F.lit(False))]
+    for partition in with_rows:
+        alike[partition.types, partition.names, partition.columns].append(partition)
     return [_read(spark, days) for days in alike.values()]
 
 
-def open_log(spark: SparkSession, config: InputConfig, urls: Sequence[str], names: Sequence[str] = ()) -> DataFrame:
+def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[tuple[str, str], ...]:
+    """Names and Spark types of what is read from files: all columns of a text file, otherwise what the spec reads.
+
+    So Spark meets no column that it cannot read and that nobody asks for. schema: types as Spark reads them.
+    """
+    if config.is_text:
+        return tuple(config.typed(config.names_in(schema)))
+    names = [name for name in spec.source_columns() if name in schema.names]
+    return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
+
+
+def _spark_type(kind: pa.DataType, config: InputConfig) -> str:
+    if config.format == "orc" and pa.types.is_timestamp(kind):
+        return "timestamp"  # of an ORC file, Spark takes both kinds for moments
+    return from_arrow_type(kind).simpleString()
+
+
+def open_log(
+    spark: SparkSession, config: InputConfig, urls: Sequence[str], columns: Sequence[tuple[str, str]] = ()
+) -> DataFrame:
     """All rows of some files, or of one table.
 
     Args:
         spark: the session.
         config: says how they are read.
         urls: of files or folders; or the one table.
-        names: of the columns, where the files are text.
+        columns: names and Spark types to read from files.
     """
     reader = spark.read.options(**config.reader_options)
-    if names:
-        reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in config.typed(names)))
+    if columns:
+        reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in columns))
     with opening(urls[0], config.format):
         if config.format == TABLE:
-            return reader.table(urls[0])
+            return _table(spark, reader, urls[0])
         if config.is_files:
-            return reader.format(config.format).load([for_spark(url) for url in urls])
+            return reader.format(config.format).load([literal(for_spark(url)) for url in urls])
         return reader.format(config.format).load(urls[0] or None)
+
+
+def _table(spark: SparkSession, reader: DataFrameReader, name: str) -> DataFrame:
+    """A catalog's table. Catalogs ignore the case of names, unlike the columns of files (jobs.common.spark_session)."""
+    before = spark.conf.get(CASE_SENSITIVE)
+    spark.conf.set(CASE_SENSITIVE, "false")
+    try:
+        return reader.table(name)
+    finally:
+        spark.conf.set(CASE_SENSITIVE, str(before))
 
 
 def with_day(table: DataFrame, timestamp: str, dates: Sequence[str]) -> DataFrame:
@@ -212,7 +309,7 @@ def day_of(timestamp: str) -> Column:
 
 def _read(spark: SparkSession, days: Sequence[LogPartition]) -> DataFrame:
     first = days[0]
-    table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.names)
+    table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.columns)
     if not first.timestamp:
         # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
         return table.withColumn(DAY, F.lit(day_number(first.date)) if len(days) == 1 else day_of_file())

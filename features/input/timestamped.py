@@ -16,9 +16,11 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
+from nightjar.features.encoder.arrow_types import as_spark_reads
 from nightjar.features.input.config import TABLE, InputConfig
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.files import (
+    WITHOUT_ROWS,
     column_problems,
     file_problems,
     read_heads,
@@ -26,15 +28,18 @@ from nightjar.features.input.files import (
     types_read,
 )
 from nightjar.features.input.folders import (
+    NOT_EMPTY,
     DateFolders,
     LogPartition,
     Logs,
+    columns_to_read,
     date_of,
     day_number,
     day_of,
     open_log,
     refuse,
     with_day,
+    with_empty_days,
 )
 from nightjar.features.spark.rows import row_hash
 from nightjar.features.spark.tables import DAY
@@ -96,23 +101,33 @@ class LogTable:
         table, schema = self._open(spec)
         with damage_reported():
             contents = self._contents_of(table, dates, spec)
-        empty = [day for day in dates if not contents[day].rows and day not in may_lack]
-        if empty:
-            refuse(self.location, {"there are no rows. Write the log of that day, or choose other dates.": empty})
-        return [
-            LogPartition(
-                date=day,
-                url=self.location,
-                counted=contents[day].rows,
-                types=types_read(schema, spec),
-                fingerprint=digest([contents[day].rows, str(contents[day].hashes)]),
-                input=self.config,
-                names=self.config.names_in(schema),
-                timestamp=spec.timestamp,
-            )
-            for day in dates
-            if contents[day].rows
-        ]
+        problems = {
+            f"there are no rows. {WITHOUT_ROWS}": [
+                day for day in dates if not contents[day].rows and not self.config.is_empty(day) and day not in may_lack
+            ],
+            NOT_EMPTY: [day for day in dates if contents[day].rows and self.config.is_empty(day)],
+        }
+        refuse(self.location, {problem: days for problem, days in problems.items() if days})
+        there = [day for day in dates if contents[day].rows or self.config.is_empty(day)]
+        return with_empty_days(
+            self.location,
+            {day: self._partition(day, contents[day], schema, spec) if contents[day].rows else None for day in there},
+            others_gone=len(there) < len(dates),
+        )
+
+    def _partition(self, day: str, content: Content, schema: pa.Schema, spec: FeatureSpec) -> LogPartition:
+        return LogPartition(
+            date=day,
+            url=self.location,
+            counted=content.rows,
+            types=types_read(schema, spec),
+            fingerprint=digest([content.rows, str(content.hashes)]),
+            input=self.config,
+            names=self.config.names_in(schema),
+            timestamp=spec.timestamp,
+            hashes=content.hashes,
+            columns=columns_to_read(schema, spec, self.config) if self.config.is_files else (),
+        )
 
     def _open(self, spec: FeatureSpec) -> tuple[DataFrame, pa.Schema]:
         """All rows, and the columns' names and types, after a look at what the spec reads."""
@@ -121,10 +136,11 @@ class LogTable:
             heads, unreadable = read_heads(self.location, self.config)
             refuse(self.location, dict.fromkeys(unreadable or file_problems(heads, spec, self.config), ()))
             schema = schema_of(heads, self.config)
-            return open_log(self.spark(), self.config, [self.location], self.config.names_in(schema)), schema
+            columns = columns_to_read(schema, spec, self.config)
+            return open_log(self.spark(), self.config, [self.location], columns), schema
         table = open_log(self.spark(), self.config, [self.location])
         read = [column for column in table.schema if column.name in spec.source_columns()]
-        schema = pa.schema([(column.name, to_arrow_type(column.dataType)) for column in read])
+        schema = pa.schema([(column.name, as_spark_reads(to_arrow_type(column.dataType))) for column in read])
         refuse(self.location, dict.fromkeys(column_problems([schema], spec), ()))
         return table, schema
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +19,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import part_file
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.outputs import DATE_PREFIX
+from nightjar.features.contract.verified import verify_files
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 
 DAY = "row:day"
@@ -28,6 +31,8 @@ ROWS_PER_FILE = 1_000_000
 PART = "table:part"
 # A task of so many rows is worth starting; more tasks than files are idle.
 _ROWS_PER_TASK = 250_000
+# Spark reads whatever matches a path; a backslash makes these a part of the name.
+_PATTERN = re.compile(r"[\[\]{}?*\\]")
 _HADOOP_SCHEMES = {"s3": "s3a", "s3n": "s3a", "gcs": "gs"}
 
 
@@ -40,6 +45,24 @@ def for_spark(url: str) -> str:
         return f"file://{os.path.abspath(url)}"
     scheme, _, rest = url.partition("://")
     return f"{_HADOOP_SCHEMES.get(scheme, scheme)}://{rest}"
+
+
+def literal(path: str) -> str:
+    """A path that Spark reads, of which no character is a pattern.
+
+    Raises UsageError where Hadoop cannot read it: a colon beside such a character.
+    """
+    if _PATTERN.search(path) and ":" in path.rpartition("://")[2].partition("/")[2]:
+        raise UsageError(f"Spark cannot read {path}: it holds a colon and one of [ ] {{ }} ? * \\. Rename the folder.")
+    return _PATTERN.sub(r"\\\g<0>", path)
+
+
+def read_parquet(
+    spark: SparkSession, urls: Iterable[str], schema: str | None = None, *, recursively: bool = False
+) -> DataFrame:
+    """Parquet files of our own in these folders. recursively: in those below, too. schema: Spark's, if it is known."""
+    reader = spark.read.option("recursiveFileLookup", str(recursively).lower())
+    return (reader.schema(schema) if schema else reader).parquet(*(literal(for_spark(url)) for url in urls))
 
 
 def day_of_file() -> Column:
@@ -172,8 +195,16 @@ def position(value: Column, known: Sequence[int] | Sequence[str]) -> Column:
     return F.create_map(*(F.lit(item) for pair in zip(known, range(len(known)), strict=True) for item in pair))[value]
 
 
+def read_table(spark: SparkSession, directory: str, manifest: Manifest, folder: str, schema: str) -> DataFrame:
+    """The table `folder` of one directory. Raises DataError if a file of it differs from the manifest."""
+    [url] = _verified({directory: manifest}, folder)
+    return read_parquet(spark, [url], schema)
+
+
 def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder: str, schema: str) -> DataFrame:
     """The tables of several days as one: `day` int, then `schema`. One scan, whatever the number of days.
+
+    Raises DataError if a file of it differs from its manifest.
 
     Args:
         spark: the session.
@@ -183,12 +214,12 @@ def read_daily(spark: SparkSession, directories: Mapping[str, Manifest], folder:
     """
     if not directories:
         return spark.createDataFrame([], f"day int, {schema}")
-    table = spark.read.schema(schema).parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, _verified(directories, folder), schema)
     return table.select(day_of_file().alias("day"), *table.columns)
 
 
 def read_tables(
-    spark: SparkSession, directories: Iterable[str], folder: str, names: Sequence[str], schema: str
+    spark: SparkSession, directories: Mapping[str, Manifest], folder: str, names: Sequence[str], schema: str
 ) -> DataFrame:
     """Tables of several directories as one: `table` int (a position in `names`), then `schema`, and `_metadata`.
 
@@ -201,10 +232,19 @@ def read_tables(
         names: of the tables, in the folder.
         schema: of every table, as Spark's DDL.
     """
-    reader = spark.read.schema(schema).option("recursiveFileLookup", "true")
-    table = reader.parquet(*(for_spark(storage.join(url, folder)) for url in directories))
+    table = read_parquet(spark, _verified(directories, folder), schema, recursively=True)
     name = F.substring_index(F.substring_index(F.col("_metadata.file_path"), "/", -2), "/", 1)
     return table.select(position(name, names).alias("table"), *table.columns, "_metadata").where(name.isin(list(names)))
+
+
+def _verified(directories: Mapping[str, Manifest], folder: str) -> list[str]:
+    """Where the table `folder` of each directory is, once the driver has compared its files with the manifest.
+
+    Spark reads pieces of files, which have no checksum. To read them as a whole first costs a fraction of the scan.
+    """
+    for directory, manifest in directories.items():
+        verify_files(directory, [entry for entry in manifest.files if entry.path.startswith(f"{folder}/")])
+    return [storage.join(directory, folder) for directory in directories]
 
 
 def table_rows(directories: Mapping[str, Manifest], folder: str) -> int:

@@ -1,7 +1,8 @@
 """What every entry point shares: a job as a command, errors for people, exit statuses.
 
 Exit status: 0 done, 1 unexpected (with a traceback), 2 something about the input, the settings or the storage is wrong,
-3 the gate rejected a model, 4 there was nothing to do, 5 another run is at work, 130 interrupted, 143 ended by SIGTERM.
+3 the gate rejected a model or a replay found differences, 4 there was nothing to do, 5 another run is at work,
+130 interrupted, 143 ended by SIGTERM.
 
 A module of a job imports Spark, torch and whatever else is heavy inside its functions: `--help` and a mistake in the
 config file are answered without them.
@@ -9,20 +10,33 @@ config file are answered without them.
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
-from nightjar.features.contract.errors import NightjarError
+from nightjar.features.contract.errors import MaskingFormatter, NightjarError, masked
+
+log = logging.getLogger(__name__)
 
 EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 4, 130, 143
+# Java names a file before the reason, in brackets or after a colon; Python after it, in quotes.
+_NO_ROOM = re.compile(
+    r"(?:(/[^\s():]+)(?: \(|: ))?(?:No space left on device|Disk quota exceeded)\)?(?:: '(/[^'\n]+)')?"
+)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -88,13 +102,23 @@ class Job(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """See click.Command."""
         try:
-            return super().invoke(ctx)
-        except NightjarError as error:
-            message, status = str(error), error.exit_status
-        except OSError as error:
-            message = f"{error}. Is there room, and may this user read and write there?"
-            status = EXIT_ERROR
-        print(f"{ctx.command_path}: error: {message}", file=sys.stderr)
+            with leaving_in_order():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(f"{ctx.command_path}: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            room = no_room(error)
+            if room:
+                message, status = room, EXIT_ERROR
+            elif isinstance(error, NightjarError):
+                message, status = str(error), error.exit_status
+            elif isinstance(error, OSError):
+                message = f"{error}. Is there room, and may this user read and write there?"
+                status = EXIT_ERROR
+            else:
+                raise
+        print(f"{ctx.command_path}: error: {masked(message)}", file=sys.stderr)
         return status
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -103,7 +127,7 @@ class Job(click.Command):
 
 
 def entry_point(main: Callable[[Sequence[str] | None], int]) -> Job:
-    """A job that parses its command line itself: `main(argv)` gives the exit status. Its name is its module's."""
+    """A program that parses its command line itself, such as a benchmark: `main(argv)` gives the exit status."""
 
     def parse(ctx: click.Context) -> int:
         return main(ctx.args)
@@ -178,10 +202,17 @@ def _start_logging(ctx: click.Context, parameter: click.Parameter, level: str) -
     """Log to standard error. Whatever the level, the run's file (telemetry.structured_log) has all from `info` on."""
     console = logging.StreamHandler()
     console.setLevel(level.upper())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=[console])
+    console.setFormatter(MaskingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[console])
+    sys.excepthook = _print_masked
     if level == "debug":
         logging.getLogger("nightjar").setLevel(logging.DEBUG)
     logging.getLogger("py4j").setLevel(logging.WARNING)
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback without secrets, in the place of Python's own."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
 
 
 def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
@@ -195,16 +226,78 @@ def session_for(launcher: str, name: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def leaving_in_order() -> Iterator[None]:
-    """Turn SIGTERM, by which schedulers end a job, into an exit that releases what is held. For the main thread."""
+    """Turn SIGTERM, by which schedulers end a job, into an exit that releases what is held, and SIGINT likewise.
+
+    For the main thread. Whatever fails on the way out, such as a call to Spark that the signal cut in two, the exit
+    status is the signal's.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    left: list[BaseException] = []
+    root = logging.getLogger()
 
-    def leave(*_: object) -> None:
-        raise SystemExit(EXIT_TERMINATED)
+    def leave(number: int, *_: object) -> None:
+        if left:
+            return  # once is enough: it is on its way out
+        root.addFilter(_is_not_of_py4j)
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        left.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(EXIT_TERMINATED))
+        threading.Thread(target=_end_spark_jobs, name="leaving", daemon=True).start()
+        raise left[0]
 
-    before = signal.signal(signal.SIGTERM, leave)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, leave) for number in signals}
     try:
         yield
+    except BaseException as error:
+        if left and error is not left[0]:
+            log.debug("an error on the way out", exc_info=error)
+            raise left[0] from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        root.removeFilter(_is_not_of_py4j)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    """Spark's gateway logs by the root logger, with a traceback, that a call was cut in two."""
+    return f"{os.sep}py4j{os.sep}" not in record.pathname
+
+
+def _end_spark_jobs() -> None:
+    """Threads wait for Spark's answers. What Spark has to say of jobs that are cancelled is of no use now."""
+    pyspark = sys.modules.get("pyspark")
+    context = pyspark and pyspark.SparkContext._active_spark_context
+    if context:
+        with suppress(Exception):
+            context.setLogLevel("OFF")
+            context.cancelAllJobs()
+
+
+def no_room(error: BaseException) -> str | None:
+    """A message for people if a full disk is behind an error: Python's own, a worker's, or Java's; else None."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    full = [one for one in seen if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)]
+    told = [found for one in seen if (found := _NO_ROOM.search(str(one)))]
+    if not (full or told):
+        return None
+    paths = [str(one.filename) for one in full if one.filename]
+    paths += [path for found in told for path in found.groups() if path]
+    where = paths[0] if paths else f"one of {', '.join(_scratch())}, or the output"
+    return f"no space left on device: {where}. Make room there, and run the same command again."
+
+
+def _scratch() -> list[str]:
+    """Where Spark, the workers and Python put what is temporary, each with what is free there."""
+    places = [*os.environ.get("SPARK_LOCAL_DIRS", "").split(","), tempfile.gettempdir(), "/dev/shm"]
+    return [
+        f"{place} ({shutil.disk_usage(place).free >> 20} MiB free)"
+        for place in dict.fromkeys(places)
+        if place and os.path.isdir(place)
+    ]

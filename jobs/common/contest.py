@@ -29,6 +29,7 @@ from nightjar.features.contract.publishing import (
     read_manifest,
 )
 from nightjar.features.contract.records import ProgressRecord, ValidationRecord, read_records
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.serving.evaluation.seeds import SeedComparison, SeedRun, markdown
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports import seed_report
@@ -164,9 +165,9 @@ class Contest:
 
 
 def read_comparison(directory: str) -> SeedComparison:
-    """A published comparison. Raises DataError if there is none."""
-    read_manifest(directory, ComparisonManifest)
-    return SeedComparison.model_validate_json(storage.read_bytes(storage.join(directory, COMPARISON)))
+    """A published comparison. Raises DataError if there is none, or if it is damaged."""
+    entry = entry_at(directory, read_manifest(directory, ComparisonManifest), COMPARISON)
+    return SeedComparison.model_validate_json(read_verified(directory, entry))
 
 
 def _speed(progress: Sequence[ProgressRecord]) -> float | None:

@@ -59,6 +59,9 @@ logs_option = click.option(
     metavar="DIR",
     help="Folder of date=YYYY-MM-DD folders with Parquet files, or what the config's section `input` says instead.",
 )
+new_logs_option = click.option(
+    "--output", required=True, metavar="DIR", help="Folder of the logs to write; must not exist yet."
+)
 launcher_option = click.option(
     "--launcher", type=click.Choice(LAUNCHERS), default="local", show_default=True, help="Where the workers run."
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -11,8 +14,11 @@ from functools import cache
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+log = logging.getLogger(__name__)
+
 # Always set, whatever spark-submit says: a log's hour, weekday and date are UTC on every machine.
-FIXED = {"spark.sql.session.timeZone": "UTC"}
+# Names are compared exactly, as the spec does: two columns of a file may differ by case alone.
+FIXED = {"spark.sql.session.timeZone": "UTC", "spark.sql.caseSensitive": "true"}
 
 # Set unless spark-submit or spark-defaults.conf says otherwise.
 SQL_DEFAULTS = {
@@ -39,7 +45,11 @@ CORE_FIXED = {"spark.ui.showConsoleProgress": "false"}
 
 # It warns, once an attempt, of a window without partitions, whose rows all meet in one task. The only one is over
 # MovieTweetings' ratings, which are few (jobs.imports.movietweetings); windows of features are by table or by key.
-QUIET = ("org.apache.spark.sql.execution.window.WindowExec",)
+# And, once a file, of a CSV header that has more columns than are read.
+QUIET = (
+    "org.apache.spark.sql.execution.window.WindowExec",
+    "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
+)
 
 
 @contextmanager
@@ -84,13 +94,30 @@ def spark_session(app_name: str, *, shuffle_partitions: int | None = None) -> It
             conf.setIfMissing(key, value)
     for key, value in {**FIXED, **CORE_FIXED, **shuffle}.items():
         conf.set(key, value)
+    interrupt = signal.getsignal(signal.SIGINT)
     session = SparkSession.builder.config(conf=conf).appName(app_name).getOrCreate()
+    if threading.current_thread() is threading.main_thread():
+        # PySpark's own handler calls Spark in the middle of whatever call the signal came upon.
+        signal.signal(signal.SIGINT, interrupt)
     session.sparkContext.setLogLevel("WARN")
     _silence(session)
     try:
         yield session
     finally:
-        session.stop()
+        try:
+            session.stop()
+        except Exception:  # a call that a signal cut in two has left the gateway out of step
+            log.debug("Spark did not stop in order", exc_info=True)
+            _abandon()
+
+
+def _abandon() -> None:
+    """End the JVM, and forget it."""
+    gateway = SparkContext._gateway
+    SparkContext._active_spark_context = SparkContext._gateway = SparkContext._jvm = None
+    process = getattr(gateway, "proc", None)
+    if process:
+        process.kill()
 
 
 def _silence(session: SparkSession) -> None:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.outputs import DATE_PREFIX, date_folder
+from nightjar.features.spark.tables import literal
 from nightjar.jobs.imports.bayes_floor import BayesFloor, bayes_floor
 from nightjar.jobs.imports.hadoop_files import HadoopFiles, storage_errors
 from nightjar.jobs.imports.simulation import impressions
@@ -64,7 +65,7 @@ def generate_logs(spark: SparkSession, request: LogRequest) -> tuple[int, BayesF
         files.delete(_STAGING)
         last = request.config.date_of(request.days - 1)
         requested = F.col("date").between(F.lit(request.config.start_date), F.lit(last))
-        return len(missing), bayes_floor(spark.read.parquet(request.output).where(requested))
+        return len(missing), bayes_floor(spark.read.parquet(literal(request.output)).where(requested))
 
 
 def summary(request: LogRequest, written: int, floor: BayesFloor) -> str:

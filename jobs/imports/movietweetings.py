@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
+from nightjar.features.spark.tables import literal
 
 SPLITS_FILE = "_splits.json"
 SPLITS = {"train": 0.8, "validation": 0.9, "test": 1.0}
@@ -23,7 +24,7 @@ LIKED = 8
 def read_ratings(spark: SparkSession, source: str) -> DataFrame:
     """ratings.dat joined with movies.dat: one row a rating, columns as the job writes them, and `line` (file order)."""
     line = F.split("value", "::")
-    ratings = spark.read.text(storage.join(source, "ratings.dat")).select(
+    ratings = spark.read.text(literal(storage.join(source, "ratings.dat"))).select(
         line[0].alias("user_id"),
         line[1].alias("movie_id"),
         (line[2].cast("int") >= LIKED).cast("int").alias("liked"),
@@ -32,7 +33,7 @@ def read_ratings(spark: SparkSession, source: str) -> DataFrame:
     )
     year = F.try_to_number(F.regexp_extract(line[1], r"\((\d{4})\)$", 1), F.lit("9999")).cast("double")
     genres = F.filter(F.split(line[2], r"\|"), lambda genre: genre != "")
-    movies = spark.read.text(storage.join(source, "movies.dat")).select(
+    movies = spark.read.text(literal(storage.join(source, "movies.dat"))).select(
         line[0].alias("movie_id"),
         year.alias("year"),
         (F.floor(year / 10) * 10).cast("int").alias("decade"),

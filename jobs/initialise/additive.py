@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import ordered_pairs
-from nightjar.features.contract.metrics import cross_entropy
+from nightjar.features.contract.metrics.registry import cross_entropy
+from nightjar.features.contract.metrics.sums import ordered_pairs
 from nightjar.jobs.initialise.columns import LoggedColumn
 
 # Rows that a value's weight is held to zero by, about: the ridge of a Newton step is so many rows' curvature.

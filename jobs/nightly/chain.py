@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.outputs import NIGHTS
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
@@ -72,13 +72,15 @@ def carry_out(
 
 
 def records(output: str) -> list[NightManifest]:
-    """The records of all nights in an output, by date."""
+    """The records of all nights in an output, by date. One that cannot be read is a warning."""
     folder = storage.join(output, NIGHTS)
-    names = storage.list_files(folder, f"/{MANIFEST}")
-    return sorted(
-        (read_manifest(storage.join(folder, name.removesuffix(f"/{MANIFEST}")), NightManifest) for name in names),
-        key=lambda record: record.date,
-    )
+    found = []
+    for name in storage.list_files(folder, f"/{MANIFEST}"):
+        try:
+            found.append(read_manifest(storage.join(folder, name.removesuffix(f"/{MANIFEST}")), NightManifest))
+        except DataError as error:
+            log.warning("a night is left out: %s", error)
+    return sorted(found, key=lambda record: record.date)
 
 
 def why(step: Step, night: str, made_from: Mapping[str, str], known: Sequence[NightManifest]) -> str:

@@ -12,8 +12,8 @@ from nightjar.features.checks.checks import LogValidationConfig
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.features.contract.strict import load_yaml
 from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.jobs.common.mlflow_mirror import MlflowRegistryConfig
 from nightjar.jobs.nightly.hook import HookConfig
-from nightjar.jobs.nightly.mlflow_mirror import MlflowRegistryConfig
 from nightjar.jobs.nightly.parents import WarmStartConfig
 from nightjar.jobs.nightly.retention import KeepConfig
 from nightjar.serving.gate.decision import GateConfig

@@ -8,11 +8,17 @@ import os
 import shlex
 import signal
 import subprocess
+from contextlib import suppress
 
 from pydantic import Field, field_validator
 
+from nightjar.features.contract.errors import masked
 from nightjar.features.contract.records import HookEvent
 from nightjar.features.contract.strict import Strict
+
+# The kernel refuses a process a value of more than 128 KiB in its environment.
+MOST_BYTES = 16 * 1024
+_CUT = " [...] "
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +40,19 @@ class HookConfig(Strict):
 
 
 def call(hook: HookConfig, event: HookEvent) -> None:
-    """Run the command with `event` as JSON on standard input, and what it holds as NIGHTJAR_<NAME>."""
-    told = event.model_dump(mode="json", exclude_none=True)
+    """Run the command with `event` as JSON on standard input, and what it holds as NIGHTJAR_<NAME>.
+
+    Texts are cut to MOST_BYTES, and without characters that an environment cannot hold. Raises nothing.
+    """
+    program = shlex.split(hook.command)[0].rpartition("/")[2]
+    try:
+        _call(hook, event, program)
+    except Exception as error:
+        log.warning("the hook %s could not be told: %s", program, _without_arguments(hook, str(error)))
+
+
+def _call(hook: HookConfig, event: HookEvent, program: str) -> None:
+    told = {name: clean(masked(str(value))) for name, value in event.model_dump(mode="json", exclude_none=True).items()}
     plain = {f"NIGHTJAR_{name.upper()}": value for name, value in told.items()}
     try:
         process = subprocess.Popen(
@@ -44,18 +61,39 @@ def call(hook: HookConfig, event: HookEvent) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={**os.environ, **plain},
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
-        log.warning("the hook %r could not be started: %s", hook.command, error)
+        log.warning("the hook %s could not be started: %s", program, error.strerror)
         return
     try:
         _, said = process.communicate(json.dumps(told, sort_keys=True), timeout=hook.timeout_seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        log.warning("the hook %r was stopped after %g s", hook.command, hook.timeout_seconds)
+        log.warning("the hook %s was stopped after %g s", program, hook.timeout_seconds)
         return
     if process.returncode:
-        log.warning("the hook %r ended with status %d: %s", hook.command, process.returncode, said.strip()[-500:])
+        last = _without_arguments(hook, said.strip())[-500:]
+        log.warning("the hook %s ended with status %d: %s", program, process.returncode, last)
+
+
+def clean(text: str) -> str:
+    """A text for an environment and for JSON: no NUL, no half of a surrogate pair, at most MOST_BYTES of UTF-8."""
+    content = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
+    if len(content) <= MOST_BYTES:
+        return content.decode()
+    half = (MOST_BYTES - len(_CUT.encode())) // 2
+    return content[:half].decode(errors="ignore") + _CUT + content[-half:].decode(errors="ignore")
+
+
+def _without_arguments(hook: HookConfig, text: str) -> str:
+    """A hook may be given a password on its command line, and say it again."""
+    for argument in sorted(shlex.split(hook.command)[1:], key=len, reverse=True):
+        for part in (argument, argument.partition("=")[2]):
+            if len(part) > 3:
+                text = text.replace(part, "***")
+    return text

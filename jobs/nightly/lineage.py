@@ -11,7 +11,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import nightjar
-from nightjar.features.contract.manifests import CodeVersion
+from nightjar.features.contract.records import CodeVersion
 
 LIBRARIES = ("torch", "horovod", "petastorm", "pyspark", "numpy", "pyarrow")
 

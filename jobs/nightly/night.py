@@ -42,11 +42,11 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.history import known_history
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.encoder.encoder import FIRST_ID
-from nightjar.features.input.folders import Logs
+from nightjar.features.input.folders import Logs, check_logs
+from nightjar.jobs.common.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly import ingredients
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
-from nightjar.jobs.nightly.mlflow_mirror import require_mlflow
 from nightjar.jobs.nightly.parents import (
     Start,
     choose_start,
@@ -83,12 +83,8 @@ class Night:
     @cached_property
     def features(self) -> BuildPlan:
         """The plan of the feature step. Raises DataError and UsageError if the logs cannot be used."""
-        return self.features_under(self.config.features)
-
-    def features_under(self, spec: FeatureSpec) -> BuildPlan:
-        """The same days under another feature spec, such as the champion's."""
-        nightly = self.config.nightly
-        first_logged = nightly.history_from or date.fromisoformat(self._first_day(spec))
+        spec, nightly = self.config.features, self.config.nightly
+        first_logged = date.fromisoformat(self._first_day(spec))
         last = self.date - timedelta(1)
         first = max(first_logged, self.date - timedelta(nightly.train_days))
         if first > last:
@@ -110,14 +106,29 @@ class Night:
                 history_from=first_logged.isoformat(),
                 holdout=self.date.isoformat(),
             ),
-            settings=BuildSettings(
-                min_files=max(BuildSettings.min_files, self.config.training.lanes),
-                most_missing_days=nightly.most_missing_days if nightly.missing_days == "skip" else 0,
-            ),
+            settings=self._settings,
+        )
+
+    def features_after(self, spec: FeatureSpec) -> BuildPlan:
+        """All days through the night's own under a model's feature spec: what counters of the next day are made of."""
+        date_ = self.date.isoformat()
+        dates = BuildDates(train_from=date_, train_to=date_, history_from=self._first_day(spec))
+        return plan_build(spec, self.logs, self.output, dates, self._settings)
+
+    @property
+    def _settings(self) -> BuildSettings:
+        nightly = self.config.nightly
+        return BuildSettings(
+            min_files=max(BuildSettings.min_files, self.config.training.lanes),
+            most_missing_days=nightly.most_missing_days if nightly.missing_days == "skip" else 0,
         )
 
     def _first_day(self, spec: FeatureSpec) -> str:
-        """The first that the output has ever counted under a spec; until then, the first in the logs."""
+        """The configured one; else the first that the output has ever counted under a spec; until then, the first in
+        the logs.
+        """
+        if self.config.nightly.history_from:
+            return self.config.nightly.history_from.isoformat()
         known = known_history(self.output, spec)
         return known.first_date if known and known.first_date < self.date.isoformat() else self.logs.first_date(spec)
 
@@ -174,9 +185,11 @@ class Night:
             models=storage.join(self.output, MODELS),
             version=version,
             date=self.date.isoformat(),
-            features_under=self.features_under,
+            day=self.features.days[-1],
+            day_under=lambda spec: check_logs(self.logs, [self.date.isoformat()], spec)[0],
+            features_after=self.features_after,
             holdout_dir=str(self.features.built.holdout_dir),
-            evaluation=self.evaluation,
+            baselines={model: self.artifact(model) for model in self.config.models[1:]},
             output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),
         )
 

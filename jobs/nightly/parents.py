@@ -17,9 +17,10 @@ from pydantic import Field
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.manifests import ArtifactManifest, NightStart
+from nightjar.features.contract.manifests import ArtifactManifest
 from nightjar.features.contract.outputs import BASELINES, CANDIDATES, MODELS, VersionName, night_of
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.records import NightStart
 from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry

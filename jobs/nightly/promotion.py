@@ -7,39 +7,54 @@ finds the decision and moves the pointer unless it stood there already, so that 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
-import numpy as np
-from pyspark.sql import SparkSession
+from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, ENCODER
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, DecisionManifest, StateManifest
+from nightjar.features.contract.manifests import (
+    ArtifactManifest,
+    CountersManifest,
+    DatasetManifest,
+    DecisionManifest,
+    StateManifest,
+)
+from nightjar.features.contract.outputs import CountersName, night_of
 from nightjar.features.contract.publishing import (
     begin,
     commit,
     describe_files,
     is_published,
+    key_of,
     manifest_digest,
     read_manifest,
 )
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict
-from nightjar.features.dataset.build import encode_days
+from nightjar.features.contract.strict import Strict, explain
+from nightjar.features.contract.verified import entry_at, read_verified
+from nightjar.features.counts.counters import publish_counters
+from nightjar.features.dataset.build import rolled_up
 from nightjar.features.dataset.plan import BuildPlan
+from nightjar.features.input.damage import damage_reported
+from nightjar.features.input.folders import LogPartition
+from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
 from nightjar.serving import registry
-from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores, predict
-from nightjar.serving.evaluation.evaluation import read_scores
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig
+from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.slices import observe_slices
-from nightjar.serving.model import load
+from nightjar.serving.gate.reference import ReferenceScores, choose_reference
+from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.registry import Pointer
+
+CANDIDATE, OF_CHAMPION, OF_REFERENCE = "candidate", "champion", "reference"
 
 log = logging.getLogger(__name__)
 
@@ -48,27 +63,30 @@ log = logging.getLogger(__name__)
 class Promotion:
     """A candidate for the champion's place.
 
-    models: the registry; version: in it; date, holdout_dir: the day that both are judged on; evaluation: of the
-    candidate on that day; features_under: the night's feature plan under another spec, the champion's; output: of the
-    decision.
+    models: the registry; version: in it; date, day, holdout_dir: the day that both are judged on, as it was logged and
+    as it was encoded for the candidate; day_under: the same day, with the columns that any model's spec reads;
+    features_after: the feature plan of all days through the judged one, under any model's spec; baselines: artifacts
+    that were trained beside, by name; output: of the decision.
     """
 
     config: GateConfig
     models: str
     version: str
     date: str
-    features_under: Callable[[FeatureSpec], BuildPlan]
+    day: LogPartition
+    day_under: Callable[[FeatureSpec], LogPartition]
+    features_after: Callable[[FeatureSpec], BuildPlan]
     holdout_dir: str
-    evaluation: str
+    baselines: Mapping[str, str]
     output: str
 
-    def judge(self, spark: Callable[[], SparkSession]) -> None:
+    def judge(self, spark: GetSpark) -> None:
         """Judge and publish the decision, unless it is."""
         if is_published(self.output):
             return
         champion = registry.champion(self.models)
         dry = dry_run.run(storage.join(self.models, self.version))
-        decision, of_champion = self._decide(spark, champion.version if champion else None, dry)
+        decision, of_champion = self._decide(spark, champion, dry)
         begin(self.output)
         _write(storage.join(self.output, DECISION), decision)
         _write(storage.join(self.output, DRY_RUN), dry)
@@ -86,19 +104,61 @@ class Promotion:
             ),
         )
 
+    def renew_counters(self, spark: GetSpark) -> None:
+        """Publish the counters that the next day is served with, for the model that serves it: the candidate if the
+        gate let it through, the champion if not.
+        """
+        target = self._next_champion()
+        if target is None:
+            return
+        try:
+            self._publish_counters(spark, target)
+        except DataError as error:
+            if target == self.version:
+                raise
+            log.warning("the counters of the champion %s stay as they are: %s", target, error)
+
     def move(self) -> Decision:
-        """Move the pointer if the published decision allows it and the pointer never stood there."""
-        decision, against = read_decision(self.output)
-        if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
-            pointer = registry.champion(self.models)
-            if (pointer.version if pointer else None) == against:
-                registry.promote(self.models, self.version, f"gate of the night {self.date}")
-            else:
-                log.warning("%s was compared with %s, which is not the champion any more", self.version, against)
+        """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
+        allows it and the pointer never stood there; else to the champion's new counters.
+        """
+        decision, _ = read_decision(self.output, self.version)
+        target = self._next_champion()
+        if target is not None:
+            name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
+            if target == self.version:
+                registry.promote(self.models, target, f"gate of the night {self.date}", name)
+            elif name:
+                registry.renew(self.models, name, f"counters of the night {self.date}")
         for check in decision.failures:
             log.warning("gate: %s", check.reason)
         log.info("gate: %s is %s; champion: %s", self.version, decision.verdict, self.champion)
         return decision
+
+    def _next_champion(self) -> str | None:
+        """The version that serves once the night is over; None if there is none."""
+        decision, against = read_decision(self.output, self.version)
+        pointer = registry.champion(self.models)
+        current = pointer.version if pointer else None
+        if decision.verdict == "published" and not registry.was_promoted(self.models, self.version):
+            if current == against:
+                return self.version
+            log.warning("%s was compared with %s, which is not the champion any more", self.version, against)
+        return current
+
+    def _publish_counters(self, spark: GetSpark, version: str) -> None:
+        spec = read_manifest(storage.join(self.models, version, ENCODER), StateManifest).spec
+        plan = self.features_after(spec)
+        served = (date.fromisoformat(self.date) + timedelta(1)).isoformat()
+        key = key_of(rollup=storage.name_of(plan.rollup_dirs[self.date]), fingerprint=spec.counters_fingerprint)
+        directory = registry.counters_directory(self.models, str(CountersName(served, key)))
+        if is_published(directory):
+            return
+        before = self._counters_on_the_day(version)
+        previous = (before, read_manifest(before, CountersManifest)) if before else None
+        with damage_reported():
+            made = publish_counters(spark(), spec, rolled_up(spark(), plan), directory, previous)
+        log.info("counters as of %s: %s keys, %s changed", served, dict(made.keys), dict(made.changed) or "all")
 
     @property
     def champion(self) -> str:
@@ -107,46 +167,127 @@ class Promotion:
         return pointer.version if pointer else "none yet"
 
     def _decide(
-        self, spark: Callable[[], SparkSession], champion: str | None, dry: DryRun
+        self, spark: GetSpark, champion: Pointer | None, dry: DryRun
     ) -> tuple[Decision, ModelEvaluation | None]:
         """The verdict, and the champion's own figures on the same day, if there is one that can be judged."""
         artifact = storage.join(self.models, self.version)
-        observed, slices = observe_slices(artifact, self.holdout_dir, self.config.sliced_by)
-        candidate_scores = read_scores(self.evaluation, artifact)
-        if champion is None:
-            return decide(self.config, observed, candidate_scores, slices=slices, dry_run=dry), None
-        directory = storage.join(self.models, champion)
-        learned = str(read_manifest(directory, ArtifactManifest).lineage.state_through_date)
-        if learned >= self.date:
-            reason = f"the champion {champion} has learned from {self.date}: its days go through {learned}; not judged"
-            check = GateCheck(metric="date", passed=False, reason=reason)
-            return Decision(verdict="rejected", rows=len(candidate_scores), checks=(check,)), None
-        state = storage.join(directory, ENCODER)
-        features = self.features_under(read_manifest(state, StateManifest).spec)
-        dataset = encode_days(spark(), features, state, [self.date])
-        model = load(directory, threads=os.cpu_count() or 1)
-        champion_observed, scores = predict({champion: model}, dataset, read_manifest(dataset, DatasetManifest))
-        _require_same_rows(observed, champion_observed, champion)
-        of_champion = evaluate_scores(directory, model.manifest.model, dataset, observed, scores[champion])
-        return decide(self.config, observed, candidate_scores, scores[champion], slices, dry), of_champion
+        served = {CANDIDATE: ServedModel(artifact)}
+        if champion:
+            directory = storage.join(self.models, champion.version)
+            learned = str(read_manifest(directory, ArtifactManifest).lineage.learned_through_date)
+            if learned >= self.date:
+                reason = (
+                    f"the champion {champion.version} has learned from {self.date}: its days go through {learned}; "
+                    f"not judged"
+                )
+                check = GateCheck(metric="date", passed=False, reason=reason)
+                return Decision(verdict="rejected", rows=0, checks=(check,)), None
+            served[OF_CHAMPION] = self._served(champion.version)
+        reference = self._reference()
+        if reference:
+            served[OF_REFERENCE] = self._served(reference.version)
+        served |= {name: ServedModel(directory) for name, directory in self.baselines.items()}
+        rows = judge_rows(spark(), self._day_for(served.values()), served, CANDIDATE, self.config.sliced_by)
+        self._require_whole(rows)
+        slices = slices_of(artifact, rows.slices)
+        of_champion = rows.scores.get(OF_CHAMPION)
+        decision = decide(
+            self.config,
+            rows.observed,
+            rows.scores[CANDIDATE],
+            of_champion,
+            slices,
+            dry,
+            reference=ReferenceScores(reference, rows.scores[OF_REFERENCE]) if reference else None,
+            baselines={name: rows.scores[name] for name in self.baselines},
+            earlier=self._earlier(),
+        )
+        if champion is None or of_champion is None:
+            return decision, None
+        model = read_manifest(directory, ArtifactManifest).model
+        return decision, evaluate_scores(directory, model, self.day.fingerprint, rows.observed, of_champion)
+
+    def _day_for(self, models: Iterable[ServedModel]) -> LogPartition:
+        """The judged day with every column that a model reads, as far as the log has it."""
+        columns = dict(self.day.columns)
+        for model in models:
+            spec = read_manifest(storage.join(model.artifact, ENCODER), StateManifest).spec
+            try:
+                columns |= self.day_under(spec).columns
+            except DataError as error:
+                log.warning("%s is judged without columns that its features read: %s", model.artifact, error)
+        return replace(self.day, columns=tuple(columns.items()))
+
+    def _served(self, version: str) -> ServedModel:
+        """A version as it served on the judged day, or would have."""
+        return ServedModel(storage.join(self.models, version), self._counters_on_the_day(version))
+
+    def _reference(self) -> Reference | None:
+        """The older model that the candidate is held against, too; None if there is none, or if it is gone."""
+        judged = date.fromisoformat(self.date)
+        line = [(pointer.version, night_of(pointer.version)) for pointer in registry.line(self.models)]
+        nights = [(version, date.fromisoformat(night)) for version, night in reversed(line) if night]
+        chosen = choose_reference(self.config, [move for move in nights if move[1] < judged], judged)
+        if chosen and not is_published(storage.join(self.models, chosen.version)):
+            log.warning("the reference %s is not published any more; the gate goes without it", chosen.version)
+            return None
+        return chosen
+
+    def _earlier(self) -> list[Decision]:
+        """Decisions of the nights before, in order, from the last that let a model through on."""
+        folder, _ = self.output.rsplit("/", 1)
+        names = {
+            night: name for name in storage.list_folders(folder) if (night := night_of(name)) and night < self.date
+        }
+        found: list[Decision] = []
+        for night in sorted(names, reverse=True):
+            directory = storage.join(folder, names[night])
+            if is_published(directory):
+                found.insert(0, read_decision(directory)[0])
+                if found[0].verdict == "published":
+                    break
+        return found
+
+    def _counters_on_the_day(self, version: str) -> str | None:
+        """Those that a version served with on the judged day, or would have; None for its own."""
+        name = registry.newest_counters(self.models, version, date.fromisoformat(self.date))
+        return registry.counters_directory(self.models, name) if name else None
+
+    def _require_whole(self, rows: JudgedRows) -> None:
+        """Raises DataError if the judged rows are not those that were counted and encoded."""
+        holdout = read_manifest(self.holdout_dir, DatasetManifest)
+        found, positives = len(rows.observed.label), int(rows.observed.label.sum())
+        if (found, positives) != (holdout.rows, holdout.positives):
+            raise DataError(
+                f"the log of {self.date} has {found} rows and {positives} positives, but {self.holdout_dir} holds "
+                f"{holdout.rows} and {holdout.positives}: the log has changed since it was encoded. "
+                f"Run the night again."
+            )
 
 
-def read_decision(directory: str) -> tuple[Decision, str | None]:
-    """A published decision, and the champion that it was made against. Raises DataError if there is none."""
+def read_decision(directory: str, version: str | None = None) -> tuple[Decision, str | None]:
+    """The published decision on a version (None for whichever it is on), and the champion that it was made against.
+
+    Raises DataError if there is none, if it is damaged, or if it and its manifest say different things.
+    """
     manifest = read_manifest(directory, DecisionManifest)
-    decision = Decision.model_validate_json(storage.read_bytes(storage.join(directory, DECISION)))
+    content = read_verified(directory, entry_at(directory, manifest, DECISION))
+    try:
+        decision = Decision.model_validate_json(content)
+    except ValidationError as error:
+        raise DataError(explain(error, storage.join(directory, DECISION))) from error
+    version = version or manifest.version
+    passed = all(check.passed for check in decision.checks)
+    if (manifest.version, manifest.verdict) != (version, decision.verdict) or passed != (
+        decision.verdict == "published"
+    ):
+        raise DataError(
+            f"{directory} contradicts itself: its manifest says {manifest.version} is {manifest.verdict}; the decision "
+            f"says {decision.verdict} of {version}, with {len(decision.failures)} failed checks. Remove it, and run "
+            f"the gate again."
+        )
     return decision, manifest.champion
 
 
 def _write(url: str, result: Strict) -> None:
     storage.write_bytes(url, (result.model_dump_json(indent=1) + "\n").encode())
-
-
-def _require_same_rows(ours: Observations, theirs: Observations, champion: str) -> None:
-    for mine, other in ((ours.label, theirs.label), (ours.group, theirs.group)):
-        same = np.array_equal(mine, other) if mine is not None and other is not None else mine is other
-        if not same:
-            raise DataError(
-                f"the hold-out rows are in another order for the champion {champion}: its feature spec reads other "
-                f"columns. Judge this model by hand and promote it with promote_model."
-            )

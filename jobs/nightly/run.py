@@ -14,8 +14,8 @@ from rich.table import Table
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.manifests import NightManifest
-from nightjar.features.contract.metrics import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
-from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
+from nightjar.features.contract.outputs import INDEX, METRICS, PAGES, REPORTS, metrics_file, night_page
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED
@@ -23,7 +23,7 @@ from nightjar.jobs.nightly.chain import carry_out, records, why
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.steps import notify, steps_of
-from nightjar.jobs.nightly.telemetry import JobRun, structured_log
+from nightjar.jobs.nightly.telemetry import JobRun, page_metrics, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.reports import night_report
@@ -61,7 +61,7 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
-        stack.callback(lambda: pages and night_report.write(first.output, pages))
+        stack.callback(draw_pages, first.output, pages)
         for number, planned in enumerate(request.nights, 1):
             night = replace(planned)  # nights before it may have published its parent since it was checked
             nights.append(night)
@@ -95,6 +95,24 @@ def nights_with_log(nights: tuple[Night, ...]) -> tuple[Night, ...]:
     if not logged:
         raise DataError(f"there is no log of any night from {nights[0].date} to {nights[-1].date}. Write one.")
     return logged
+
+
+def draw_pages(output: str, dates: Sequence[str]) -> None:
+    """Draw the pages of some nights. What cannot be drawn is a warning: a night does not depend on its page."""
+    if not dates:
+        return
+    try:
+        problems = night_report.draw(output, dates).problems
+    except Exception as error:
+        log.debug("the pages", exc_info=True)
+        problems = (f"no page could be drawn: {type(error).__name__}: {error}",)
+    for problem in problems:
+        log.warning("pages: %s", problem)
+    try:
+        url = storage.join(output, METRICS, metrics_file(PAGES))
+        storage.write_bytes(url, page_metrics(len(problems), time.time()).encode())
+    except Exception as error:  # such as a full disk
+        log.warning("the pages' metrics could not be written: %s", error)
 
 
 @contextmanager
@@ -132,7 +150,13 @@ def _print_plan(console: Console, request: NightlyRequest, run: JobRun) -> None:
 def _report(console: Console, nights: Sequence[Night]) -> bool:
     """Print what the nights that are over found; true if the gate rejected one."""
     over = {night: read_manifest(night.record, NightManifest) for night in nights if is_published(night.record)}
-    evaluations = {night: read_evaluation(night.evaluation) for night in over if is_published(night.evaluation)}
+    evaluations = {}
+    for night in over:
+        try:
+            if is_published(night.evaluation):
+                evaluations[night] = read_evaluation(night.evaluation)
+        except DataError as error:  # the night is over all the same
+            log.warning("%s", error)
     if evaluations:
         console.print(table(evaluations, {night: record.verdict for night, record in over.items()}))
     reports = storage.join(nights[-1].output, REPORTS)

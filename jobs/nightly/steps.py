@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import LEDGER
 from nightjar.features.contract.errors import ValidationFailed
 from nightjar.features.contract.manifests import START_REASON, Lineage, NightManifest
 from nightjar.features.contract.outputs import (
@@ -20,6 +21,7 @@ from nightjar.features.contract.outputs import (
     NIGHTS,
     PACK,
     PUBLISH,
+    RENEW,
     SUMMARIZE,
     TRAIN,
     VALIDATE,
@@ -27,16 +29,18 @@ from nightjar.features.contract.outputs import (
     night_of,
     seconds_file,
 )
-from nightjar.features.contract.publishing import begin, commit, is_published
-from nightjar.features.contract.records import HookEvent, StepSeconds
+from nightjar.features.contract.publishing import begin, commit, describe_files, is_published
+from nightjar.features.contract.records import HookEvent, Ledger, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.common.ledger import ledger_of
+from nightjar.jobs.common.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
-from nightjar.jobs.nightly.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly.night import Night
+from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
@@ -80,6 +84,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(PACK, _MODELS, lambda spark: _pack(night), *made[TRAIN]),
         step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
         step(GATE, _ALL, night.promotion.judge, *artifact),
+        step(RENEW, _ALL, lambda spark: _renew(night, spark), *made[GATE]),
         Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
     ]
 
@@ -128,9 +133,18 @@ def _evaluate(night: Night) -> None:
     evaluate(artifacts, [str(night.features.built.holdout_dir)], night.evaluation)
 
 
+def _renew(night: Night, spark: GetSpark) -> None:
+    """Of a night that is on record nothing is left to do, whoever has become champion since."""
+    if not is_published(night.record):
+        night.promotion.renew_counters(spark)
+
+
 def _publish(night: Night, run: JobRun) -> None:
     """Move the pointer, tell everybody, tidy up; the night's record comes last, so that a kill repeats the rest."""
     config = night.config.nightly
+    judged, _ = read_decision(night.promotion.output, night.promotion.version)
+    candidates = {model: night.candidate(model) for model in night.config.models}
+    ledger = ledger_of(night.features, candidates, night.evaluation, judged.rows or None)
     decision = night.promotion.move()
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
@@ -141,8 +155,9 @@ def _publish(night: Night, run: JobRun) -> None:
     took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
     storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
     retention.prune(config.keep, night.output, night.date)
-    notify(night, run, decision.verdict, "; ".join(check.reason for check in decision.failures))
-    _record(night, decision)
+    doubt = "inconclusive: " if decision.outcome == "inconclusive" else ""
+    notify(night, run, decision.verdict, doubt + "; ".join(check.reason for check in decision.failures))
+    _record(night, decision, ledger)
 
 
 def notify(night: Night, run: JobRun, event: Literal["published", "rejected", "failed"], message: str) -> None:
@@ -174,13 +189,14 @@ def _attempts(night: Night) -> int:
     return sum(is_published(storage.join(folder, name)) for name in of_date)
 
 
-def _record(night: Night, decision: Decision) -> None:
+def _record(night: Night, decision: Decision, ledger: Ledger) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
+    storage.write_bytes(storage.join(night.record, LEDGER), (ledger.model_dump_json(indent=1) + "\n").encode())
     commit(
         night.record,
         NightManifest(
-            files=(),
+            files=describe_files(night.record),
             date=night.date.isoformat(),
             attempt=1 + _attempts(night),
             version=night.promotion.version,

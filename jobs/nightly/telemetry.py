@@ -1,7 +1,8 @@
 """What a run says of itself: JSON lines for machines beside the console's lines, and metrics to scrape.
 
 <output>/runs/<run>.jsonl         one object a line: time, run, night, step, level, logger, message
-<output>/metrics/<date>.prom      OpenMetrics text of the night; latest.prom: of the last one carried out
+<output>/metrics/<date>.prom      OpenMetrics text of the night; latest.prom: of the last one carried out;
+                                  pages.prom: of the pages that were drawn last
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.metrics import HELD_OUT
+from nightjar.features.contract.errors import masked
+from nightjar.features.contract.metrics.registry import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
 from nightjar.serving.evaluation.comparison import Evaluation
 
@@ -72,11 +74,11 @@ class JsonLines(logging.Formatter):
             "step": self.run.step,
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+            line["traceback"] = masked(self.formatException(record.exc_info))
+        return json.dumps(line)
 
 
 class _LogFile(logging.StreamHandler[TextIO]):
@@ -145,6 +147,20 @@ def open_metrics(
     gauge("nightjar_published", "1 if the gate let the model through, 0 if not.").set(accepted)
     gauge("nightjar_night_timestamp_seconds", "The night's date, 00:00 UTC.", unit="seconds").set(_midnight(night))
     gauge("nightjar_decided_timestamp_seconds", "When the night was over.", unit="seconds").set(decided_at)
+    return generate_latest(registry).decode()
+
+
+def page_metrics(problems: int, drawn_at: float) -> str:
+    """Metrics of the drawing of pages in OpenMetrics' text format.
+
+    Args:
+        problems: how many things could not be read or drawn.
+        drawn_at: when, in seconds since 1970.
+    """
+    registry = CollectorRegistry()
+    Gauge("nightjar_page_problems", "What the pages could not show.", registry=registry).set(problems)
+    when = Gauge("nightjar_pages_timestamp_seconds", "When they were drawn.", registry=registry, unit="seconds")
+    when.set(drawn_at)
     return generate_latest(registry).decode()
 
 

@@ -5,21 +5,20 @@ Data sets are read file by file. Only the scores, and what is known of the impre
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest
 from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.encoder import ColumnValues
+from nightjar.features.encoder.files import read_table
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
 from nightjar.serving.model import ServingModel, load
@@ -79,9 +78,10 @@ def compare(
     for directory in dict.fromkeys(chosen.values()):
         scored = {name: model for name, model in models.items() if chosen[name] == directory}
         observed, found = predict(scored, directory, manifests[directory])
+        digest = manifest_digest(directory)
         scores |= found
         for name, model in scored.items():
-            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, directory, observed, scores[name])
+            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, digest, observed, scores[name])
             log.info("%s: log loss %.5f on %d rows", name, evaluated[name].metrics.log_loss, len(scores[name]))
     first = next(iter(manifests.values()))
     evaluation = Evaluation(
@@ -101,14 +101,14 @@ def evaluate_scores(
     Args:
         artifact: the packed model's directory.
         model: name of the architecture.
-        dataset: directory of the data set that was scored.
+        dataset: digest of the rows that were scored.
         observed: what is known of its rows.
         score: float[rows].
     """
     return ModelEvaluation(
         artifact=manifest_digest(artifact),
         model=model,
-        dataset=manifest_digest(dataset),
+        dataset=dataset,
         metrics=measure(observed, score),
         calibration=tuple(bins(observed.label, score, observed.weight, CALIBRATION_BINS)),
         deciles=tuple(bins(observed.label, score, observed.weight, DECILES)),
@@ -140,24 +140,6 @@ def predict(
     return _observations(known), {name: np.concatenate(parts) for name, parts in scores.items()}
 
 
-def observe(
-    directory: str, manifest: DatasetManifest, columns: Sequence[str] = ()
-) -> tuple[Observations, dict[str, np.ndarray]]:
-    """What is known of a data set's rows, and some of its columns. Raises DataError as `predict` does.
-
-    Args:
-        directory: of the data set.
-        manifest: the data set's.
-        columns: names of single-valued ones.
-    """
-    known: dict[str, list[np.ndarray]] = defaultdict(list)
-    for read in _read(directory, manifest, columns):
-        for name in dict.fromkeys((*OBSERVED, *columns)):
-            if name in read:
-                known[name].append(np.asarray(read[name]))
-    return _observations(known), {name: np.concatenate(known[name]) for name in columns}
-
-
 def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, ColumnValues]]:
     """What is known of the rows and the `wanted` columns, file by file, each compared with the manifest."""
     if not manifest.rows:
@@ -165,10 +147,8 @@ def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> I
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
     names = list(dict.fromkeys([*present, *wanted]))
     for entry in manifest.data_files:
-        content = storage.read_bytes(storage.join(directory, entry.path))
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise DataError(f"{directory} is damaged: {entry.path} differs from the manifest. Build it again.")
-        yield to_columns(pq.read_table(pa.BufferReader(content), columns=names))
+        content = read_verified(directory, entry)
+        yield to_columns(read_table(content, storage.join(directory, entry.path), names))
 
 
 def _observations(known: Mapping[str, list[np.ndarray]]) -> Observations:

@@ -1,7 +1,7 @@
-"""Metrics of scores: those that sums tell (features.contract.metrics), calibration by bins, regret against the truth.
+"""Metrics of scores: those that sums tell (contract.metrics.registry), calibration by bins, regret against the truth.
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
-positive; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
+not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import (
+from nightjar.features.contract.metrics.registry import Quality, quality
+from nightjar.features.contract.metrics.sums import (
     Sums,
     cross_entropy,
     group_sums,
     loss_sums,
     ordered_pairs,
 )
-from nightjar.features.contract.metrics import Quality, quality
 from nightjar.features.contract.strict import Strict
 
 
@@ -55,7 +55,7 @@ class Bin(Strict):
 
 
 def measure(observed: Observations, score: np.ndarray) -> Metrics:
-    """Every metric of one model's scores. n must be at least 1."""
+    """Every metric of one model's scores. n must be at least 1. Raises DataError if no row has a weight."""
     label, weight, truth = observed.label, observed.weight, observed.truth
     score = score.astype(np.float64)
     positive, negative = weight * label, weight * (1.0 - label)
@@ -79,12 +79,16 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:
     """Impressions in ascending order of score, in `count` bins of equal weight; empty bins are left out.
 
+    Impressions without any weight are in no bin.
+
     Args:
         label: float64[n].
         score: float64[n].
         weight: float64[n].
         count: of the bins.
     """
+    if not weight.sum():
+        return []
     order = np.argsort(score, kind="stable")
     label, score, weight = label[order], score[order], weight[order]
     middle = np.cumsum(weight) - 0.5 * weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from nightjar.features.contract.metrics import EVALUATED, LESS, MORE, Metric
+from nightjar.features.contract.metrics.registry import EVALUATED, LESS, MORE, Metric
 from nightjar.features.contract.strict import Strict
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Bin, Metrics

@@ -1,6 +1,6 @@
-"""Metrics of two models in parts of the impressions, with a paired bootstrap of their differences.
+"""Metrics of models in parts of the impressions, with a paired bootstrap of the candidate's differences to the others.
 
-Both models are measured on the same resample. It draws whole groups, i.e. users, because the impressions of one user
+All models are measured on the same resample. It draws whole groups, i.e. users, because the impressions of one user
 are not independent; impressions without a group are drawn one by one.
 
 Shapes: B impressions; U units that are drawn; P impressions and S units of a part (serving.gate.parts); T runs of equal
@@ -10,13 +10,13 @@ scores; R resamples; C comparisons. Scores are float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.features.contract.metric_sums import Sums, cross_entropy, ordered_pairs
-from nightjar.features.contract.metrics import COMPARED, SumMetric
+from nightjar.features.contract.metrics.registry import COMPARED, SumMetric
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy, ordered_pairs
 from nightjar.serving.gate.parts import Part
 
 DrawnSums = Callable[[np.ndarray], Sums]
@@ -33,20 +33,34 @@ def draws(units: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """
     generator = np.random.default_rng(seed)
     for _ in range(resamples):
-        yield np.bincount(generator.integers(units, size=units), minlength=units).astype(np.float64)
+        drawn = generator.integers(max(units, 1), size=units)  # there may be no unit: no impression has a weight
+        yield np.bincount(drawn, minlength=units).astype(np.float64)
+
+
+def bounds_of(value_R: np.ndarray, confidence: float) -> tuple[float, float] | None:
+    """One-sided lower and upper bounds from resamples, each at `confidence`; None if there are none.
+
+    Resamples where the value is undefined, i.e. NaN, count as the worst.
+    """
+    last, undefined = len(value_R) - 1, np.count_nonzero(np.isnan(value_R))
+    low, high = math.floor(last * (1.0 - confidence)) - undefined, math.ceil(last * confidence)
+    if low < 0 or high > last - undefined:
+        return None
+    ascending_R = np.sort(value_R)  # NaN last
+    return float(ascending_R[low]), float(ascending_R[high])
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A metric of both models in a part, and candidate - champion in every resample, NaN where it is undefined.
+    """A metric of the candidate and of another model in a part, and candidate - other in every resample.
 
-    champion is NaN and difference_R empty where there is no champion.
+    NaN where a resample leaves the metric undefined. other is NaN and difference_R empty where the candidate is alone.
     """
 
     metric: SumMetric
     part: Part
     candidate: float
-    champion: float
+    other: float
     difference_R: np.ndarray
 
     @property
@@ -54,68 +68,96 @@ class PairedComparison:
         """Resamples that leave the metric undefined."""
         return int(np.isnan(self.difference_R).sum())
 
-    def bounds(self, confidence: float) -> tuple[float, float] | None:
-        """One-sided lower and upper bounds of the difference; None if there are none.
-
-        Resamples where the metric is undefined count as the worst.
-        """
-        if not len(self.difference_R):
+    @property
+    def standard_error(self) -> float | None:
+        """Of the difference: its standard deviation over the resamples; None where any leaves it undefined."""
+        if len(self.difference_R) < 2 or self.undefined:
             return None
-        undefined_R = np.isnan(self.difference_R)
-        lowest_R, highest_R = (np.where(undefined_R, worst, self.difference_R) for worst in (-np.inf, np.inf))
-        low = float(np.quantile(lowest_R, 1.0 - confidence, method="lower"))
-        high = float(np.quantile(highest_R, confidence, method="higher"))
-        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+        return float(np.std(self.difference_R, ddof=1))
+
+    def bounds(self, confidence: float) -> tuple[float, float] | None:
+        """One-sided lower and upper bounds of the difference; None if there are none."""
+        return bounds_of(self.difference_R, confidence)
 
 
 def compare_paired(
-    parts: Sequence[Part], candidate_B: np.ndarray, champion_B: np.ndarray | None, *, resamples: int, seed: int
-) -> list[PairedComparison]:
-    """Compare two models by every metric that is defined in every part: part by part, in the order of COMPARED.
+    parts: Sequence[Part],
+    candidate_B: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    baselines: Mapping[str, np.ndarray],
+    *,
+    resamples: int,
+    seed: int,
+) -> tuple[list[PairedComparison], dict[str, list[PairedComparison]]]:
+    """Compare the candidate with other models by every metric that is defined in every part.
+
+    Returns the candidate alone, and the comparisons with each of the others and the baselines by name: part by part, in
+    the order of COMPARED.
 
     Args:
         parts: all impressions first, then slices of them.
         candidate_B: the candidate's scores.
-        champion_B: the champion's; None if there is no champion.
+        others: scores of the models that it is compared with in every part.
+        baselines: scores of those that it is compared with in all impressions only.
         resamples: R.
         seed: of the draws.
     """
     candidates = [_sums_of(part, candidate_B[part.rows_P]) for part in parts]
-    champions = [] if champion_B is None else [_sums_of(part, champion_B[part.rows_P]) for part in parts]
-    difference_RC = np.empty((0, sum(len(_defined(part)) for part in parts)))
-    if champions:
-        difference_RC = np.array(
-            [
-                [
-                    new - old
-                    for part, candidate, champion in zip(parts, candidates, champions, strict=True)
-                    for new, old in zip(*_values(part, drawn_U[part.units_S], candidate, champion), strict=True)
-                ]
-                for drawn_U in draws(len(parts[0].units_S), resamples, seed)
-            ]
-        )
-    compared: list[PairedComparison] = []
-    for n, part in enumerate(parts):
-        once_S, metrics = np.ones(len(part.units_S)), _defined(part)
-        [values] = _values(part, once_S, candidates[n])
-        old_values = [math.nan] * len(metrics)
-        if champions:
-            [old_values] = _values(part, once_S, champions[n])
-        for metric, candidate_value, champion_value in zip(metrics, values, old_values, strict=True):
-            difference_R = difference_RC[:, len(compared)]
-            compared.append(PairedComparison(metric, part, candidate_value, champion_value, difference_R))
-    return compared
+    models = {name: [_sums_of(part, score_B[part.rows_P]) for part in parts] for name, score_B in others.items()}
+    models |= {name: [_sums_of(parts[0], score_B[parts[0].rows_P])] for name, score_B in baselines.items()}
+    drawn: dict[str, list[list[float]]] = {name: [] for name in models}
+    for drawn_U in draws(len(parts[0].units_S), resamples, seed) if models else ():
+        values = _values(parts, candidates, drawn_U)
+        for name, model in models.items():
+            drawn[name].append([new - old for new, old in zip(values, _values(parts, model, drawn_U), strict=False)])
+    once_U = np.ones(len(parts[0].units_S))
+    values = _values(parts, candidates, once_U)
+    places = [(metric, part) for part in parts for metric in _defined(part)]
+    alone = [
+        PairedComparison(metric, part, value, math.nan, np.empty(0))
+        for (metric, part), value in zip(places, values, strict=True)
+    ]
+    compared = {
+        name: [
+            PairedComparison(metric, part, value, other, difference_R)
+            for (metric, part), value, other, difference_R in zip(  # a baseline's end with the first part
+                places, values, _values(parts, model, once_U), np.array(drawn[name]).T, strict=False
+            )
+        ]
+        for name, model in models.items()
+    }
+    return alone, compared
+
+
+def draw_calibration(whole: Part, score_B: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+    """Sum of scores / sum of labels in every resample, NaN without a positive: float64[R].
+
+    Args:
+        whole: all impressions.
+        score_B: a model's scores.
+        resamples: R.
+        seed: of the draws, which are those of `compare_paired`.
+    """
+    score_S = whole.by_unit(whole.weight_P * score_B[whole.rows_P])
+    drawn = [
+        (np.sum(drawn_U * score_S), np.sum(drawn_U * whole.unit_positive))
+        for drawn_U in draws(len(whole.units_S), resamples, seed)
+    ]
+    score_R, label_R = np.array(drawn).T
+    return np.divide(score_R, label_R, out=np.full(resamples, np.nan), where=label_R > 0)
 
 
 def _defined(part: Part) -> list[SumMetric]:
     return [metric for metric in COMPARED if metric.needs != "groups" or part.grouped_S.any()]
 
 
-def _values(part: Part, drawn_S: np.ndarray, *models: DrawnSums) -> list[list[float]]:
-    """Every model's metrics in a resample, NaN where one is undefined."""
+def _values(parts: Sequence[Part], model: Sequence[DrawnSums], drawn_U: np.ndarray) -> list[float]:
+    """A model's metrics in the parts that it has sums of, NaN where one is undefined."""
     return [
-        [math.nan if (value := metric.formula(sums)) is None else value for metric in _defined(part)]
-        for sums in (model(drawn_S) for model in models)
+        math.nan if (value := metric.formula(sums)) is None else value
+        for part, sums_of in zip(parts, model, strict=False)
+        for sums in [sums_of(drawn_U[part.units_S])]
+        for metric in _defined(part)
     ]
 
 

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.metrics import METRICS, SelectionMetric
+from nightjar.features.contract.metrics.registry import METRICS, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.serving.gate.parts import Support
 
 Verdict = Literal["published", "rejected"]
+State = Literal["passed", "worse", "inconclusive"]
+"""What the data show: within the limit, beyond the limit, or neither with the confidence that is asked for."""
 BEYOND_BOUND = 5
 
 _MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
@@ -28,14 +30,14 @@ ComparedMetric = Annotated[
     BeforeValidator(lambda name: _MISCALIBRATION if name == _IN_FILES else name),
     PlainSerializer(name_in_files, return_type=str),
 ]
-"""Name of one of features.contract.metrics.COMPARED."""
+"""Name of one of features.contract.metrics.registry.COMPARED."""
 
 
 class GateRule(Strict):
-    """The candidate is worse than the champion by at most `tolerance`, with this one-sided `confidence`."""
+    """The candidate is worse than the champion, and than the reference, by at most `tolerance`, with `confidence`."""
 
     metric: ComparedMetric
-    """What is compared. `calibration` is |sum of scores / sum of labels - 1| here."""
+    """What is compared. `calibration` is |ln(sum of scores / sum of labels)| here."""
     tolerance: float = Field(ge=0.0, allow_inf_nan=False)
     """In the metric's own unit."""
     confidence: float = Field(default=0.95, ge=0.5, lt=1.0)
@@ -72,14 +74,22 @@ class GateConfig(Strict):
     dry_run: DryRunLimits = DryRunLimits()
     """What the packed model may take in a fresh process."""
     calibration: tuple[float, float] = (0.8, 1.25)
-    """Bounds of sum of scores / sum of labels."""
+    """Bounds of sum of scores / sum of labels. A model fails where the ratio's bootstrap interval lies outside."""
     normalized_entropy: float = Field(default=0.999, gt=0.0, lt=1.0)
     """The highest that is let through. A model that predicts the base rate has 1."""
     rules: tuple[GateRule, ...] = (
         GateRule(metric="log_loss", tolerance=0.002),
         GateRule(metric="auc", tolerance=0.005),
     )
-    """What the candidate must hold against the champion."""
+    """What the candidate must hold against the champion and the reference."""
+    reference_days: int = Field(default=7, ge=0)
+    """The reference is the champion of so many days before the judged day: the rules are held against it, too, so that
+    small losses do not add up. 0: no reference."""
+    reference: str | None = Field(default=None, min_length=1)
+    """A version that is the reference instead, every night."""
+    sequential: bool = False
+    """True: rules on all rows judge the mean difference over the nights since the last promotion, by bounds that hold
+    however many nights are looked at. One night's own bound is wrong in one night of twenty at 95 %."""
 
     @model_validator(mode="after")
     def _check(self) -> GateConfig:
@@ -91,11 +101,15 @@ class GateConfig(Strict):
             raise ValueError(f"a metric may have one rule overall and one for each slice column; got {names}")
         if not names:
             raise ValueError("rules must hold one rule or more")
-        strictest = max(rule.confidence for rule in self.rules)
-        needed = math.ceil(round(BEYOND_BOUND / (1.0 - strictest), 6))
+        needed = math.ceil(round(BEYOND_BOUND / (1.0 - self.strictest), 6))
         if self.resamples < needed:
-            raise ValueError(f"confidence {strictest} needs {needed} resamples or more; got {self.resamples}")
+            raise ValueError(f"confidence {self.strictest} needs {needed} resamples or more; got {self.resamples}")
         return self
+
+    @property
+    def strictest(self) -> float:
+        """The highest confidence of a rule. The calibration's interval has it, too."""
+        return max(rule.confidence for rule in self.rules)
 
     @property
     def sliced_by(self) -> tuple[str, ...]:
@@ -122,23 +136,73 @@ class GateConfig(Strict):
             )
 
 
+class RowsNeeded(Strict):
+    """How many rows an inconclusive rule would pass with on four days of five; None if with no number of them.
+
+    as_measured: if the true difference is the measured one. if_equal: if the models are equally good.
+    """
+
+    as_measured: int | None
+    if_equal: int | None
+
+
+class OverNights(Strict):
+    """The mean difference over several nights, and one-sided bounds that hold for all numbers of nights at once."""
+
+    nights: int
+    difference: float
+    interval: tuple[float, float]
+
+
 class GateCheck(Strict):
     """One thing that was looked at, and what came of it.
 
     metric: a rule's metric as rules call it, or dry_run, support, scores, calibration_ratio. slice: `column=value`;
-    None for all rows. difference: candidate - champion; interval: its one-sided lower and upper bounds, each at
-    `confidence`. None where a check has no such figure.
+    None for all rows. against: the model that a rule compares with; its figure is under the same name. difference:
+    candidate - that model; standard_error: of it; interval: its one-sided lower and upper bounds, each at `confidence`;
+    of a calibration_ratio, those of the ratio. over_nights: what a sequential rule is judged by. None where a check has
+    no such figure.
     """
 
     metric: str
     slice: str | None = None
+    against: Literal["champion", "reference"] | None = None
     champion: float | None = None
+    reference: float | None = None
     candidate: float | None = None
     difference: float | None = None
+    standard_error: float | None = None
     interval: tuple[float, float] | None = None
+    over_nights: OverNights | None = None
     confidence: float | None = None
     tolerance: float | None = None
     passed: bool
+    state: State | None = None
+    rows_needed: RowsNeeded | None = None
+    reason: str
+
+    @property
+    def outcome(self) -> str:
+        """For people: passed, inconclusive (whether it passed or not), or failed."""
+        if self.state == "inconclusive":
+            return self.state
+        return "passed" if self.passed else "failed"
+
+
+class GateWarning(Strict):
+    """What does not keep a model from being published, but should be known: a baseline that is better than it.
+
+    value: the baseline's; difference: candidate - baseline; interval: its one-sided bounds, each at `confidence`. None
+    where the baseline's scores cannot be compared.
+    """
+
+    baseline: str
+    metric: str
+    candidate: float | None = None
+    value: float | None = None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    confidence: float | None = None
     reason: str
 
 
@@ -161,13 +225,50 @@ class PartMetrics(Strict):
     figures: tuple[MetricComparison, ...]
 
 
+class Reference(Strict):
+    """What else the candidate is compared with. days: it was champion so many days before; None if it is pinned."""
+
+    version: str
+    days: int | None = None
+
+
+class AccumulatedLoss(Strict):
+    """What the champion, i.e. what serves, has lost against the reference, in nats of log loss on all rows.
+
+    difference: champion - reference on this day; standard_error: of it. total: with a pinned reference, the same; else
+    the sum over the judged days of difference / days, i.e. of the loss a day. No selection flatters the champion, which
+    had its place before the day. interval: of total, one-sided bounds at 95 % each; those of a sum hold for all nights
+    at once. variance: of total; scale: of the normal mixture.
+    """
+
+    reference: Reference
+    difference: float
+    standard_error: float
+    total: float
+    interval: tuple[float, float]
+    variance: float
+    scale: float
+
+
 class Decision(Strict):
-    """The gate's verdict with every check; `published` if all passed. Same inputs, same JSON."""
+    """The gate's verdict with every check; `published` if all passed. Same inputs, same JSON.
+
+    rejection: why, where rejected: `inconclusive` if nothing was shown to be wrong, but too little to be right.
+    """
 
     verdict: Verdict
+    rejection: Literal["worse", "inconclusive"] | None = None
     rows: int
     checks: tuple[GateCheck, ...]
+    warnings: tuple[GateWarning, ...] = ()
+    reference: Reference | None = None
+    accumulated: AccumulatedLoss | None = None
     parts: tuple[PartMetrics, ...] = ()
+
+    @property
+    def outcome(self) -> Literal["published", "rejected", "inconclusive"]:
+        """The verdict for people."""
+        return "inconclusive" if self.rejection == "inconclusive" else self.verdict
 
     @property
     def failures(self) -> tuple[GateCheck, ...]:

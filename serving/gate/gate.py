@@ -1,8 +1,8 @@
 """The promotion gate: is a candidate sound, and no worse than the champion on the same later impressions?
 
-A rule reads «no worse than `tolerance` on `metric`, overall or in each slice, with `confidence`». It holds when the
-one-sided bootstrap bound of what the candidate loses against the champion stays within the tolerance. Doubt counts
-against the candidate (serving.gate.bootstrap).
+Rules are held against the champion and, so that small losses do not add up, against an older reference
+(serving.gate.reference). A rule passes when the one-sided bootstrap bound of what the candidate loses stays within the
+tolerance (serving.gate.rules). Doubt counts against the candidate there, but is told apart from a loss.
 
 Shapes: B impressions.
 """
@@ -11,28 +11,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.metrics import LESS, NORMALIZED_ENTROPY
+from nightjar.features.contract.metrics.registry import LOG_LOSS, NORMALIZED_ENTROPY
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.bootstrap import PairedComparison, compare_paired
+from nightjar.serving.gate.bootstrap import PairedComparison, bounds_of, compare_paired, draw_calibration
 from nightjar.serving.gate.decision import (
+    AccumulatedLoss,
     Decision,
     DryRunLimits,
     GateCheck,
     GateConfig,
-    GateRule,
+    GateWarning,
     MetricComparison,
     PartMetrics,
-    Verdict,
+    State,
     name_in_files,
 )
 from nightjar.serving.gate.parts import Part, Slices, Support, parts_of, whole_of
+from nightjar.serving.gate.reference import ReferenceScores
+from nightjar.serving.gate.rules import judge, warn_of
+from nightjar.serving.gate.sequence import accumulate, differences_of, since_promotion
 from nightjar.serving.packing.dry_run import DryRun
 
 FIGURE_CONFIDENCE = 0.95
+
+_AGAINST: tuple[Literal["champion"], Literal["reference"]] = ("champion", "reference")
 
 
 def decide(
@@ -42,12 +49,16 @@ def decide(
     champion_B: np.ndarray | None = None,
     slices: Mapping[str, Slices] | None = None,
     dry_run: DryRun | None = None,
+    *,
+    reference: ReferenceScores | None = None,
+    baselines: Mapping[str, np.ndarray] | None = None,
+    earlier: Sequence[Decision] = (),
 ) -> Decision:
     """Judge a candidate by its scores of impressions that are later than its training data.
 
     Impressions of weight 0 are left out. Without a champion the candidate must only be sound, calibrated and better
-    than predicting the base rate. Raises DataError for observations or champion's scores that cannot be used,
-    UsageError for a slice or groups that are not given.
+    than predicting the base rate. Raises DataError for observations, champion's or reference's scores that cannot be
+    used, UsageError for a slice or groups that are not given.
 
     Args:
         config: what is looked at.
@@ -56,26 +67,48 @@ def decide(
         champion_B: the champion's scores of the same impressions.
         slices: of the impressions, by the fields and dense features that the config names.
         dry_run: what the packed candidate did in a fresh process.
+        reference: an older model's scores of the same impressions (serving.gate.reference.choose_reference).
+        baselines: scores of the same impressions by baseline; one that is better than the candidate is a warning.
+        earlier: decisions of the nights before, in order.
     """
     slices = slices or {}
+    named = {f"baseline {name}": score_B for name, score_B in (baselines or {}).items()}
+    scored = {"champion": champion_B, "reference": reference.score_B if reference else None}
+    others = {name: score_B for name, score_B in scored.items() if score_B is not None}
     codes = {name: one.code_B for name, one in slices.items()}
-    _require_usable(observed, {"candidate": candidate_B, "champion": champion_B, **codes})
+    _require_usable(observed, {"candidate": candidate_B, **others, **named, **codes})
     _require_columns(config, observed, slices)
-    if champion_B is not None and (problem := _not_probabilities(champion_B)):
-        raise DataError(f"the champion's scores are no probabilities: {problem}. Roll the champion back.")
+    for name, remedy in (("champion", "Roll the champion back."), ("reference", "Pin another as gate.reference.")):
+        if name in others and (problem := _not_probabilities(others[name])):
+            raise DataError(f"the {name}'s scores are no probabilities: {problem}. {remedy}")
     whole = whole_of(observed)
     checks = [_supported(whole, config.overall), _sound(candidate_B)]
-    compared: list[PairedComparison] = []
+    alone: list[PairedComparison] = []
+    compared: dict[str, list[PairedComparison]] = {}
     if all(check.passed for check in checks):
         parts = {name: list(parts_of(whole, name, slices[name], config.slice_support)) for name in config.sliced_by}
         every = [whole, *(part for of_slice in parts.values() for part in of_slice)]
-        compared = compare_paired(every, candidate_B, champion_B, resamples=config.resamples, seed=config.seed)
-        checks += [_calibrated(whole, candidate_B, config), _informative(compared, config)]
-        if champion_B is not None:
-            checks += _judge_rules(config, whole, parts, compared)
+        sound = {name: score_B for name, score_B in named.items() if not _not_probabilities(score_B)}
+        alone, compared = compare_paired(
+            every, candidate_B, others, sound, resamples=config.resamples, seed=config.seed
+        )
+        checks += [_calibrated(whole, candidate_B, config), _informative(alone, config)]
+        for against in _AGAINST:
+            if against in compared:
+                checks += _judge_rules(config, whole, parts, compared[against], against, since_promotion(earlier))
     checks += _dry_run_checks(dry_run, config.dry_run) if dry_run else []
-    verdict: Verdict = "published" if all(check.passed for check in checks) else "rejected"
-    return Decision(verdict=verdict, rows=len(whole.rows_P), checks=tuple(checks), parts=_parts(compared))
+    failures = [check for check in checks if not check.passed]
+    doubtful = all(check.state == "inconclusive" for check in failures)
+    return Decision(
+        verdict="rejected" if failures else "published",
+        rejection=("inconclusive" if doubtful else "worse") if failures else None,
+        rows=len(whole.rows_P),
+        checks=tuple(checks),
+        warnings=tuple(_warnings(config, baselines or {}, compared)),
+        reference=reference.of if reference else None,
+        accumulated=_accumulated(reference, compared, earlier),
+        parts=_parts(compared.get("champion", alone)),
+    )
 
 
 def _require_usable(observed: Observations, others: Mapping[str, np.ndarray | None]) -> None:
@@ -111,7 +144,8 @@ def _not_probabilities(score_B: np.ndarray) -> str | None:
 def _supported(whole: Part, support: Support) -> GateCheck:
     lacking = whole.lacks(support)
     reason = f"too little to judge by: {lacking}." if lacking else f"{len(whole.rows_P)} rows are enough."
-    return GateCheck(metric="support", passed=lacking is None, reason=reason)
+    state: State = "inconclusive" if lacking else "passed"
+    return GateCheck(metric="support", passed=lacking is None, state=state, reason=reason)
 
 
 def _sound(score_B: np.ndarray) -> GateCheck:
@@ -121,16 +155,35 @@ def _sound(score_B: np.ndarray) -> GateCheck:
 
 
 def _calibrated(whole: Part, score_B: np.ndarray, config: GateConfig) -> GateCheck:
+    """Few positives make the ratio of a perfect model vary widely: only an interval that lies outside is a failure."""
     low, high = config.calibration
     ratio = float(np.sum(whole.weight_P * score_B[whole.rows_P]) / np.sum(whole.unit_positive))
-    passed = low <= ratio <= high
-    place = "within" if passed else "outside"
-    reason = f"the scores' sum is {ratio:.4g} times the labels', {place} [{low:g}, {high:g}]."
-    return GateCheck(metric="calibration_ratio", candidate=ratio, passed=passed, reason=reason)
+    drawn_R = draw_calibration(whole, score_B, resamples=config.resamples, seed=config.seed)
+    interval = bounds_of(drawn_R, config.strictest)
+    if interval is None:
+        state: State = "inconclusive"
+        lacking = np.isnan(drawn_R).sum()
+        found = f"without a bound: {lacking} of {len(drawn_R)} resamples hold no positive, because too few groups do"
+    else:
+        outside = interval[1] < low or interval[0] > high
+        within = low <= interval[0] and interval[1] <= high
+        state = "passed" if within else "worse" if outside else "inconclusive"
+        place = {"passed": "within", "worse": "outside", "inconclusive": "neither within nor outside"}[state]
+        found = f"from {interval[0]:.4g} to {interval[1]:.4g} with confidence {config.strictest:g} each way, {place}"
+        found += f" [{low:g}, {high:g}]"
+    return GateCheck(
+        metric="calibration_ratio",
+        candidate=ratio,
+        interval=interval,
+        confidence=config.strictest,
+        passed=interval is not None and state != "worse",
+        state=state,
+        reason=f"the scores' sum is {ratio:.4g} times the labels', {found}.",
+    )
 
 
-def _informative(compared: Sequence[PairedComparison], config: GateConfig) -> GateCheck:
-    value = next(c.candidate for c in compared if c.part.name is None and c.metric is NORMALIZED_ENTROPY)
+def _informative(alone: Sequence[PairedComparison], config: GateConfig) -> GateCheck:
+    value = next(c.candidate for c in alone if c.part.name is None and c.metric is NORMALIZED_ENTROPY)
     passed = value <= config.normalized_entropy
     place = "within" if passed else "beyond"
     reason = (
@@ -161,58 +214,77 @@ def _dry_run_checks(found: DryRun, limits: DryRunLimits) -> Iterator[GateCheck]:
 
 
 def _judge_rules(
-    config: GateConfig, whole: Part, parts: Mapping[str, Sequence[Part]], compared: Sequence[PairedComparison]
+    config: GateConfig,
+    whole: Part,
+    parts: Mapping[str, Sequence[Part]],
+    compared: Sequence[PairedComparison],
+    against: Literal["champion", "reference"],
+    earlier: Sequence[Decision],
 ) -> list[GateCheck]:
-    """Every rule in every part. Slices with too little support even together are named, but not judged."""
+    """Every rule in every part. Slices with too little support even together are named, but not judged.
+
+    Args:
+        config: its rules.
+        whole: all impressions.
+        parts: slices, by what they are of.
+        compared: the candidate with the model `against`.
+        against: what the candidate is compared with.
+        earlier: decisions since the last promotion, which a sequential rule on all rows judges together with this one.
+    """
     of = {(c.part.name, c.metric.name): c for c in compared}
     judged, unjudged = [], []
     for rule in config.rules:
         name = name_in_files(rule.metric)
         for part in [whole] if rule.slice is None else parts[rule.slice]:
+            reason = None
             if part is not whole and (lacking := part.lacks(config.slice_support)):
                 reason = f"{name} is not judged: {lacking}."
-                unjudged.append(GateCheck(metric=name, slice=part.name, passed=True, reason=reason))
             elif (comparison := of.get((part.name, rule.metric))) is None:
                 reason = f"{name} in {part.name} is not judged: no impression there has a group."
-                unjudged.append(GateCheck(metric=name, slice=part.name, passed=True, reason=reason))
             else:
-                judged.append(_judge(rule, comparison))
+                pooled = config.sequential and part is whole
+                before = differences_of(earlier, name, against) if pooled else None
+                judged.append(judge(rule, comparison, against, before))
+            if reason:
+                unjudged.append(GateCheck(metric=name, slice=part.name, against=against, passed=True, reason=reason))
     return judged + unjudged
 
 
-def _judge(rule: GateRule, comparison: PairedComparison) -> GateCheck:
-    """Hold the differences against the rule."""
-    part, champion, candidate = comparison.part, comparison.champion, comparison.candidate
-    name = name_in_files(rule.metric)
-    bounds = comparison.bounds(rule.confidence)
-    where = "overall" if part.name is None else f"in {part.name}"
-    passed = False
-    if bounds:
-        loss = bounds[1] if comparison.metric.direction is LESS else -bounds[0]
-        passed = loss <= rule.tolerance
-        extent = f"worse by at most {loss:.4g}" if loss >= 0 else f"better by at least {-loss:.4g}"
-        place = "within" if passed else "beyond"
-        reason = (
-            f"{name} {where} is {candidate:.6g}, the champion's {champion:.6g}: with confidence "
-            f"{rule.confidence:g} {extent}, {place} the tolerance of {rule.tolerance:g}."
-        )
-    else:
-        reason = (
-            f"{name} {where} has no bound: it is undefined in {comparison.undefined} of "
-            f"{len(comparison.difference_R)} resamples, because too few groups hold both classes."
-        )
-    return GateCheck(
-        metric=name,
-        slice=part.name,
-        champion=_finite(champion),
-        candidate=_finite(candidate),
-        difference=_finite(candidate - champion),
-        interval=bounds,
-        confidence=rule.confidence,
-        tolerance=rule.tolerance,
-        passed=passed,
-        reason=reason,
+def _warnings(
+    config: GateConfig, baselines: Mapping[str, np.ndarray], compared: Mapping[str, Sequence[PairedComparison]]
+) -> Iterator[GateWarning]:
+    """By the metrics of the rules, on all rows."""
+    confidences: dict[str, float] = {rule.metric: rule.confidence for rule in reversed(config.rules)}
+    for name, score_B in baselines.items():
+        if problem := _not_probabilities(score_B):
+            reason = f"the baseline {name} is not compared: its scores are no probabilities: {problem}."
+            yield GateWarning(baseline=name, metric="scores", reason=reason)
+        for comparison in compared.get(f"baseline {name}", ()):
+            if (confidence := confidences.get(comparison.metric.name)) is not None:
+                warning = warn_of(name, comparison, confidence)
+                if warning:
+                    yield warning
+
+
+def _accumulated(
+    reference: ReferenceScores | None,
+    compared: Mapping[str, Sequence[PairedComparison]],
+    earlier: Sequence[Decision],
+) -> AccumulatedLoss | None:
+    """What the champion has lost against the reference; unchanged where this night cannot say."""
+    before = next((decision.accumulated for decision in reversed(earlier) if decision.accumulated), None)
+    if reference is None or not {"champion", "reference"} <= compared.keys():
+        return before
+    champion, older = (
+        next(c for c in compared[against] if c.part.name is None and c.metric is LOG_LOSS) for against in _AGAINST
     )
+    served = PairedComparison(
+        LOG_LOSS, older.part, champion.other, older.other, older.difference_R - champion.difference_R
+    )
+    error, bounds = served.standard_error, served.bounds(FIGURE_CONFIDENCE)
+    if error is None or bounds is None:
+        return before
+    return accumulate(before, reference.of, served.candidate - served.other, error, bounds)
 
 
 def _parts(compared: Sequence[PairedComparison]) -> tuple[PartMetrics, ...]:
@@ -228,8 +300,8 @@ def _parts(compared: Sequence[PairedComparison]) -> tuple[PartMetrics, ...]:
                 MetricComparison(
                     metric=c.metric.name,
                     candidate=_finite(c.candidate),
-                    champion=_finite(c.champion),
-                    difference=_finite(c.candidate - c.champion),
+                    champion=_finite(c.other),
+                    difference=_finite(c.candidate - c.other),
                     interval=c.bounds(FIGURE_CONFIDENCE),
                 )
                 for c in of_part

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
-from nightjar.features.contract.manifests import ArtifactManifest, DatasetManifest, StateManifest
+from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID
 from nightjar.features.encoder.state import load_values
-from nightjar.serving.evaluation.comparison import observe
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.parts import Slices
 
 
-def observe_slices(artifact: str, dataset: str, names: Sequence[str]) -> tuple[Observations, dict[str, Slices]]:
-    """What is known of a data set's rows, and the slices that they are in by field or dense feature.
+def slices_of(artifact: str, encoded: Mapping[str, np.ndarray]) -> dict[str, Slices]:
+    """The slices that impressions are in, by field or dense feature.
 
-    Args:
-        artifact: a directory whose encoder state the data set was encoded under.
-        dataset: directory.
-        names: of fields and dense features, checked by GateConfig.require_features.
+    artifact: whose encoder made `encoded`: by name, the ids of fields and the numbers of dense features, [B] each.
     """
-    by_feature = {
-        c.feature: c for c in read_manifest(artifact, ArtifactManifest).columns if c.role in ("dense", "field")
-    }
-    columns = {name: by_feature[name] for name in names}
-    observed, found = observe(
-        dataset, read_manifest(dataset, DatasetManifest), [column.name for column in columns.values()]
-    )
     state = storage.join(artifact, ENCODER)
-    slices = {}
-    for name, column in columns.items():
-        if column.role == "dense":
-            slices[name] = quarters(found[column.name])
-        else:
-            manifest = read_manifest(state, StateManifest)
-            slices[name] = by_value(found[column.name], manifest.spec.field(name), load_values(state, manifest, name))
-    return observed, slices
+    manifest = read_manifest(state, StateManifest)
+    fields = {field.name: field for field in manifest.spec.fields}
+    return {
+        name: by_value(column.astype(np.int64), fields[name], load_values(state, manifest, name))
+        if name in fields
+        else quarters(column)
+        for name, column in encoded.items()
+    }
 
 
 def by_value(ids_B: np.ndarray, field: CategoricalField, values: Mapping[int, str]) -> Slices:

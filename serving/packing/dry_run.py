@@ -7,7 +7,6 @@ What the process must not have loaded at the end (Spark, Horovod, torch) is look
 
 from __future__ import annotations
 
-import io
 import os
 import resource
 import subprocess
@@ -18,14 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 import nightjar
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import GOLDEN_RAW, GOLDEN_SCORES
 from nightjar.features.contract.errors import NightjarError
 from nightjar.features.contract.strict import Strict
-from nightjar.serving.arrays import read_array
+from nightjar.features.encoder.files import read_array, read_table
 from nightjar.serving.model import ServingModel, load
 
 TOLERANCE = 1e-5
@@ -79,9 +77,10 @@ def check(directory: str) -> DryRun:
     """Load the artifact, compare its golden scores with the trainer's, and time requests, in this process."""
     try:
         model = load(directory)
-        rows = pq.read_table(io.BytesIO(storage.read_bytes(storage.join(directory, GOLDEN_RAW))))
+        golden = storage.join(directory, GOLDEN_RAW)
+        rows = read_table(storage.read_bytes(golden), golden)
         wanted = read_array(storage.join(directory, GOLDEN_SCORES))
-        scores = model.score(rows)
+        scores = model.score(rows, as_logged=True)
     except NightjarError as error:
         return DryRun(problems=(str(error),))
     problems = [*_wrong(scores, wanted), *_loaded()]

@@ -9,11 +9,9 @@ golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: wha
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import layout, storage
 from nightjar.features.contract.artifact_files import (
@@ -48,10 +46,11 @@ from nightjar.features.contract.publishing import (
     verify,
 )
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
+from nightjar.features.encoder.files import read_array, read_table
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state
-from nightjar.serving.arrays import is_finite, read_array, write_array
+from nightjar.serving.arrays import is_finite, write_array
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.model import open_model
 
@@ -163,11 +162,11 @@ def _compare_encodings(state_dir: str, state: StateManifest, holdout_dir: str) -
     """Encode the golden rows as serving will, and compare with what Spark made of them: ids must be equal."""
     fitted = load_state(state_dir, state)
     raw, encoded = (
-        pq.read_table(io.BytesIO(storage.read_bytes(storage.join(holdout_dir, path))))
-        for path in (GOLDEN_RAW, GOLDEN_ENCODED)
+        read_table(storage.read_bytes(url), url)
+        for url in (storage.join(holdout_dir, path) for path in (GOLDEN_RAW, GOLDEN_ENCODED))
     )
     spark = to_columns(encoded)
-    ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw))
+    ours = Encoder(fitted.spec, fitted.encoder).encode(hash_rows(fitted, raw, as_logged=True))
     differing = [name for name, column in ours.items() if name not in spark or not _equal(column, spark[name])]
     if differing:
         raise DataError(

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from nightjar.features.contract.metrics import (
+from nightjar.features.contract.metrics.registry import (
     EVALUATED,
     EXPECTED_REGRET,
     LOG_LOSS,

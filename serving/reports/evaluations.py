@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+
+from markupsafe import escape
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import EVALUATION, REPORT
@@ -19,6 +22,8 @@ from nightjar.serving.arrays import write_array
 from nightjar.serving.evaluation.comparison import Evaluation, compare
 from nightjar.serving.evaluation.evaluation import read_evaluation, scores_url
 from nightjar.serving.reports.evaluation_report import render
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: str, *, threads: int = 1) -> Evaluation:
@@ -41,7 +46,7 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
     begin(output_dir)
     metrics = evaluation.model_dump_json(indent=1) + "\n"
     storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
-    storage.write_bytes(storage.join(output_dir, REPORT), render(evaluation).encode())
+    storage.write_bytes(storage.join(output_dir, REPORT), _page(evaluation).encode(errors="replace"))
     for number, score in enumerate(scores.values()):
         write_array(scores_url(output_dir, number), score)
     manifest = EvaluationManifest(
@@ -53,6 +58,16 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
     )
     commit(output_dir, manifest)
     return evaluation
+
+
+def _page(evaluation: Evaluation) -> str:
+    """The page; in its place, what kept it from being drawn: the figures are what counts."""
+    try:
+        return render(evaluation)
+    except Exception as error:
+        log.warning("the page of the evaluation could not be drawn", exc_info=True)
+        said = escape(f"The page could not be drawn: {type(error).__name__}: {error}. The figures are in {EVALUATION}.")
+        return f'<!DOCTYPE html>\n<html lang="en"><title>Evaluation</title><main><p>{said}</p></main></html>\n'
 
 
 def _digest(directory: str, kind: type[Manifest]) -> str:

@@ -2,48 +2,77 @@
 
 <date>.html: what ran, data checks, learning curves, metrics, slices, warm start, decision; <date>-features.html: the
 day's features; index.html: trends. Drawing them again from the same directories gives the same pages. A night whose
-directories were pruned keeps its old page.
+directories were pruned keeps its old page. What is damaged, or cannot be drawn, is told on the pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from markupsafe import Markup
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
 from nightjar.serving.reports.evaluation_report import SideBySide, environment
-from nightjar.serving.reports.nights import NightFindings, gather
+from nightjar.serving.reports.nights import Damage, NightFindings, gather
+
+Drawn = TypeVar("Drawn")
 
 INDEX_METRICS = (LOG_LOSS, REGRET, AUC, CALIBRATION)
 
 
+@dataclass(frozen=True)
+class Pages:
+    """What was drawn. urls: of the nights' pages, the index last; problems: what could not be read or drawn."""
+
+    urls: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
 def write(output: str, only: Collection[str] | None = None) -> list[str]:
-    """Write the page of every night, or of the dates `only` and the nights beside them, and the index; where they are,
-    the index last. It is written first: a night that has its page is in the index.
+    """`draw`; where the pages are."""
+    return list(draw(output, only).urls)
+
+
+def draw(output: str, only: Collection[str] | None = None) -> Pages:
+    """Write the page of every night, or of the dates `only` and the nights beside them, and the index.
+
+    The index is written first: a night that has its page is in the index. It is written again if a page could not be
+    drawn, which it tells. Raises OSError if nothing can be written there.
     """
-    nights = gather(output)
+    gathered = gather(output)
+    nights, damage = gathered.nights, Damage(list(gathered.unreadable))
     index = storage.join(output, REPORTS, INDEX)
-    storage.write_bytes(index, render_index(nights).encode())
+    _put(index, render_index(nights, gathered.unreadable))
     written = []
     for before, night, after in zip([None, *nights], nights, [*nights[1:], None], strict=False):
+        damage.found.extend(f"night {night.date}: {problem}" for problem in night.unreadable)
         if night.summary and (only is None or night.date in only):
-            page = feature_report.draw(night.summary, night.validation, night.holdout, night_page(night.date))
-            storage.write_bytes(features_of(output, night.date), page.encode())
+            with damage.noted(f"night {night.date}: the page of its features"):
+                page = feature_report.draw(night.summary, night.validation, night.holdout, night_page(night.date))
+                _put(features_of(output, night.date), page)
         url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
         # A neighbour's page links to the night's.
         wanted = only is None or any(near.date in only for near in (before, night, after) if near)
         if wanted and (complete or not storage.exists(url)):
-            storage.write_bytes(url, render_night(night, before, after).encode())
-            written.append(url)
-    return [*written, index]
+            with damage.noted(f"night {night.date}: its page"):
+                _put(url, render_night(night, before, after))
+                written.append(url)
+    if damage.found != list(gathered.unreadable):
+        _put(index, render_index(nights, damage.found))
+    return Pages((*written, index), tuple(damage.found))
+
+
+def _put(url: str, page: str) -> None:
+    storage.write_bytes(url, page.encode(errors="replace"))
 
 
 def page_of(output: str, date: str) -> str:
@@ -57,10 +86,22 @@ def features_of(output: str, date: str) -> str:
 
 
 def render_night(night: NightFindings, before: NightFindings | None = None, after: NightFindings | None = None) -> str:
-    """One night's page. before, after: the neighbours that it links to."""
+    """One night's page; what of it cannot be drawn is told there. before, after: the neighbours that it links to."""
     checks = night.validation.checks if night.validation else ()
     drifts = [check for check in checks if check.check == "drift"]
-    compared = night.compared
+    compared, damage = night.compared, Damage(list(night.unreadable))
+
+    def drawn(what: str, wanted: object, picture: Callable[[], Drawn]) -> Drawn | None:
+        with damage.noted(what):
+            return picture() if wanted else None
+        return None
+
+    parts = {
+        "drift": drawn("the drawing of the drift", drifts, lambda: trends.drift(drifts)),
+        "curves": drawn("the drawing of the learning curves", night.curves, lambda: trends.curves(night.curves)),
+        "slices": drawn("the drawing of the slices", night.decision, lambda: _slices(night.decision)),
+        "comparison": drawn("the comparison", compared, lambda: compared and SideBySide.of(compared)),
+    }
     return (
         environment()
         .get_template("night.html")
@@ -70,24 +111,23 @@ def render_night(night: NightFindings, before: NightFindings | None = None, afte
             after=after,
             failed=[check for check in checks if not check.passed],
             tallies=_tallies(checks),
-            drift=trends.drift(drifts) if drifts else None,
-            curves=trends.curves(night.curves) if night.curves else None,
-            slices=_slices(night.decision),
-            comparison=SideBySide.of(compared) if compared else None,
             metrics=METRICS,
+            problems=damage.found,
+            **parts,
         )
     )
 
 
-def render_index(nights: Sequence[NightFindings]) -> str:
-    """The page over all nights."""
-    drawn = [
-        (trends.trend(name, label, nights, value), f"{label}: {meaning}.")
-        for name, label, meaning, value in _trends()
-        if any(value(night) is not None for night in nights)
-    ]
+def render_index(nights: Sequence[NightFindings], problems: Sequence[str] = ()) -> str:
+    """The page over all nights. problems: what could not be read or drawn."""
+    damage = Damage(list(problems))
+    drawn = []
+    for name, label, meaning, value in _trends():
+        with damage.noted(f"the drawing of {label}"):
+            if any(value(night) is not None for night in nights):
+                drawn.append((trends.trend(name, label, nights, value), f"{label}: {meaning}."))
     page = environment().get_template("index.html")
-    return page.render(nights=list(reversed(nights)), trends=drawn, metrics=INDEX_METRICS)
+    return page.render(nights=list(reversed(nights)), trends=drawn, metrics=INDEX_METRICS, problems=damage.found)
 
 
 def _trends() -> Iterator[tuple[str, str, str, Callable[[NightFindings], float | None]]]:
@@ -95,6 +135,10 @@ def _trends() -> Iterator[tuple[str, str, str, Callable[[NightFindings], float |
     for metric in INDEX_METRICS:
         meaning = f"{metric.meaning}; of the night's model on the night's own day"
         yield metric.name, metric.label, meaning, partial(NightFindings.metric, name=metric.name)
+    meaning = (
+        "that what serves has lost against the reference, in nats of log loss summed over the nights; 0 is no slide"
+    )
+    yield "accumulated", "Accumulated loss", meaning, lambda night: night.accumulated
     yield "rows", "Impressions", "of the night's day", lambda night: night.rows
     yield "seconds", "Seconds", "that the night's steps took", lambda night: sum(night.seconds.values()) or None
 

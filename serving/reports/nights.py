@@ -1,17 +1,21 @@
 """What is published of every night, gathered for its report. What is absent or was pruned is None or empty.
 
+So is what is damaged: an old night must not cost a new one its pages. It is told in `unreadable`.
+
 A directory is published, a model is accepted: by the gate, whose verdict of it is called `published` on disk.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, WARM_START, training_log
-from nightjar.features.contract.manifests import NightManifest, NightStart, ValidationManifest
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, LEDGER, WARM_START, training_log
+from nightjar.features.contract.manifests import NightManifest, ValidationManifest
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
@@ -31,6 +35,8 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
 from nightjar.features.contract.records import (
+    Ledger,
+    NightStart,
     SlotCoverage,
     StepSeconds,
     ValidationRecord,
@@ -44,6 +50,8 @@ from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.packing.dry_run import DryRun
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Strict)
 R = TypeVar("R", NightManifest, ValidationManifest)
@@ -61,7 +69,7 @@ class CurvePoint:
 @dataclass(frozen=True)
 class NightFindings:
     """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
-    its day encoded. against: the champion that the model was judged by. seconds: by step.
+    its day encoded. against: the champion that the model was judged by. seconds: by step. unreadable: what is damaged.
     """
 
     date: str
@@ -78,11 +86,24 @@ class NightFindings:
     parent: str | None = None
     carried: tuple[SlotCoverage, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """`published`, `rejected`, or `stopped` by the validation."""
         return self.record.verdict if self.record else "stopped"
+
+    @property
+    def outcome(self) -> str:
+        """The verdict for people: a model that was rejected in doubt is `inconclusive`."""
+        return "inconclusive" if self.decision and self.decision.outcome == "inconclusive" else self.verdict
+
+    @property
+    def accumulated(self) -> float | None:
+        """What serving has lost against the reference until this night, in nats."""
+        found = self.decision and self.decision.accumulated
+        return found.total if found else None
 
     @property
     def start(self) -> NightStart | None:
@@ -117,57 +138,112 @@ class NightFindings:
         return self.evaluation.model_copy(update={"models": models})
 
 
-def gather(output: str) -> list[NightFindings]:
-    """Every night of an output, by date; of several records of one date, the last attempt."""
-    pointer = registry.champion(storage.join(output, MODELS))
-    champion = pointer.version if pointer else None
-    records = dict(_latest(storage.join(output, NIGHTS), NightManifest))
-    validations = dict(_latest(storage.join(output, VALIDATIONS), ValidationManifest))
+@dataclass(frozen=True)
+class Gathered:
+    """Every night of an output, by date; of several records of one date, the last attempt. unreadable: what is damaged
+    and belongs to no night that is known.
+    """
+
+    nights: tuple[NightFindings, ...]
+    unreadable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What could not be read or drawn, in words."""
+
+    found: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def noted(self, what: str) -> Iterator[None]:
+        """An error of the block is noted: nothing that a page shows is worth a night."""
+        try:
+            yield
+        except Exception as error:
+            log.debug("%s", what, exc_info=True)
+            self.found.append(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def gather(output: str) -> Gathered:
+    """What there is of every night. Nothing damaged is an error."""
+    damage = Damage()
+    champion = None
+    with damage.noted("the champion pointer"):
+        pointer = registry.champion(storage.join(output, MODELS))
+        champion = pointer.version if pointer else None
+    records = {m.date: (m, url) for m, url in _latest(storage.join(output, NIGHTS), NightManifest, damage)}
+    validations = {m.date: m for m, _ in _latest(storage.join(output, VALIDATIONS), ValidationManifest, damage)}
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
-    nights = [_night(output, record, champion) for record in records.values()]
-    nights += [NightFindings(d, validation=validations[d], summary=_summary(output, validations[d])) for d in stopped]
-    return sorted(nights, key=lambda night: night.date)
+    nights = []
+    for record, directory in records.values():
+        with damage.noted(f"night {record.date}"):
+            nights.append(_night(output, record, directory, champion))
+    nights += [_stopped(output, validations[day]) for day in stopped]
+    return Gathered(tuple(sorted(nights, key=lambda night: night.date)), tuple(damage.found))
 
 
-def _night(output: str, record: NightManifest, champion: str | None) -> NightFindings:
+def _night(output: str, record: NightManifest, published: str, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
     gate = next(iter(made.get(GATE, [])), "")
     candidate = next(iter(made.get(TRAIN, [])), "")
-    evaluation = _first_published(made.get(EVALUATE, []))
-    validation = _first_published(made.get(VALIDATE, []))
-    warm = _model(storage.join(candidate, WARM_START), WarmStartReport)
-    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds)
+    damage = Damage()
+    ledger = _model(storage.join(published, LEDGER), Ledger, damage)
+    warm = _model(storage.join(candidate, WARM_START), WarmStartReport, damage)
+    took = _model(storage.join(output, METRICS, seconds_file(record.date)), StepSeconds, damage)
+    validation, evaluation, curves = None, None, list[CurvePoint]()
+    with damage.noted("the validation"):
+        if directory := _first_published(made.get(VALIDATE, [])):
+            validation = read_manifest(directory, ValidationManifest)
+    with damage.noted("the evaluation"):
+        if directory := _first_published(made.get(EVALUATE, [])):
+            evaluation = read_evaluation(directory)
+    with damage.noted("the training's log"):
+        curves += _curves(training_log(candidate))
     return NightFindings(
         date=record.date,
         record=record,
         is_champion=record.version == champion,
-        validation=read_manifest(validation, ValidationManifest) if validation else None,
+        validation=validation,
         summary=_first_published(made.get(SUMMARIZE, [])),
         holdout=next((directory for directory in made.get(ENCODE, []) if _is_holdout(directory)), None),
-        evaluation=read_evaluation(evaluation) if evaluation else None,
-        decision=_model(storage.join(gate, DECISION), Decision),
-        against=_model(storage.join(gate, CHAMPION), ModelEvaluation),
-        dry_run=_model(storage.join(gate, DRY_RUN), DryRun),
-        curves=tuple(_curves(training_log(candidate))),
+        evaluation=evaluation,
+        decision=_model(storage.join(gate, DECISION), Decision, damage),
+        against=_model(storage.join(gate, CHAMPION), ModelEvaluation, damage),
+        dry_run=_model(storage.join(gate, DRY_RUN), DryRun, damage),
+        curves=tuple(curves),
         parent=warm.parent if warm else None,
         carried=warm.slots if warm else (),
         seconds=took.seconds if took else {},
+        ledger=ledger,
+        unreadable=tuple(damage.found),
     )
 
 
-def _latest(folder: str, kind: type[R]) -> Iterator[tuple[str, R]]:
-    """Every manifest below a folder by its date, later attempts after earlier ones."""
-    names = [path.removesuffix(f"/{MANIFEST}") for path in storage.list_files(folder, f"/{MANIFEST}")]
-    manifests = [(name, read_manifest(storage.join(folder, name), kind)) for name in names]
-    for _, manifest in sorted(manifests, key=lambda found: (found[1].attempt, found[0])):
-        yield manifest.date, manifest
+def _latest(folder: str, kind: type[R], damage: Damage) -> Iterator[tuple[R, str]]:
+    """Every manifest below a folder with its directory, later attempts after earlier ones."""
+    found: list[tuple[R, str]] = []
+    for path in storage.list_files(folder, f"/{MANIFEST}"):
+        directory = storage.join(folder, path.removesuffix(f"/{MANIFEST}"))
+        with damage.noted(storage.join(directory, MANIFEST)):
+            found.append((read_manifest(directory, kind), directory))
+    yield from sorted(found, key=lambda one: (one[0].attempt, one[1]))
 
 
-def _summary(output: str, of: ValidationManifest) -> str | None:
+def _stopped(output: str, by: ValidationManifest) -> NightFindings:
+    """A night that its validation ended."""
+    damage = Damage()
+    summary = _summary(output, by, damage)
+    return NightFindings(by.date, validation=by, summary=summary, unreadable=tuple(damage.found))
+
+
+def _summary(output: str, of: ValidationManifest, damage: Damage) -> str | None:
     """The day's, of several the one of the log that was validated."""
     folder, log = storage.join(output, SUMMARIES), log_input(of.date)
     of_day = [storage.join(folder, name) for name in names_of_day(storage.list_folders(folder), of.date)]
-    logs = {d: read_manifest(d, SummaryManifest).inputs.get(log) for d in of_day if is_published(d)}
+    logs: dict[str, str | None] = {}
+    for directory in filter(is_published, of_day):
+        with damage.noted(directory):
+            logs[directory] = read_manifest(directory, SummaryManifest).inputs.get(log)
     return max(logs, key=lambda directory: (logs[directory] == of.inputs.get(log), directory), default=None)
 
 
@@ -180,11 +256,10 @@ def _first_published(directories: Sequence[str]) -> str | None:
     return next((directory for directory in directories if is_published(directory)), None)
 
 
-def _model(url: str, model: type[S]) -> S | None:
-    try:
+def _model(url: str, model: type[S], damage: Damage) -> S | None:
+    with damage.noted(url), suppress(FileNotFoundError, NotADirectoryError):
         return model.model_validate_json(storage.read_bytes(url))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return None
 
 
 def _curves(url: str) -> Iterator[CurvePoint]:

@@ -42,6 +42,8 @@ _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
+    # Values of the log are texts, also those with dollars in them.
+    "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
@@ -151,7 +153,7 @@ def losses(evaluation: Evaluation) -> Markup:
                 ha="center",
                 va="bottom",
             )
-        axes.set_yticks(range(len(names)), [_shortened(name) for name in names])
+        axes.set_yticks(range(len(names)), [shortened(name) for name in names])
         axes.set(xlabel="log loss (nats)", ylim=(len(names) - 0.5, -0.5))
         axes.margins(x=0.16)
         axes.locator_params(axis="x", nbins=5)
@@ -178,7 +180,7 @@ def spread(values: Mapping[str, Sequence[float]], what: str) -> Markup:
             axes.plot(of_model, [n] * len(of_model), **_line(n) | {"linestyle": "none", "markersize": 6, "alpha": 0.75})
             if of_model:
                 axes.plot([np.mean(of_model)] * 2, [n - 0.28, n + 0.28], color=INK, linewidth=1.4)
-        axes.set_yticks(range(len(values)), [_shortened(name) for name in values])
+        axes.set_yticks(range(len(values)), [shortened(name) for name in values])
         axes.set(xlabel=what, ylim=(len(values) - 0.5, -0.5))
         axes.margins(x=0.1)
         axes.locator_params(axis="x", nbins=5)
@@ -203,8 +205,10 @@ def _lifts(model: ModelEvaluation) -> list[float]:
     return [b.mean_label / base_rate if base_rate else 0.0 for b in reversed(model.deciles)]
 
 
-def _shortened(name: str, limit: int = 18) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+def shortened(name: str, limit: int = 18) -> str:
+    """A name or a value of the log as a label: one line of characters that can be drawn."""
+    cut = name if len(name) <= limit else name[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in cut)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
-from nightjar.features.contract.metrics import LOG_LOSS
+from nightjar.features.contract.metrics.registry import LOG_LOSS
 from nightjar.serving.evaluation.seeds import SeedComparison, best_models, cell
 from nightjar.serving.reports import plots
 from nightjar.serving.reports.evaluation_report import PLOTS, SideBySide, fill

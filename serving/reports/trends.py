@@ -10,12 +10,13 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics import LOG_LOSS
+from nightjar.features.contract.metrics.registry import LOG_LOSS
 from nightjar.serving.gate.decision import PartMetrics
 from nightjar.serving.reports.nights import CurvePoint, NightFindings
-from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing
+from nightjar.serving.reports.plots import INK, MUTED, SERIES_COLORS, drawing, shortened
 
 _ROW_INCHES = 0.24
+_LONGEST_LABEL = 60
 
 
 def curves(points: Sequence[CurvePoint]) -> Markup:
@@ -41,7 +42,7 @@ def drift(checks: Sequence[ValidationCheck]) -> Markup:
         limits = [(row, check.high) for row, check in enumerate(ordered) if check.high is not None]
         if limits:
             plot.axes.plot([high for _, high in limits], [row for row, _ in limits], "|", color=INK, markersize=11)
-        plot.axes.set_yticks(rows, [str(check.feature) for check in ordered])
+        plot.axes.set_yticks(rows, [shortened(str(check.feature), _LONGEST_LABEL) for check in ordered])
         plot.axes.set(xlabel="Jensen-Shannon divergence (bits)", xlim=(0, 1.02), ylim=(-0.7, len(ordered) - 0.3))
         plot.axes.grid(visible=False, axis="y")
     return plot.svg
@@ -57,7 +58,7 @@ def slices(parts: Sequence[PartMetrics]) -> Markup:
             if one.interval and one.difference is not None:
                 plot.axes.plot(one.interval, [row, row], color=SERIES_COLORS[0])
                 plot.axes.plot([one.difference], [row], "o", color=SERIES_COLORS[0])
-        plot.axes.set_yticks(range(len(found)), [name for name, _ in reversed(found)])
+        plot.axes.set_yticks(range(len(found)), [shortened(name, _LONGEST_LABEL) for name, _ in reversed(found)])
         plot.axes.set(xlabel="candidate − champion, log loss (nats)", ylim=(-0.7, len(found) - 0.3))
         plot.axes.grid(visible=False, axis="y")
         plot.axes.locator_params(axis="x", nbins=7)

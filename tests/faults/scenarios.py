@@ -28,14 +28,15 @@ class Fault:
     """Worker `rank` is lost at the first moment of this kind at global batch `step` or later.
 
     learn: after learning, before saving; shard: with a checkpoint's shard half written; commit: before a
-    checkpoint's manifest (rank 0's); publish: before the candidate's (rank 0's). how: SIGKILL, SIGSTOP, or
-    SIGKILL of the Spark task that holds the worker. later: so many seconds after the moment, wherever it is then.
+    checkpoint's manifest (rank 0's); publish: before the candidate's (rank 0's). how: SIGKILL, SIGSTOP,
+    SIGKILL of the Spark task that holds the worker, or a wait without an end while its heart beats. later: so many
+    seconds after the moment, wherever it is then.
     """
 
     rank: int
     step: int
     moment: Moment = "learn"
-    how: Literal["kill", "stop", "kill_task"] = "kill"
+    how: Literal["kill", "stop", "kill_task", "hang"] = "kill"
     later: float = 0.0
 
 
@@ -101,4 +102,6 @@ def lose(how: str) -> None:
         task = next(p for p in psutil.Process().parents() if "pyspark.daemon" in p.cmdline())
         task.kill()
         signal.pause()
+    if how == "hang":
+        threading.Event().wait()
     os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)

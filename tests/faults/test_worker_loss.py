@@ -19,7 +19,7 @@ from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.run.launch import Launcher
 from nightjar.training.trainer import run_job
-from tests.faults.scenarios import Fault, train_with_faults
+from tests.faults.scenarios import Fault, Moment, train_with_faults
 from tests.kits.training.datasets import make_dataset
 
 if TYPE_CHECKING:
@@ -108,13 +108,42 @@ def test_a_hung_worker_is_ended_and_when_lost_again_the_rest_goes_on(
         )
 
 
+@pytest.mark.parametrize("moment", ["learn", "publish"])
+def test_a_worker_that_lives_and_does_nothing_is_ended_with_everyones_stacks(
+    place: Path, tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture, moment: Moment
+) -> None:
+    """Its heart beats; the other one waits for it in an operation."""
+    job = make_job(place, tmp_path / "out", stall_seconds=15)
+    pids = run_with(job, tmp_path / "marks", [Fault(0, 40, moment, how="hang")])
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert files(job.output) == undisturbed
+    assert "2 workers have got nothing done for 15 seconds (training.stall_seconds)" in caplog.text
+    assert re.search(r"Worker 0 is at:\nthread MainThread(.|\n)*in lose\n +threading.Event\(\).wait\(\)", caplog.text)
+    assert re.search(r"Worker 1 is at:\nthread MainThread(.|\n)*in synchronize|in barrier", caplog.text)
+    assert re.findall(r"going on from global batch \d+ with (\d) workers", caplog.text) == ["2"]
+
+
+def test_a_single_worker_that_does_nothing_goes_on_from_its_checkpoint(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It runs in this process, which has no launcher to look after it."""
+    alone = make_job(place, tmp_path / "undisturbed", workers=1, min_workers=1)
+    run_job(alone)
+    job = make_job(place, tmp_path / "out", workers=1, min_workers=1, stall_seconds=10)
+    run_with(job, tmp_path / "marks", [Fault(0, 40, how="hang")])
+    assert files(job.output) == files(alone.output)
+    assert "the only worker has got nothing done for 10 seconds" in caplog.text
+    assert "threading.Event().wait()" in caplog.text
+    assert re.findall(r"going on from global batch (\d+)", caplog.text) == ["35"]
+
+
 # Horovod's thread that waits for the Spark job dies of the job's end with a traceback; nothing can catch it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_lost_and_hung_workers_and_lost_tasks_of_spark_are_made_up_for(
     place: Path, tmp_path: Path, undisturbed: dict[str, bytes], spark: SparkSession
 ) -> None:
     job = make_job(place, tmp_path / "out", stall_seconds=15)
-    faults = [Fault(1, 10), Fault(1, 30, how="stop"), Fault(0, 50, how="kill_task")]
+    faults = [Fault(1, 10), Fault(1, 30, how="stop"), Fault(1, 40, how="hang"), Fault(0, 50, how="kill_task")]
     pids = run_with(job, tmp_path / "marks", faults, "spark")
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert files(job.output) == undisturbed

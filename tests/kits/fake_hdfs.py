@@ -10,6 +10,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import fsspec
@@ -23,11 +24,12 @@ class Killed(BaseException):
 
 
 class FakeHdfs(AbstractFileSystem):
-    """One name space for all its instances. files: contents by path; folders: paths."""
+    """One name space for all its instances. files: contents by path; folders: paths; written: when each file was."""
 
     protocol = PROTOCOL
     files: ClassVar[dict[str, bytes]] = {}
     folders: ClassVar[set[str]] = {""}
+    written: ClassVar[dict[str, datetime]] = {}
     # How many steps are left until the client dies; None: it lives.
     left: ClassVar[int | None] = None
 
@@ -60,6 +62,12 @@ class FakeHdfs(AbstractFileSystem):
             return {"name": path, "size": 0, "type": "directory"}
         raise FileNotFoundError(path)
 
+    def modified(self, path: str) -> datetime:
+        path = self._strip_protocol(path)
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return self.written[path]
+
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         path = self._strip_protocol(path).rstrip("/")
         if path not in self.folders:
@@ -77,6 +85,7 @@ class FakeHdfs(AbstractFileSystem):
             raise OSError(f"rename of {source} to {target} failed")
         self.step()
         self.files[target] = self.files.pop(source)
+        self.written[target] = self.written.pop(source)
 
     def rm_file(self, path: str) -> None:
         path = self._strip_protocol(path)
@@ -95,6 +104,13 @@ class FakeHdfs(AbstractFileSystem):
             del self.files[inside]
         self.folders.difference_update([p for p in self.folders if p == path or p.startswith(f"{path}/")])
 
+    def rmdir(self, path: str) -> None:
+        path = self._strip_protocol(path)
+        if path not in self.folders or any(p.startswith(f"{path}/") for p in (*self.files, *self.folders)):
+            raise OSError(f"{path} is no empty folder")
+        self.step()
+        self.folders.remove(path)
+
     def _open(self, path: str, mode: str = "rb", *_: Any, **__: Any) -> io.BytesIO:
         path = self._strip_protocol(path)
         if mode == "rb":
@@ -104,6 +120,7 @@ class FakeHdfs(AbstractFileSystem):
         self.makedirs(path.rpartition("/")[0], exist_ok=True)
         self.step()
         self.files[path] = b""
+        self.written[path] = datetime.now(UTC)
         return _Growing(self, path)
 
 
@@ -120,6 +137,7 @@ class _Growing(io.BytesIO):
         for piece in (content[:half], content[half:]):
             self.fs.step()
             self.fs.files[self.path] += piece
+            self.fs.written[self.path] = datetime.now(UTC)
         return len(content)
 
 

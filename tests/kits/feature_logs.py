@@ -61,6 +61,7 @@ SPEC = FeatureSpec.model_validate(
                 "windows": ["1d", "all"],
                 "statistics": ["impressions", "positives"],
                 "as_of": "impression",
+                "missing_so_far": "zero",
                 "prior": 0.2,
             },
         ],

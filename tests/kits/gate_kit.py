@@ -40,8 +40,9 @@ def rule(metric: str, tolerance: float = 0.01, **settings: object) -> dict[str, 
     return {"metric": metric, "tolerance": tolerance, **settings}
 
 
-def check_of(decision: Decision, metric: str, part: str | None = None) -> GateCheck:
-    """The comparison with the champion of this metric."""
-    found = [c for c in decision.checks if (c.metric, c.slice) == (metric, part) and c.tolerance is not None]
+def check_of(decision: Decision, metric: str, part: str | None = None, against: str = "champion") -> GateCheck:
+    """The comparison with the champion, or the reference, of this metric."""
+    sought = (metric, part, against)
+    found = [c for c in decision.checks if (c.metric, c.slice, c.against) == sought and c.tolerance is not None]
     assert len(found) == 1
     return found[0]

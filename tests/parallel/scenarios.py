@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Mapping
@@ -10,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from nightjar.features.contract.errors import DataError
 from nightjar.training.data.batch import Batch
 from nightjar.training.job import TrainingJob
+from nightjar.training.run import horovodrun
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.step.step import Learner, Score
 from nightjar.training.trainer import train
@@ -49,6 +52,32 @@ def exchange_tensors(collective: Collective) -> list[str]:
         wrong.append("sum")
     collective.barrier()
     return wrong
+
+
+def listening(collective: Collective) -> set[str]:
+    """The addresses at which this worker and what started it, up to the launcher, wait for connections."""
+    collective.barrier()
+    found = set()
+    for process in [psutil.Process(), *psutil.Process().parents()]:
+        command = process.cmdline()
+        if not any("python" in part for part in command[:1]):
+            continue
+        found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        if horovodrun.__name__ in command:
+            break
+    collective.barrier()
+    return found
+
+
+def overfill(how: str, collective: Collective) -> None:
+    """Worker 1 runs out of memory while the others wait for it."""
+    if collective.rank == 1:
+        if how == "limit":
+            resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (64 << 20),) * 2)
+            np.ones(1 << 30, dtype=np.int8)
+        if how == "torch":
+            torch.empty(1 << 60, dtype=torch.int8)
+    collective.all_reduce_sum_(torch.ones(3))
 
 
 def tables_learn(collective: Collective) -> list[str]:

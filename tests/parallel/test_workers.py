@@ -6,15 +6,19 @@ by at most 5e-5 relative or 2e-6 absolute (sums in another order, in float32).
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, OutOfMemoryError
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.records import WarmStartReport
@@ -25,7 +29,7 @@ from nightjar.training.run.launch import WorkerError, run
 from nightjar.training.warm_start import WarmStart
 from tests.kits.training.datasets import make_dataset, make_state
 from tests.kits.training.model_kit import all_learned, assert_learned_what_one_learns
-from tests.parallel.scenarios import Run, account, exchange_tensors, fail
+from tests.parallel.scenarios import Run, account, exchange_tensors, fail, listening, overfill
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -175,6 +179,48 @@ def test_a_killed_worker_ends_the_run() -> None:
 def test_a_run_ends_at_its_time_limit() -> None:
     with pytest.raises(WorkerError, match="2 workers did not finish in 15 seconds and were stopped"):
         run(partial(fail, "sleep"), 2, threads=1, timeout_seconds=15)
+
+
+def test_nobody_on_another_machine_reaches_a_local_run() -> None:
+    assert run(listening, 2, threads=1, timeout_seconds=200) == [{"127.0.0.1"}] * 2
+
+
+@pytest.mark.parametrize("how", ["limit", "torch"])
+def test_a_worker_that_runs_out_of_memory_is_named(how: str) -> None:
+    with pytest.raises(
+        OutOfMemoryError, match=r"worker 1 of 2 ran out of memory: .*It holds .* GB of the .* GB that it"
+    ):
+        run(partial(overfill, how), 2, threads=1, timeout_seconds=200)
+
+
+def test_the_driver_of_a_spark_run_listens_at_its_own_address_and_strangers_cost_nothing(spark: SparkSession) -> None:
+    """Horovod's services, its rendezvous, and the launcher's own line: none at 0.0.0.0."""
+    context, over = spark.sparkContext, threading.Event()
+    host = socket.gethostbyname(context.getConf().get("spark.driver.host"))
+    found: dict[int, str] = {}
+    silent: list[socket.socket] = []
+
+    def look() -> None:
+        before = {c.laddr.port for c in psutil.Process().net_connections("tcp")}
+        while not over.wait(0.2):
+            for connection in psutil.Process().net_connections("tcp"):
+                ip, port = connection.laddr
+                if connection.status == psutil.CONN_LISTEN and port not in {*before, *found}:
+                    found[port] = ip
+                    with suppress(OSError):
+                        silent.append(socket.create_connection((ip, port), timeout=5))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        assert run(exchange_tensors, 2, launcher="spark", threads=1) == [[], []]
+    finally:
+        over.set()
+        thread.join()
+        for connection in silent:
+            connection.close()
+    assert len(found) >= 3
+    assert set(found.values()) == {host}
 
 
 def test_spark_tasks_are_workers_too(spark: SparkSession) -> None:

@@ -162,7 +162,7 @@ class Checkpoints:
 
     def _restore(self, directory: str) -> Position:
         manifest = read_manifest(directory, CheckpointManifest)
-        load_state(manifest.file_urls(directory), self._learner)
+        load_state(directory, manifest, self._learner)
         self._log.info(
             "going on after step %d of epoch %d, from a checkpoint by %d workers: %s",
             *(manifest.step, manifest.epoch + 1, manifest.workers, directory),

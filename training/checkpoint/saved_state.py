@@ -8,7 +8,7 @@ head.pt            what the head and its optimizer remember (training.step.optim
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import FileEntry
+from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.publishing import begin, describe_files
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.training.checkpoint.shards import read_shards, write_shards
 from nightjar.training.run.collective import Collective
 from nightjar.training.step.step import Learner
@@ -53,15 +54,16 @@ def save_state(directory: str, learner: Learner, collective: Collective) -> tupl
     return describe_files(directory, [FileEntry.model_validate_json(text) for text in reports])
 
 
-def load_state(urls: Sequence[str], learner: Learner) -> None:
-    """Bring a learner to the state in these files, however many workers wrote them. Raises DataError if a row is in
-    none of them.
+def load_state(directory: str, manifest: Manifest, learner: Learner) -> None:
+    """Bring a learner to the state in these files, however many workers wrote them. Raises DataError if one is damaged,
+    or if a row is in none of them.
     """
-    [head] = [url for url in urls if url.endswith(_HEAD)]
-    state = torch.load(io.BytesIO(storage.read_bytes(head)), map_location="cpu", weights_only=True)
+    head = read_verified(directory, entry_at(directory, manifest, _HEAD))
+    state = torch.load(io.BytesIO(head), map_location="cpu", weights_only=True)
     # Before the tables are filled: another learning rate moves FTRL's sums.
     learner.scale_learning_rates(state["learning_rate_scale"] / learner.learning_rate_scale)
-    read_shards([url for url in urls if url != head], _tables(learner))
+    shards = [entry for entry in manifest.files if entry.path != _HEAD]
+    read_shards([storage.join(directory, entry.path) for entry in shards], _tables(learner))
     for name, tensor in learner.head_tensors().items():
         tensor.detach().copy_(state["head"][name])
     for name, table in _tables(learner).items():

@@ -21,12 +21,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import IO
 
-import fsspec
 import numpy as np
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import FileEntry
+from nightjar.features.contract.verified import parsing
 from nightjar.training.tables.shard import Shard
 from nightjar.training.tables.table import Table
 
@@ -42,7 +42,7 @@ def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> File
         path: its name there.
         tables: by name.
     """
-    with fsspec.open(storage.join(directory, path), "wb") as stream:
+    with storage.open_binary_writer(storage.join(directory, path)) as stream:
         hashed = _Hashed(stream)
         with zipfile.ZipFile(hashed, "w") as archive:  # type: ignore[call-overload]
             for name, table in tables.items():
@@ -51,17 +51,22 @@ def write_shards(directory: str, path: str, tables: Mapping[str, Table]) -> File
                         member = zipfile.ZipInfo(f"{name}/{part}/{table.shard.rank}/{table.shard.world}/{first}")
                         with archive.open(member, "w", force_zip64=True) as block:
                             _write_block(block, array[first : first + _BLOCK_ROWS])
+                        liveness.advance()
     return FileEntry(path=path, bytes=hashed.bytes, sha256=hashed.digest.hexdigest())
 
 
 def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
     """Fill these tables' shards from the files of all workers that wrote a checkpoint, however many they were.
 
-    Raises DataError if a row is in none of them.
+    Raises DataError if a row is in none of them, or if a block differs from the CRC-32 that the archive keeps of it.
     """
     restored: Counter[tuple[str, str]] = Counter()
     for url in urls:
-        with storage.open_binary(url) as stream, zipfile.ZipFile(stream) as archive:
+        with (
+            parsing(url, zipfile.BadZipFile, EOFError, LookupError, RuntimeError),
+            storage.open_binary(url) as stream,
+            zipfile.ZipFile(stream) as archive,
+        ):
             for member in archive.namelist():
                 name, part, *numbers = member.split("/")
                 rank, world, first = map(int, numbers)
@@ -78,6 +83,7 @@ def read_shards(urls: Iterable[str], tables: Mapping[str, Table]) -> None:
                 differs = (_words(target[places]) != _words(theirs)).any(axis=1)
                 target[places[differs]] = theirs[differs].reshape(-1, *target.shape[1:])
                 restored[name, part] += len(mine)
+                liveness.advance()
     for name, table in tables.items():
         for part in table.state():
             if restored[name, part] != table.shard.size:

@@ -55,7 +55,7 @@ class Snapshot:
         if self._collective.rank == 0:
             verify(directory, read_manifest(directory, SnapshotManifest))
         self._collective.barrier()
-        load_state(read_manifest(directory, SnapshotManifest).file_urls(directory), learner)
+        load_state(directory, read_manifest(directory, SnapshotManifest), learner)
 
     def _prune(self, step: int) -> None:
         kept = directories(self._job, _PREFIX)

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
 from nightjar.features.contract.manifests import DatasetManifest, FileEntry
+from nightjar.features.contract.verified import read_verified
+from nightjar.features.encoder import files
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.training.data.columns import Columns
+from nightjar.training.data.values import check_values
 
 REBUILD = "Restore the data set, or remove its directory and build it again."
 
@@ -88,15 +90,13 @@ def hold_back(files: Sequence[FileEntry], share: float) -> tuple[tuple[FileEntry
     return kept, tuple(files[index] for index in sorted(chosen))
 
 
-def read_table(url: str, columns: Sequence[ColumnSpec]) -> Columns:
+def read_table(directory: str, entry: FileEntry, columns: Sequence[ColumnSpec]) -> Columns:
     """These columns of one Parquet file outside of the plan, such as the golden rows. Raises DataError if it
     is damaged.
     """
-    try:
-        with storage.open_binary(url) as stream:
-            table = pq.read_table(stream, columns=[column.name for column in columns])
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{url} cannot be read: {error}. {REBUILD}") from error
+    url = storage.join(directory, entry.path)
+    content = read_verified(directory, entry)
+    table = files.read_table(content, url, [column.name for column in columns])
     return to_columns(table, columns, url)
 
 
@@ -109,6 +109,8 @@ def to_columns(table: pa.Table, columns: Sequence[ColumnSpec], url: str) -> Colu
 
 def _to_numpy(table: pa.Table, column: ColumnSpec, url: str) -> np.ndarray | Ragged:
     """A column of one row group, without a copy where its pages lie in one chunk."""
+    if column.name not in table.column_names:
+        raise DataError(f"{url} has no column {column.name!r}, which its manifest names. {REBUILD}")
     kind = pa.type_for_alias(column.dtype)
     values = table.column(column.name)
     array = values.chunk(0) if values.num_chunks == 1 else pa.concat_arrays([pa.array([], values.type), *values.chunks])
@@ -118,4 +120,6 @@ def _to_numpy(table: pa.Table, column: ColumnSpec, url: str) -> np.ndarray | Rag
             f"{url}: {column.name!r} must be {'lists of ' if column.multi_valued else ''}{kind} without "
             f"nulls; it is {array.type} with {array.null_count} nulls. {REBUILD}"
         )
-    return from_arrow(array)
+    found_values = from_arrow(array)
+    check_values(found_values.values if isinstance(found_values, Ragged) else found_values, column, url)
+    return found_values

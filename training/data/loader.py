@@ -3,8 +3,11 @@ petastorm.
 
 Petastorm's own thread pool and ventilator lose rows without a word (a race between "all items handed out" and
 "all workers idle"), and its list columns pass through pandas. Here a reader hands out all row groups before
-it starts, runs in a thread of ours, and turns Arrow columns into NumPy arrays without a copy. The rows of
-every file are counted against the manifest.
+it starts, runs in a thread of ours, and turns Arrow columns into NumPy arrays without a copy.
+
+Every byte is compared with the manifest each time that it is read: a file comes into memory as a whole, is hashed
+there, and only then does Arrow see it. The rows are counted, too. Of a data set Petastorm sees these bytes alone, no
+folder and no metadata of its own, which it would unpickle.
 """
 
 from __future__ import annotations
@@ -12,17 +15,20 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
-import fsspec
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import TableLayout
+from nightjar.features.contract.manifests import FileEntry
+from nightjar.features.contract.verified import difference
 from nightjar.training.data.batch import Batch, make_batch
 from nightjar.training.data.columns import (
     ROW_KEY,
@@ -112,27 +118,34 @@ def read_tables(dataset: Dataset, order: Sequence[int]) -> Generator[pa.Table, N
     """These files, one after the other. Raises DataError that names a file that is damaged or miscounted."""
     if not order:
         return
-    urls = [dataset.url(file) for file in order]
-    with closing(_Stream(urls, [column.name for column in dataset.columns])) as stream:
-        for file, url in zip(order, urls, strict=True):
+    with closing(_Stream(dataset, order)) as stream:
+        for file in order:
+            url = dataset.url(file)
             table, expected = stream.read(url), dataset.files[file].rows
             if table.num_rows != expected:
                 raise DataError(
                     f"{url} holds {table.num_rows} rows, but the manifest of {dataset.directory} says "
                     f"{expected}. {REBUILD}"
                 )
+            liveness.advance()
             yield table
 
 
 class _Stream:
     """A Petastorm reader over files of one row group each, in the order given."""
 
-    def __init__(self, urls: Sequence[str], names: Sequence[str]) -> None:
-        fs, _ = fsspec.url_to_fs(urls[0])
+    def __init__(self, dataset: Dataset, order: Sequence[int]) -> None:
+        fs, _ = storage.file_system(dataset.url(order[0]))
+        paths = [storage.file_system(dataset.url(file))[1] for file in order]
+        self._files = _VerifiedFiles(fs, dict(zip(paths, (dataset.files[file] for file in order), strict=True)))
         try:
-            self._reader = _reader_class()(fs, [fsspec.url_to_fs(url)[1] for url in urls], names)
+            self._reader = _reader_class()(self._files, paths, [column.name for column in dataset.columns])
         except (pa.ArrowException, OSError) as error:
-            raise _damaged(urls[0], error) from error
+            self._files.close()
+            raise _damaged(dataset.url(order[0]), error) from error
+        except DataError:
+            self._files.close()
+            raise
 
     def read(self, url: str) -> pa.Table:
         """The next file, which is `url`."""
@@ -144,8 +157,51 @@ class _Stream:
             raise _damaged(url, error) from error
 
     def close(self) -> None:
+        self._files.close()
         self._reader.stop()
         self._reader.join()
+
+
+class _VerifiedFiles:
+    """Files by their path in a file system, opened in this order as what is in memory once it has been compared with
+    the entry. The next one is read and hashed meanwhile, in a thread of its own.
+    """
+
+    def __init__(self, fs: AbstractFileSystem, entries: Mapping[str, FileEntry]) -> None:
+        self._fs, self._entries = fs, entries
+        self._ahead = Prefetched(((path, self._read(path)) for path in entries), 1)
+        self._ahead.__enter__()
+        self._following = iter(self._ahead)
+        self._last: tuple[str, pa.Buffer] | None = None
+
+    def open(self, path: str, mode: str = "rb") -> pa.BufferReader:
+        """Raises DataError that names a file that is damaged or missing."""
+        # Petastorm opens the first file twice in a row: for its schema, and for its rows.
+        if self._last is None or self._last[0] != path:
+            self._last = next(self._following)
+            assert self._last[0] == path
+        return pa.BufferReader(self._last[1])
+
+    def close(self) -> None:
+        """Read no further."""
+        self._ahead.__exit__(None, None, None)
+
+    def _read(self, path: str) -> pa.Buffer:
+        try:
+            content = self._content(path)
+        except OSError as error:
+            raise _damaged(path, error) from error
+        found = difference(memoryview(content), self._entries[path])
+        if found:
+            raise _damaged(path, f"it {found}")
+        return content
+
+    def _content(self, path: str) -> pa.Buffer:
+        if isinstance(self._fs, LocalFileSystem):
+            # Arrow reads a local file itself, without Python's lock.
+            with pa.OSFile(path) as file:
+                return file.read_buffer()
+        return pa.py_buffer(self._fs.cat_file(path))
 
 
 @cache
@@ -155,23 +211,35 @@ def _reader_class() -> type[Any]:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"petastorm\.")
     warnings.filterwarnings("ignore", category=FutureWarning, module=re.escape(__name__))
     logging.getLogger("petastorm").setLevel(logging.WARNING)
+    from petastorm import reader as petastorm_reader
     from petastorm.arrow_reader_worker import ArrowReaderWorker
+    from petastorm.etl import dataset_metadata
     from petastorm.reader import Reader
+    from petastorm.unischema import Unischema
     from petastorm.workers_pool import EmptyResultError
     from petastorm.workers_pool.dummy_pool import DummyPool
     from petastorm.workers_pool.ventilator import Ventilator
     from pyarrow.filesystem import FileSystem
     from pyarrow.parquet import ParquetDatasetPiece
 
-    class Fsspec(FileSystem):
-        """Any fsspec file system as the kind of before pyarrow 15, without which pyarrow refuses Petastorm's
-        options.
+    # The schema is the Parquet file's own. Petastorm prefers a pickled one from a folder's metadata, if there is any:
+    # whoever can write there would run code here.
+    petastorm_reader.infer_or_load_unischema = Unischema.from_arrow_schema
+    dataset_metadata.depickle_legacy_package_name_compatible = _refuse_to_unpickle
+
+    class FilesOnly(FileSystem):
+        """Of the kind of before pyarrow 15, without which pyarrow refuses Petastorm's options. It has no folders, in
+        which Petastorm would look for metadata.
         """
 
-        def __init__(self, fs: Any) -> None:
-            self.isfile, self.isdir = fs.isfile, fs.isdir
-            # Arrow reads a local file itself, without Python's lock.
-            self.open = pa.OSFile if isinstance(fs, LocalFileSystem) else fs.open
+        def __init__(self, files: _VerifiedFiles) -> None:
+            self.open = files.open
+
+        def isfile(self, path: str) -> bool:
+            return True
+
+        def isdir(self, path: str) -> bool:
+            return False
 
     class Tables:
         """Hands a table on as it is."""
@@ -225,12 +293,12 @@ def _reader_class() -> type[Any]:
         footers before the first row.
         """
 
-        def __init__(self, fs: Any, paths: list[str], names: Sequence[str]) -> None:
-            self._paths, self._fs = paths, Fsspec(fs)
+        def __init__(self, files: _VerifiedFiles, paths: list[str], names: Sequence[str]) -> None:
+            self._paths, self._fs = paths, FilesOnly(files)
             super().__init__(
                 self._fs,
                 paths[:1],
-                schema_fields=[f"^{name}$" for name in names],
+                schema_fields=[f"^{re.escape(name)}$" for name in names],
                 worker_class=Worker,
                 reader_pool=DummyPool(),
                 shuffle_row_groups=False,
@@ -247,5 +315,9 @@ def _reader_class() -> type[Any]:
     return InOrder
 
 
-def _damaged(url: str, reason: Exception) -> DataError:
+def _refuse_to_unpickle(content: bytes) -> NoReturn:
+    raise DataError(f"Petastorm asks to unpickle {len(content)} bytes of metadata, which Nightjar never writes.")
+
+
+def _damaged(url: str, reason: Exception | str) -> DataError:
     return DataError(f"{url} cannot be read: {reason}. {REBUILD}")

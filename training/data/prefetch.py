@@ -10,13 +10,14 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.1
+_JOIN_SECONDS = 5.0
 
 
 class Prefetched(Generic[T]):
     """Iterate over `source` in a thread that stays at most `depth` items ahead.
 
     An exception of the source is raised here, after the items before it. The thread ends with the source or
-    on leaving the context.
+    on leaving the context; one that is stuck in its source, as in a disk that does not answer, is left behind.
     """
 
     def __init__(self, source: Iterable[T], depth: int) -> None:
@@ -33,7 +34,7 @@ class Prefetched(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_JOIN_SECONDS)
 
     def __iter__(self) -> Iterator[T]:
         while True:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from nightjar.features.contract.metrics import SelectionMetric
+from nightjar.features.contract.metrics.registry import SelectionMetric
 from nightjar.features.contract.strict import Strict
 
 

@@ -2,7 +2,7 @@
 
 AUC: worker r takes the r-th part of the range of scores, equal scores always together; a positive beats the
 negatives below it in its own part and all those of the parts below. GAUC: a group's impressions meet at the worker
-that its hash names. Everything else is a sum over the workers. Definitions: features.contract.metrics.
+that its hash names. Everything else is a sum over the workers. Definitions: features.contract.metrics.registry.
 
 Shapes: n rows of this worker; H buckets of the range of scores; W workers.
 """
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.metric_sums import Sums, group_sums, loss_sums, ordered_pairs
-from nightjar.features.contract.metrics import Quality, quality
+from nightjar.features.contract import liveness
+from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.metrics.registry import Quality, quality
+from nightjar.features.contract.metrics.sums import Sums, group_sums, loss_sums, ordered_pairs
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.training.data.dataset import Dataset
 from nightjar.training.data.loader import epoch_batches
@@ -56,6 +57,7 @@ def predict(learner: Learner, dataset: Dataset, plan: Plan, collective: Collecti
         for batch in batches:
             score_B = torch.sigmoid(learner.logits(batch)).numpy()
             parts.append(Predictions(score_B, batch.label_B, batch.weight_B, batch.group_B))
+            liveness.advance()
     return Predictions(
         np.concatenate([part.score for part in parts]),
         np.concatenate([part.label for part in parts]),
@@ -65,12 +67,13 @@ def predict(learner: Learner, dataset: Dataset, plan: Plan, collective: Collecti
 
 
 def measure(own: Predictions, collective: Collective) -> Quality:
-    """Quality over the predictions of all workers; every worker calls this and gets the same figures."""
+    """Quality over the predictions of all workers; every worker calls this and gets the same figures.
+
+    Raises DataError if the rows have no weight, UsageError if scores are not finite.
+    """
     totals = _summed(loss_sums(own.label, own.score, own.weight), collective)
     if not np.isfinite(totals).all():
         raise UsageError("scores of held-out rows are not finite: training diverged. Lower the learning rates.")
-    if not totals[0]:
-        raise DataError("the held-out rows have no weight, so that nothing can be measured on them.")
     weight = own.weight.astype(np.float64)
     positive, negative = weight * own.label, weight * (1.0 - own.label)
     pairs = _pairs(own.score, positive, negative, collective)
@@ -81,7 +84,7 @@ def measure(own: Predictions, collective: Collective) -> Quality:
 
 
 def _pairs(score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collective: Collective) -> np.ndarray:
-    """features.contract.metric_sums.ordered_pairs of all workers' rows as one group: float64[3]."""
+    """features.contract.metrics.sums.ordered_pairs of all workers' rows as one group: float64[3]."""
     # Equal scores are merged before they travel: a model that gives all rows one score floods nobody.
     score, place = np.unique(score, return_inverse=True)
     # bincount forgets the weights' type where there is no row, and the workers' types must be the same.
@@ -101,7 +104,7 @@ def _pairs(score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collec
 def _group_sums(
     group: np.ndarray, score: np.ndarray, positive: np.ndarray, negative: np.ndarray, collective: Collective
 ) -> np.ndarray:
-    """features.contract.metric_sums.group_sums of the groups that meet at this worker."""
+    """features.contract.metrics.sums.group_sums of the groups that meet at this worker."""
     known = group != MISSING
     columns = [column[known] for column in (group, score, positive, negative)]
     return group_sums(*_deal(columns[0] % collective.size, columns, collective))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nightjar.features.contract.metrics import METRICS
+from nightjar.features.contract.metrics.registry import METRICS
 from nightjar.training.evaluation.config import HeldOutValidationConfig
 
 

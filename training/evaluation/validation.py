@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.metrics import HELD_OUT
+from nightjar.features.contract.metrics.registry import HELD_OUT
 from nightjar.features.contract.records import ValidationRecord
 from nightjar.training.checkpoint.snapshot import Snapshot
 from nightjar.training.data.plan import Plan

@@ -8,6 +8,7 @@ import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
+from nightjar.features.encoder.files import array_header
 
 
 class ArrayFile:
@@ -18,17 +19,10 @@ class ArrayFile:
         self._url = url
         self._stream = storage.open_binary(url)
         try:
-            version = np.lib.format.read_magic(self._stream)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            self.shape, fortran_order, self.dtype = read_header(self._stream)
-            if fortran_order:
-                raise ValueError("its rows do not lie one behind the other")
-        except (ValueError, KeyError) as error:
+            self.shape, self.dtype = array_header(self._stream, url)
+        except DataError:
             self._stream.close()
-            raise DataError(f"{url} is no array that can be read: {error}. Restore it.") from error
+            raise
         self._begin = self._stream.tell()
         self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
 

@@ -33,10 +33,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.artifact_files import CANDIDATE_SCORES, GOLDEN_ENCODED, HEAD, HEAD_STATE, WARM_START
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
+from nightjar.features.contract.verified import entry_at
 from nightjar.training.data.batch import make_batch
 from nightjar.training.data.columns import empty_columns
 from nightjar.training.data.dataset import Dataset, read_table
@@ -69,10 +70,9 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
         if writer:
             write_array(job.output, CANDIDATE_SCORES, scores)
     if writer:
-        storage.write_bytes(
-            storage.join(job.output, HEAD),
-            export_head(copy.deepcopy(learner.head).cpu(), dataset.layout),
-        )
+        with liveness.opaque_work():
+            head = export_head(copy.deepcopy(learner.head).cpu(), dataset.layout)
+        storage.write_bytes(storage.join(job.output, HEAD), head)
         storage.write_bytes(storage.join(job.output, HEAD_STATE), _head_state(learner))
         if transfer := job.transfer(manifest):
             report = transfer.report().model_dump_json(indent=1) + "\n"
@@ -95,8 +95,10 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
 
 def _golden_scores(holdout: str, dataset: Dataset, learner: Learner, collective: Collective) -> np.ndarray:
     """float32[rows] on rank 0; the others take part without rows."""
-    url = storage.join(holdout, GOLDEN_ENCODED)
-    columns = read_table(url, dataset.columns) if collective.rank == 0 else empty_columns(dataset.columns)
+    columns = empty_columns(dataset.columns)
+    if collective.rank == 0:
+        golden = entry_at(holdout, read_manifest(holdout, DatasetManifest), GOLDEN_ENCODED)
+        columns = read_table(holdout, golden, dataset.columns)
     return torch.sigmoid(learner.logits(make_batch(columns, dataset.layout))).numpy()
 
 

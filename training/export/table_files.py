@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
-import fsspec
 import numpy as np
 import torch
 
-from nightjar.features.contract import storage
+from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.artifact_files import (
     WIDE,
     WIDE_IDS,
@@ -37,12 +36,11 @@ class ArrayWriter:
     """A .npy file that is written as its rows arrive. A context manager."""
 
     def __init__(self, url: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        storage.make_folder(url.rpartition("/")[0])
-        self._file = fsspec.open(url, "wb")
+        self._url = url
         self._header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
 
     def __enter__(self) -> ArrayWriter:
-        self._stream = self._file.open()
+        self._stream = storage.open_binary_writer(self._url)
         np.lib.format.write_array_header_1_0(self._stream, self._header)
         return self
 
@@ -133,6 +131,7 @@ def gathered(table: Table, select: Select, collective: Collective) -> Iterator[l
         collective: the workers.
     """
     for places in _blocks(table):
+        liveness.advance()
         if table.shard.world == 1:
             if collective.rank == 0:
                 yield list(select(places))

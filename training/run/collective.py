@@ -5,6 +5,7 @@ when it is used, and names its modules, its command and its variables.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from nightjar.features.contract import liveness
 from nightjar.training.step.messages import join, pack, unpack
 
 Parts = list[Tensor]
@@ -22,6 +24,8 @@ Parts = list[Tensor]
 Received = tuple[Tensor, list[int]]
 """The same one below the other, and how many came from each worker."""
 T_co = TypeVar("T_co", covariant=True)
+# Tasks of the driver and of each other ask at once; what they ask for may take its time.
+_SILENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,11 @@ class HorovodCollective(AtOnce):
     """
 
     def __init__(self) -> None:
-        import horovod.torch as hvd
+        with liveness.opaque_work():
+            import horovod.torch as hvd
 
-        hvd.init()
+        with liveness.waiting():
+            hvd.init()
         self._hvd = hvd
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
@@ -144,7 +150,7 @@ class HorovodCollective(AtOnce):
 
     def barrier(self) -> None:
         """See Collective."""
-        with self._lost_peer():
+        with self._lost_peer(), liveness.waiting():
             self._hvd.barrier()
 
     def close(self) -> None:
@@ -153,7 +159,7 @@ class HorovodCollective(AtOnce):
 
     def _finish(self, handle: int) -> Any:
         """The result of an operation."""
-        with self._lost_peer():
+        with self._lost_peer(), liveness.waiting():
             return self._hvd.synchronize(handle)
 
     @contextmanager
@@ -168,7 +174,7 @@ class HorovodCollective(AtOnce):
 
 def local_command(workers: int, program: Sequence[str]) -> list[str]:
     """The command line of horovodrun that starts `workers` processes `python program...` on this machine."""
-    launch = [sys.executable, "-m", "horovod.runner.launch", "-np", str(workers), "--gloo"]
+    launch = [sys.executable, "-m", "nightjar.training.run.horovodrun", "-np", str(workers), "--gloo"]
     return [*launch, "--network-interfaces", "lo", sys.executable, *program]
 
 
@@ -177,20 +183,96 @@ def rank_of_process() -> int:
     return int(os.environ["HOROVOD_RANK"])
 
 
+def workers_launched() -> int:
+    """How many workers Horovod's launcher has started with this one."""
+    return int(os.environ["HOROVOD_SIZE"])
+
+
 def environment(stall_seconds: int) -> Mapping[str, str]:
     """Horovod's settings for a worker: an end to waiting for a silent one.
 
     Horovod's background threads meet as soon as an operation begins (.ci/horovod_wheel.py) and once a cycle while
     nothing happens, which is for lost peers and the end of the run: it need not be often. Its cache of responses is
     off: keeping it coordinated cost two rounds of messages at every meeting, which doubled the time of an operation.
+
+    Horovod's own stall check is left alone, since over Gloo it sees nobody: it goes through the ranks of a list that
+    the MPI controller fills and the Gloo controller only reserves (gloo_controller.cc: global_ranks_.reserve), so that
+    it neither warns nor ends a run. The launcher looks for workers that get nothing done (training.run.launch).
     """
     return {
         "HOROVOD_CACHE_CAPACITY": "0",
         "HOROVOD_CYCLE_TIME": "10",
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(stall_seconds),
-        "HOROVOD_STALL_CHECK_TIME_SECONDS": str(max(1, stall_seconds // 2)),
-        "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(stall_seconds),
     }
+
+
+def run_on_loopback() -> None:
+    """Be horovodrun, with this process's arguments, for workers on this machine: nobody else reaches its rendezvous,
+    which asks nobody who he is.
+    """
+    from horovod.runner import launch
+
+    _listen_at("127.0.0.1")
+    launch.run_commandline()
+
+
+def _listen_at(host: str) -> None:
+    """Let Horovod's servers of this process listen at this address, and not at all that the machine has; whoever
+    connects and says nothing is hung up on.
+    """
+    from horovod.runner.common.util import network
+    from horovod.runner.http import http_server
+
+    def find_port(server_at: Callable[[tuple[str, int]], Any]) -> tuple[Any, int]:
+        server = server_at((host, 0))
+        return server, server.server_address[1]
+
+    network.find_port = http_server.find_port = find_port
+    _hang_up_on_silence()
+
+
+def _hang_up_on_silence() -> None:
+    """Bound the wait for what a client of Horovod's services asks: they end only when all clients have gone."""
+    from horovod.runner.common.util import network
+
+    make_handler = network.BasicService._make_handler
+    if getattr(make_handler, "bounded", False):
+        return
+
+    def bounded(service: Any) -> type:
+        return type("Handler", (make_handler(service),), {"timeout": _SILENCE_SECONDS})
+
+    bounded.bounded = True  # type: ignore[attr-defined]
+    network.BasicService._make_handler = bounded
+
+
+def spark_task(*arguments: Any) -> Any:
+    """What Horovod runs in a Spark task, by reference, so that its services there are bounded too."""
+    from horovod.spark import runner
+
+    _hang_up_on_silence()
+    return runner._task_fn(*arguments)
+
+
+def _gloo_run(executable: str, settings: Any, nics: Any, driver: Any, *rest: Any) -> None:
+    """Horovod's own, with a rendezvous at the driver's address that serves the machines of the run's tasks alone.
+
+    The tasks have proved to the driver's service that they know the run's secret, and said what addresses they have.
+    """
+    from horovod.runner import gloo_run as launching
+    from horovod.runner.http.http_server import RendezvousHTTPServer
+    from horovod.spark import gloo_run
+
+    tasks = [driver.all_task_addresses(index) for index in driver.task_indices()]
+    known = {address for interfaces in tasks for ends in interfaces.values() for address, _ in ends}
+    RendezvousHTTPServer.verify_request = lambda server, request, client: client[0] in known
+    host, _ = SparkTasks.driver_host()
+
+    def launch(command: Any, exec_command: Any, settings: Any, nics: Any, env: Any, server_ip: str) -> None:
+        launching.launch_gloo(command, exec_command, settings, nics, env, socket.gethostbyname(host))
+
+    gloo_run.launch_gloo = launch
+    gloo_run.gloo_run(executable, settings, nics, driver, *rest)
 
 
 class SparkTasks:
@@ -199,6 +281,7 @@ class SparkTasks:
     def __init__(self, function: Callable[[], Any], workers: int, env: Mapping[str, str], start_seconds: int) -> None:
         import horovod.spark
         from horovod.runner import gloo_run
+        from horovod.spark import runner as spark_runner
         from horovod.spark.driver import job_id
         from horovod.spark.runner import pyspark
 
@@ -206,6 +289,9 @@ class SparkTasks:
         self.error: Exception | None = None
         # It would take over the driver's signals, which only the main thread may; nothing else sets this event.
         gloo_run.register_shutdown_event = threading.Event
+        _listen_at(self.driver_host()[1])
+        spark_runner._task_fn = spark_task
+        spark_runner.gloo_run = _gloo_run
         # Horovod numbers its jobs and has no other way to say which is which.
         self._group = f"horovod.spark.run.{job_id.next_job_id() + 1}"
 
@@ -227,7 +313,7 @@ class SparkTasks:
 
         conf = pyspark.SparkContext._active_spark_context.getConf()
         host = conf.get("spark.driver.host")
-        return host, conf.get("spark.driver.bindAddress", "0.0.0.0")
+        return host, conf.get("spark.driver.bindAddress", host)
 
     @property
     def ended(self) -> bool:

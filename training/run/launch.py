@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, TypeVar
@@ -23,14 +23,17 @@ import psutil
 
 from nightjar.features.contract.errors import NightjarError
 from nightjar.training.run.collective import Collective, Solo, SparkTasks, environment, local_command
-from nightjar.training.run.reports import Reports
-from nightjar.training.run.worker import TASK, prepare_process, run_here
+from nightjar.training.run.memory_limits import oom_kills, ran_out_of_memory
+from nightjar.training.run.reports import Heard, Reports
+from nightjar.training.run.watchdog import interrupted_when_stuck
+from nightjar.training.run.worker import TASK, out_of_memory, prepare_process, run_here
 
 Launcher = Literal["local", "spark"]
 T = TypeVar("T")
 _OUTPUT = re.compile(r"^\[\d+\]<std(?:out|err)>:")
 _POLL_SECONDS = 0.1
 WORKER = "nightjar.training.run.worker"
+_LAST_LINES = 40
 # Once a worker has ended, the others have so long to end too; only so long, if one has failed for certain.
 _GRACE_SECONDS = 15.0
 _SHORT_GRACE_SECONDS = 2.0
@@ -90,20 +93,20 @@ def run(
         workers: how many.
         launcher: where they run; `spark` needs an active session.
         threads: torch's, of a worker; None shares the machine's cores.
-        stall_seconds: how long a silent worker is waited for.
+        stall_seconds: how long a worker may be silent, and how long all of them together may get nothing done
+            (features.contract.liveness) before they count as lost; their stacks are in the error.
         start_seconds: how long Spark may take to start the workers.
         timeout_seconds: the limit of the run.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
-        prepare_process(threads)
-        return [function(Solo())]
+        return [_run_alone(function, threads, stall_seconds)]
     host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
     # Archives of --py-files lie in the executors' working directory, and on another machine only there.
     archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")] if launcher == "spark" else []
     env = {**environment(stall_seconds), **os.environ, **_import_path(*archives)}
     with Reports(host, bind) as reports:
-        task = partial(run_here, function, threads, reports.address)
+        task = partial(run_here, function, threads, stall_seconds, launcher=reports.address)
         crew: _Crew
         crew = _SparkCrew(task, workers, env, start_seconds) if launcher == "spark" else _LocalCrew(task, workers, env)
         reported = False
@@ -115,11 +118,37 @@ def run(
         return _values(reports, workers, failure)
 
 
+def _run_alone(function: Callable[[Collective], T], threads: int, stall_seconds: int) -> T:
+    """In this process, which has no launcher to look after it."""
+    prepare_process(threads)
+
+    def stalled(stacks: str) -> LostWorkers:
+        return LostWorkers(_standstill(1, stall_seconds, {0: stacks}), 1)
+
+    try:
+        with interrupted_when_stuck(stall_seconds, stalled):
+            return function(Solo())
+    except Exception as error:
+        if ran_out_of_memory(error):
+            raise out_of_memory("the only worker", error) from error
+        raise
+
+
+def _standstill(workers: int, seconds: float, stacks: Mapping[int, str | None]) -> str:
+    """What to say of workers that live and get nothing done."""
+    who = "the only worker has" if workers == 1 else f"{workers} workers have"
+    whose = "\n".join(f"Worker {rank} is at:\n{text}" for rank, text in stacks.items() if text)
+    return (
+        f"{who} got nothing done for {seconds:g} seconds (training.stall_seconds) and were stopped: "
+        f"no global batch, no file, no block of a table. Storage may hang, or one waits for what never comes.\n{whose}"
+    )
+
+
 def _watch(
     reports: Reports, crew: _Crew, workers: int, stall_seconds: float, start_seconds: float, timeout_seconds: float
 ) -> WorkerError | None:
     """Wait until every worker has reported (None), or until no more reports are to be expected, and say why."""
-    began = time.monotonic()
+    began, killed_before = time.monotonic(), oom_kills()
     deadline = began + timeout_seconds
     while True:
         ended = crew.ended
@@ -128,6 +157,13 @@ def _watch(
         if len(outcomes) == workers:
             return None
         now = time.monotonic()
+        if reports.at_a_standstill(workers, stall_seconds):
+            stacks = reports.ask_for_stacks()
+            text, mute = _standstill(workers, stall_seconds, stacks), [r for r, said in stacks.items() if said is None]
+            if mute:
+                text = f"{_unreported(mute, workers, heard, killed_before)} {text}"
+            stuck = mute or [rank for rank, worker in heard.items() if not worker.beat.waiting]
+            return LostWorkers(text, workers - len(stuck) or workers)
         lost = [rank for rank, worker in heard.items() if worker.broken] + reports.silent(stall_seconds)
         if ended or lost or any(outcome.error and not outcome.lost_peer for outcome in outcomes):
             deadline = min(deadline, now + _SHORT_GRACE_SECONDS)
@@ -150,11 +186,21 @@ def _watch(
             f"Raise training.timeout_seconds, or find out what holds them up."
         )
     silent = [rank for rank in range(workers) if rank not in heard or heard[rank].outcome is None]
-    return LostWorkers(
-        f"of {workers} workers, {silent} ended without a report; one was killed, perhaps for lack of memory, "
-        f"or hung. {crew.last_words()}",
-        workers - len(silent),
+    text = f"{_unreported(silent, workers, heard, killed_before)} {crew.last_words()}"
+    return LostWorkers(text, workers - len(silent))
+
+
+def _unreported(silent: Sequence[int], workers: int, heard: Mapping[int, Heard], killed_before: int) -> str:
+    """What is known of workers that say nothing any more. killed_before: oom_kills() when the run began."""
+    cause, killed = "one was killed, perhaps for lack of memory, or hung", oom_kills() - killed_before
+    if killed:
+        cause = f"the kernel has killed for lack of memory ({killed} since the run began)"
+    held = "".join(
+        f" Worker {rank} last held {heard[rank].beat.resident / 1e9:.2f} GB of {heard[rank].memory[0] / 1e9:.2f} GB."
+        for rank in silent
+        if rank in heard
     )
+    return f"of {workers} workers, {silent} ended without a report; {cause}.{held}"
 
 
 def _values(reports: Reports, workers: int, failure: WorkerError | None) -> list[Any]:
@@ -193,7 +239,7 @@ class _LocalCrew:
             errors="replace",
         )
         assert self._process.stdout is not None
-        self._said: deque[str] = deque(maxlen=15)
+        self._said: deque[str] = deque(maxlen=_LAST_LINES)
         self._reader = threading.Thread(target=_forward, args=(self._process.stdout, self._said), daemon=True)
         self._reader.start()
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nightjar.features.contract import liveness
 from nightjar.features.contract.layout import TableLayout
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.batch import Batch
@@ -88,6 +89,7 @@ class Learner:
         for width in layout.embeddings:
             shard = place(config.embeddings, layout.embedding_rows(width), *world)
             self.embeddings[width] = embedding_table(width, shard, config.embeddings, config.seed)
+            liveness.advance()
         self.optimizer = head_optimizer(self.head, config.deep)
         self._gradients = HeadGradients(list(self.head.parameters()), collective)
         self._bf16 = config.precision == "bf16"

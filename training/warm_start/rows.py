@@ -12,6 +12,7 @@ from math import prod
 import numpy as np
 import torch
 
+from nightjar.features.contract import liveness
 from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID, Vocabulary
 from nightjar.features.encoder.hashing import find
 from nightjar.training.export.arrays import ArrayFile
@@ -110,3 +111,4 @@ def carry(
         parts = [torch.from_numpy(dealt.places_U), torch.from_numpy(found)]
         (places, _), (values, _) = collective.all_to_all(parts, [dealt.counts] * 2)
         write(places.numpy(), values.numpy())
+        liveness.advance()

@@ -8,7 +8,6 @@ Shapes: N rows that arrive, D width of the new table, K columns of a state.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -25,6 +24,9 @@ from nightjar.features.contract.artifact_files import (
     embedding_values,
     optimizer_state,
 )
+from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.verified import entry_at, read_verified
+from nightjar.features.encoder.files import array_of
 from nightjar.training.config import EmbeddingConfig, WideConfig
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective
@@ -56,8 +58,8 @@ def decayed(squares: np.ndarray, decay: float, fresh: np.ndarray) -> np.ndarray:
 class TableTransfer:
     """From a parent's files to the tables of a learner; every worker calls its methods in the same order."""
 
-    def __init__(self, directory: str, decay: float, collective: Collective) -> None:
-        self._directory = directory
+    def __init__(self, directory: str, manifest: CandidateManifest, decay: float, collective: Collective) -> None:
+        self._directory, self._manifest = directory, manifest
         self._decay = decay
         self._collective = collective
 
@@ -141,8 +143,9 @@ class TableTransfer:
     def _scalars(self, table: Table, parent_table: str) -> None:
         """A table of rows from several takes the most steps: the others' rows are as if they had come later."""
         for name, scalar in table.scalars().items():
-            content = storage.read_bytes(storage.join(self._directory, optimizer_state(parent_table, name)))
-            np.maximum(scalar, np.load(io.BytesIO(content), allow_pickle=False), out=scalar)
+            entry = entry_at(self._directory, self._manifest, optimizer_state(parent_table, name))
+            content = read_verified(self._directory, entry)
+            np.maximum(scalar, array_of(content, storage.join(self._directory, entry.path)), out=scalar)
 
     def _read(
         self,

@@ -5,7 +5,6 @@ Shapes: P rows of a parent's slot.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,14 +15,17 @@ from torch import Tensor
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HEAD_STATE, WIDE, embedding
 from nightjar.features.contract.layout import BIAS, Slot, TableLayout
-from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.manifests import CandidateManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.records import (
     RuleCoverage,
     SlotCoverage,
     TensorCoverage,
     WarmStartReport,
 )
+from nightjar.features.contract.verified import entry_at, read_verified, verify_files
 from nightjar.features.encoder.encoder import Vocabulary
+from nightjar.features.encoder.files import read_arrays
 from nightjar.features.encoder.state import load_vocabulary
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import find_model
@@ -101,7 +103,11 @@ class Transfer:
             head: its live tensors and its optimizer's, by `<state>/<name>`.
             collective: the workers.
         """
-        tables = TableTransfer(self.directory, self.decay, collective)
+        manifest = read_manifest(self.directory, CandidateManifest)
+        # Rows are read by the worker that sends them, a block at a time: each file is compared as a whole before.
+        verify_files(self.directory, manifest.files[collective.rank :: collective.size])
+        collective.barrier()
+        tables = TableTransfer(self.directory, manifest, self.decay, collective)
         before, now = self.parent.config, self.child.config
         if wide and self.parent.wide is not None:
             passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}).values()]
@@ -111,10 +117,10 @@ class Transfer:
                 passages = list(self._passages(slots, self.child.embeddings[width]).values())
                 if passages:
                     tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
-        content = storage.read_bytes(storage.join(self.directory, HEAD_STATE))
+        content = read_verified(self.directory, entry_at(self.directory, manifest, HEAD_STATE))
         same_rule = before.deep.optimizer == now.deep.optimizer
-        with np.load(io.BytesIO(content), allow_pickle=False) as source:
-            fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
+        source = read_arrays(content, storage.join(self.directory, HEAD_STATE))
+        fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
 
     def report(self) -> WarmStartReport:
         """What `fill` carries over; known without reading the parent's tables."""

@@ -57,6 +57,7 @@ SPEC = FeatureSpec.model_validate(
                 "windows": ["1d"],
                 "statistics": ["impressions", "positives", "days_since_first_seen"],
                 "as_of": "impression",
+                "missing_so_far": "zero",
                 "prior": 0.2,
             },
         ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.counts.rollup import newest_rollup
@@ -92,6 +93,21 @@ def test_a_night_reads_no_counts_of_days_that_are_rolled_up(spark: SparkSession,
         if date not in windows and date != DATES[5]:
             shutil.rmtree(folder / "frequency")
     build(spark, night)
+
+
+@pytest.mark.parametrize("damaged", ["aggregates/date=2026-03-06", "rollups/through=2026-03-05"])
+@pytest.mark.parametrize("table", ["vocabulary", "frequency"])
+def test_a_flipped_bit_in_what_is_counted_ends_the_night(
+    spark: SparkSession, logs: Path, copy: Path, damaged: str, table: str
+) -> None:
+    """The last day's counts, and the roll-up that it is merged into. Its size and its rows are as they were."""
+    [directory] = copy.glob(f"{damaged}-*")
+    path = max((directory / table).rglob("*.parquet"), key=lambda file: file.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{directory.name} is damaged: .*{path.name}.* differ from the manifest"):
+        build(spark, plan(logs, copy, DATES[6]))
 
 
 def test_late_data_for_an_earlier_day_is_merged_exactly(

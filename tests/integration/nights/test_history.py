@@ -10,20 +10,31 @@ from pyspark.sql import SparkSession
 
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import read_manifest
-from nightjar.features.dataset.build import build
+from nightjar.features.counts.counters import publish_counters
+from nightjar.features.dataset.build import build, rolled_up
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from tests.kits.feature_logs import SPEC, days, files_under, write_logs
 
 DATES = days("2026-03-01", 8)
 LATE = DATES[4]
+SETTINGS = BuildSettings(min_files=2, rows_per_file=50, most_missing_days=1)
 
 
 def plan(logs: Path, output: Path, holdout: str) -> BuildPlan:
     """A night that trains on the day before; windows reach back three days."""
     last = DATES.index(holdout) - 1
     dates = BuildDates(train_from=DATES[last], train_to=DATES[last], history_from=DATES[0], holdout=holdout)
-    settings = BuildSettings(min_files=2, rows_per_file=50, most_missing_days=1)
-    return plan_build(SPEC, str(logs), str(output), dates, settings=settings)
+    return plan_build(SPEC, str(logs), str(output), dates, settings=SETTINGS)
+
+
+def counters(spark: SparkSession, logs: Path, output: Path) -> dict[str, bytes]:
+    """What the last day's counters hold: all days, merged, as a night publishes them."""
+    dates = BuildDates(train_from=DATES[7], train_to=DATES[7], history_from=DATES[0])
+    rollup = rolled_up(spark, plan_build(SPEC, str(logs), str(output), dates, settings=SETTINGS))
+    directory = output / "models" / "counters" / "after"
+    if not directory.exists():
+        publish_counters(spark, SPEC, rollup, str(directory))
+    return files_under(directory)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +65,7 @@ def test_nights_after_the_logs_and_counts_were_deleted_have_the_same_bytes(
     for kind in ("rollups", "states", "datasets"):
         assert files_under(output / kind) == files_under(whole / kind)
     assert len(list((output / "aggregates").iterdir())) == len(DATES) - 3
+    assert counters(spark, some, output) == counters(spark, logs, whole)
 
 
 def test_a_skipped_day_counts_nothing_and_its_late_log_makes_it_as_if_never_missed(
@@ -74,3 +86,4 @@ def test_a_skipped_day_counts_nothing_and_its_late_log_makes_it_as_if_never_miss
     for directory in (*after.built.directories(), after.rollup_dirs[DATES[6]], after.aggregate_dirs[LATE]):
         relative = Path(directory).relative_to(output)
         assert files_under(output / relative) == files_under(whole / relative)
+    assert counters(spark, some, output) == counters(spark, logs, whole)

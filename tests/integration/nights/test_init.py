@@ -22,8 +22,8 @@ def test_a_written_config_runs_a_night_on_logs_of_text(tmp_path: Path, capsys: p
         pyarrow.csv.write_csv(make_day(day), folder / "part-0.csv")
     assert init_config.main(["--logs", str(logs), "--output", str(config)]) == 0
     said = capsys.readouterr().out.splitlines()[-1].split()
-    assert said[0] == "run_nightly"
-    arguments = [str(tmp_path / "nightjar") if word == "OUTPUT" else word for word in said[1:]]
+    assert said[:2] == ["nightjar", "night"]
+    arguments = [str(tmp_path / "nightjar") if word == "OUTPUT" else word for word in said[2:]]
     status, out, err = submit("run_nightly", arguments, tmp_path)
     assert status == 0, err[-4000:]
     assert "2026-01-03" in out

@@ -73,7 +73,9 @@ def test_two_nights_publish_models_that_score_raw_rows(place: Path, undisturbed:
     champion = models / pointer.version
     raw = pq.read_table(champion / "golden" / "raw.parquet")
     expected = np.load(champion / "golden" / "scores.npy")
-    np.testing.assert_allclose(serving.load(str(champion)).score(raw.to_pylist()), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        serving.load(str(champion)).score(raw.to_pylist(), as_logged=True), expected, rtol=0, atol=1e-5
+    )
 
 
 def test_the_table_and_the_report_show_every_model_with_its_regret(place: Path, undisturbed: str) -> None:
@@ -259,5 +261,8 @@ def test_real_ratings_through_a_cluster_of_processes(tmp_path: Path, spark: obje
     raw = pq.read_table(directory / "golden" / "raw.parquet")
     assert pa.types.is_list(raw.schema.field("genres").type)
     np.testing.assert_allclose(
-        serving.load(str(directory)).score(raw), np.load(directory / "golden" / "scores.npy"), rtol=0, atol=1e-5
+        serving.load(str(directory)).score(raw, as_logged=True),
+        np.load(directory / "golden" / "scores.npy"),
+        rtol=0,
+        atol=1e-5,
     )

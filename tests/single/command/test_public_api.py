@@ -12,6 +12,7 @@ import pytest
 import nightjar
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifests import Lineage
 from nightjar.serving import model, registry
 from nightjar.serving.packing.pack import pack
 from tests.kits.serving_kit import World, make_world
@@ -27,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def packed(world: World, root: Path, *versions: str) -> str:
     for version in versions:
-        pack(world.candidate, world.state, world.holdout, str(root / version), lineage={"night": version})
+        pack(world.candidate, world.state, world.holdout, str(root / version), Lineage(date=version))
     return str(root)
 
 
@@ -52,7 +53,7 @@ def test_an_artifact_and_the_champion_score_as_the_trainer_did(world: World, tmp
     np.testing.assert_allclose(nightjar.load(f"{models}/a").score(world.rows), expected, atol=1e-5)
     champion = nightjar.load_champion(models)
     np.testing.assert_allclose(champion.score(world.rows), expected, atol=1e-5)
-    assert champion.manifest.lineage["night"] == "b"
+    assert champion.manifest.lineage.date == "b"
 
 
 def test_the_champion_is_loaded_whole_when_it_is_replaced_and_pruned_meanwhile(
@@ -70,7 +71,7 @@ def test_the_champion_is_loaded_whole_when_it_is_replaced_and_pruned_meanwhile(
         whole(directory, manifest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "verify", overtaken)
-    assert nightjar.load_champion(models).manifest.lineage["night"] == "b"
+    assert nightjar.load_champion(models).manifest.lineage.date == "b"
 
 
 def test_a_root_without_a_champion_is_named(tmp_path: Path):

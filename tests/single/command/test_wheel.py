@@ -116,7 +116,7 @@ def test_the_wheel_holds_every_module_and_template_and_no_test(wheel: Path):
 def test_an_artifact_is_scored_beside_foreign_packages_of_the_same_names(project: Path, tmp_path: Path):
     world = make_world(tmp_path)
     artifact = str(tmp_path / "artifact")
-    pack(world.candidate, world.state, world.holdout, artifact, lineage={})
+    pack(world.candidate, world.state, world.holdout, artifact)
     done = python(project, ["-c", SCORE, artifact])
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{project.parent / 'site' / 'nightjar' / '__init__.py'}\n"

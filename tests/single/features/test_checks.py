@@ -96,6 +96,27 @@ def test_a_copy_of_an_earlier_day_is_recognised_by_what_varies_in_it() -> None:
     assert failed(day(4, rows=1499, positives=120, **same)) == []
 
 
+@pytest.mark.parametrize(
+    ("shared", "others", "passed"),
+    [
+        ((1235 / 1236, 1235 / 1236), "0.0008091", True),
+        ((0.985, 0.99), "0.01", True),  # four standard errors of 0.01 among 1000 rows are 0.013
+        ((0.97, 0.98), "0.02", False),
+        ((0.0, 0.0), "1", False),
+        ((1.0, 1.0), "1", False),  # all in one bin, although they varied
+        ((None, 0.999), "0.001", True),
+    ],
+)
+def test_a_value_that_nearly_all_rows_held_before_may_be_the_only_one_now(
+    shared: tuple[float | None, float | None], others: str, passed: bool
+) -> None:
+    newest, before = day(3, price=column(content=3, constant=True)), [day(1), day(2)]
+    by_day = {of.log.date: Drift(0.0, 0.0, share) for of, share in zip(before, shared, strict=True)}
+    checks = simple_checks(CONFIG, SPEC, newest, before, [(SPEC.dense[0], by_day)])
+    [check] = [check for check in checks if (check.check, check.feature) == ("constant", "price")]
+    assert (check.passed, f"at least {others} of the rows held another" in check.reason) == (passed, True)
+
+
 def judge(newest: Drift, *before: Drift, feature: Any = SPEC.fields[0]) -> dict[str, ValidationCheck]:
     by_day = {f"2026-01-{n:02d}": found for n, found in enumerate([*before, newest], 1)}
     days = [day(n) for n in range(1, len(by_day) + 1)]

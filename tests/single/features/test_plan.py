@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from nightjar.features.contract.outputs import log_input
 from nightjar.features.contract.publishing import begin, commit
 from nightjar.features.dataset.history import known_history
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
-from nightjar.features.input.folders import SKIPPED
+from nightjar.features.input.config import InputConfig
+from nightjar.features.input.folders import SKIPPED, DateFolders, Logs
 from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
 
 DATES = days("2026-03-01", 10)
@@ -26,10 +28,11 @@ def logs(tmp_path: Path) -> Path:
     return write_logs(tmp_path / "logs", DATES, rows=5)
 
 
-def plan(logs: Path, output: Path, most_missing_days: int = 0) -> BuildPlan:
+def plan(logs: Path | Logs, output: Path, most_missing_days: int = 0) -> BuildPlan:
     """The night of the last day, which trains on the two before it."""
     dates = BuildDates(train_from=DATES[-3], train_to=DATES[-2], history_from=DATES[0], holdout=DATES[-1])
-    return plan_build(SPEC, str(logs), str(output), dates, settings=BuildSettings(most_missing_days=most_missing_days))
+    found = str(logs) if isinstance(logs, Path) else logs
+    return plan_build(SPEC, found, str(output), dates, settings=BuildSettings(most_missing_days=most_missing_days))
 
 
 def publish(directory: str, manifest: Manifest) -> None:
@@ -52,9 +55,9 @@ def roll_up(of: BuildPlan, through: str, first: str = DATES[0], logs: Mapping[st
 
 
 def count(of: BuildPlan, *dates: str) -> None:
-    for date in dates:
-        manifest = AggregateManifest(files=(), spec_fingerprint=SPEC.fingerprint, date=date, rows=5, positives=1)
-        publish(of.aggregate_dirs[date], manifest)
+    for day in dates:
+        manifest = AggregateManifest(files=(), spec_fingerprint=SPEC.fingerprint, date=day, rows=5, positives=1)
+        publish(of.aggregate_dirs[day], manifest)
 
 
 def names(of: BuildPlan) -> object:
@@ -62,8 +65,8 @@ def names(of: BuildPlan) -> object:
 
 
 def remove(logs: Path, *dates: str) -> None:
-    for date in dates:
-        shutil.rmtree(logs / f"date={date}")
+    for day in dates:
+        shutil.rmtree(logs / f"date={day}")
 
 
 def test_logs_that_are_gone_change_no_name(logs: Path, tmp_path: Path) -> None:
@@ -146,3 +149,20 @@ def test_a_skipped_day_stays_so_until_its_log_comes(logs: Path, tmp_path: Path) 
     assert plan(logs, tmp_path).skipped == (DATES[3],), "counted as a day without rows"
     shutil.move(tmp_path / "kept", logs / f"date={DATES[3]}")
     assert names(plan(logs, tmp_path)) == names(whole)
+
+
+def test_a_day_without_traffic_is_no_day_without_a_log(logs: Path, tmp_path: Path) -> None:
+    """Declared, it needs no other day's log, and what was counted of it outlives the declaration."""
+    remove(logs, DATES[3])
+    declared = DateFolders(str(logs), InputConfig(empty_days=(date.fromisoformat(DATES[3]),)))
+    before = plan(declared, tmp_path)
+    assert (before.skipped, before.history[3].is_empty, before.history[3].rows) == ((), True, 0)
+    for through in (DATES[6], DATES[7]):
+        roll_up(before, through)
+    remove(logs, *DATES[:3])
+    after = plan(logs, tmp_path)
+    assert names(after) == names(before)
+    assert (after.skipped, after.history[3].is_empty, after.history[3].gone) == ((), True, False)
+    remove(logs, *DATES[4:])
+    (alone,) = declared.check(DATES, SPEC, may_lack=DATES)
+    assert (alone.date, alone.is_empty, alone.fingerprint) == (DATES[3], True, before.history[3].fingerprint)

@@ -13,7 +13,7 @@ import pytest
 from nightjar.features.contract.errors import NightjarError
 from nightjar.features.contract.records import HookEvent
 from nightjar.features.contract.strict import load_yaml
-from nightjar.jobs.nightly.hook import HookConfig, call
+from nightjar.jobs.nightly.hook import MOST_BYTES, HookConfig, call, clean
 
 TOLD = {"event": "rejected", "date": "2026-01-05", "run": "r", "output": "/out", "message": "auc: worse; 'quoted'"}
 EVENT = HookEvent.model_validate(TOLD)
@@ -75,3 +75,32 @@ def test_a_command_that_cannot_be_split_is_a_mistake_in_the_config(tmp_path: Pat
     (tmp_path / "c.yaml").write_text(json.dumps({"command": command}))
     with pytest.raises(NightjarError, match=message):
         load_yaml(tmp_path / "c.yaml", HookConfig)
+
+
+@pytest.mark.parametrize(
+    "message", ["x" * 200_000, "ä" * 3_000_000, "a\0b", "\ud800", "a\nb\r\x1b[0m", "\U0001f4a9" * 50_000], ids=range(6)
+)
+def test_the_hook_is_told_whatever_the_message_is(tmp_path: Path, message: str) -> None:
+    told = tmp_path / "told.json"
+    program = f"import json, os, sys; open({str(told)!r}, 'w').write(json.dumps(" + (
+        "[json.load(sys.stdin)['message'], os.environ['NIGHTJAR_MESSAGE']]))"
+    )
+    call(hook(tmp_path, program), EVENT.model_copy(update={"message": message, "output": message}))
+    given, in_environment = json.loads(told.read_text())
+    assert given == in_environment == clean(message)
+    assert len(given.encode()) <= MOST_BYTES
+    assert given[0] == clean(message[0])
+    assert given[-1] == clean(message[-1])
+
+
+def test_a_hook_that_says_what_is_no_text_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    call(hook(tmp_path, "import os; os.write(2, bytes([255, 0, 254])); raise SystemExit(3)"), EVENT)
+    assert "ended with status 3" in caplog.text
+
+
+@pytest.mark.parametrize("command", ["/nowhere/notify --token SECRET", "/bin/sh -c 'echo SECRET >&2; exit 1' SECRET"])
+def test_the_hooks_arguments_are_in_no_line_of_the_log(command: str, caplog: pytest.LogCaptureFixture) -> None:
+    call(HookConfig(command=command), EVENT)
+    call(HookConfig(command=command + "\0"), EVENT)
+    assert caplog.records
+    assert "SECRET" not in caplog.text

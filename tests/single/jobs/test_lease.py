@@ -17,7 +17,7 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
 from nightjar.jobs.common.cli import EXIT_TERMINATED
-from nightjar.jobs.nightly.lease import Lease, acquire, lease
+from nightjar.jobs.nightly.lease import Held, Lease, acquire, lease
 
 STALE = 60.0
 
@@ -144,12 +144,94 @@ def test_an_owner_that_is_ended_on_this_machine_is_followed_at_once(tmp_path: Pa
     assert acquire(folder, "second", STALE).number == 2
 
 
-def test_a_release_that_fails_changes_no_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("token expired")
+class Unreachable(Exception):
+    """As botocore's errors: of no kind that Python knows."""
 
-    with lease(str(tmp_path / "lock"), "a night", heartbeat_seconds=60):
-        monkeypatch.setattr(storage, "write_bytes", refuse)
-    assert "could not be released" in caplog.text
+
+def test_a_heart_beats_on_after_any_error(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failures = storage.write_bytes, [Unreachable("no network"), ValueError("what?"), OSError("disk")]
+    beaten = threading.Event()
+
+    def unreliable(url: str, content: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        real(url, content)
+        beaten.set()
+
+    with lease(folder, "first", stale_seconds=STALE, heartbeat_seconds=0.01):
+        [before] = entries(folder)
+        monkeypatch.setattr(storage, "write_bytes", unreliable)
+        assert beaten.wait(30)
+        [after] = entries(folder)
+        assert after.heartbeat > before.heartbeat
+    assert not failures
+
+
+def test_a_lease_that_cannot_be_released_or_looked_at_changes_nothing(
+    folder: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise Unreachable("no network")
+
+    def night() -> None:
+        with lease(folder, "first", stale_seconds=STALE) as held:
+            monkeypatch.setattr(storage, "write_bytes", fail)
+            monkeypatch.setattr(storage, "list_files", fail)
+            held.check()
+            with pytest.raises(LockedError, match="could not be renewed for 0 s"):
+                Held(folder, held.number, held.lease, stale_seconds=0.0).check()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        night()
+    assert "could not be released: no network" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"\xff",
+        b'{"run": "x"}',
+        b'{"run": "r", "host": "h", "processes": "p", "pid": -1}',
+        b"[" * 9999,
+    ],
+)
+def test_a_damaged_entry_is_as_old_as_its_file(folder: str, content: bytes) -> None:
+    storage.write_bytes(f"{folder}/000004.json", content)
+    with pytest.raises(LockedError, match="cannot be read"):
+        acquire(folder, "first", STALE)
+    time.sleep(0.05)
+    assert acquire(folder, "second", 0.01).number == 5
+
+
+def test_other_files_in_the_folder_are_nobodys_lease(folder: str) -> None:
+    for name in ("notes.json", "-1.json", "1e9.json", "000001.json.json", "x/000009.json"):
+        storage.write_bytes(f"{folder}/{name}", b"{}")
+    assert acquire(folder, "first", STALE).number == 1
+
+
+@pytest.mark.parametrize("ahead", [2 * STALE, 1e9, 2e11])
+def test_a_heartbeat_from_the_future_does_not_hold_the_lease_for_ever(folder: str, ahead: float) -> None:
+    """The entry's own age counts: its file was written a moment ago, and so it is free a moment later."""
+    future = Lease.mine("ahead").model_copy(update={"host": "elsewhere", "heartbeat": time.time() + ahead})
+    storage.write_bytes(f"{folder}/000003.json", future.model_dump_json().encode())
+    with pytest.raises(LockedError, match="run ahead"):
+        acquire(folder, "first", STALE)
+    time.sleep(0.05)
+    assert acquire(folder, "second", 0.01).number == 4
+
+
+@pytest.mark.parametrize("change", [{"boot": "another"}, {"boot": ""}, {"processes": "pid:[1]"}, {"host": "elsewhere"}])
+def test_a_process_that_is_gone_here_may_be_alive_on_a_machine_of_the_same_name(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    folder = str(tmp_path)
+    gone = Lease.mine("other").model_copy(update={"pid": 2**22 - 7})
+    storage.write_bytes(f"{folder}/000001.json", gone.model_copy(update=change).model_dump_json().encode())
+    with pytest.raises(LockedError, match="run other"):
+        acquire(folder, "first", STALE)
+    storage.write_bytes(f"{folder}/000001.json", gone.model_dump_json().encode())
+    assert acquire(folder, "second", STALE).number == 2

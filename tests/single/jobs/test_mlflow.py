@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.jobs import promote_model
-from nightjar.jobs.nightly.mlflow_mirror import DIGEST, VERSION, MlflowRegistryConfig, follow, try_to_follow
+from nightjar.jobs.common.mlflow_mirror import DIGEST, VERSION, MlflowRegistryConfig, follow, try_to_follow
 from nightjar.serving import registry
 from tests.kits.registry_kit import publish_all
 

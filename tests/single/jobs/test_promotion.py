@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DECISION
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
-from nightjar.serving.gate.decision import Decision, GateConfig, GateRule
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule
 
 CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
 NOTHING: Any = None
@@ -43,7 +45,7 @@ def decided(place: Path, version: str, against: str | None) -> Promotion:
         output,
         DecisionManifest(files=describe_files(output), version=version, champion=against, verdict="published"),
     )
-    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, "", "", output)
+    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, NOTHING, NOTHING, "", {}, output)
 
 
 @pytest.fixture
@@ -72,4 +74,45 @@ def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path
     night.move()
     registry.rollback(str(place / "models"))
     night.move()
+    assert night.champion == "a"
+
+
+def rewrite(night: Promotion, decision: Decision | None, **changes: object) -> None:
+    """Another decision, or another manifest, in the place of the published one."""
+    output = Path(night.output)
+    if decision:
+        (output / DECISION).write_bytes(decision.model_dump_json().encode())
+    manifest = json.loads((output / "manifest.json").read_text())
+    manifest |= changes
+    if "files" not in changes and decision and "signed" in manifest:
+        manifest["files"] = [entry.model_dump(mode="json") for entry in describe_files(str(output))]
+    manifest.pop("signed", None)
+    (output / "manifest.json").write_text(json.dumps(manifest))
+
+
+FAILED = GateCheck(metric="auc", passed=False, reason="worse")
+
+
+@pytest.mark.parametrize(
+    ("decision", "changes", "said"),
+    [
+        (Decision(verdict="published", rows=2, checks=()), {}, "differs from the manifest"),
+        (Decision(verdict="published", rows=1, checks=(FAILED,)), {"signed": 1}, "contradicts itself"),
+        (Decision(verdict="rejected", rows=1, checks=(FAILED,)), {"signed": 1}, "contradicts itself"),
+        (Decision(verdict="rejected", rows=1, checks=()), {"signed": 1, "verdict": "rejected"}, "contradicts itself"),
+        (None, {"version": "c"}, "contradicts itself"),
+        (None, {"version": "../../c"}, "version"),
+        (None, {"champion": "../c"}, "champion"),
+        (None, {"files": []}, "lists no decision.json"),
+        (None, {"files": [{"path": "../x", "bytes": 0, "sha256": "0" * 64}]}, "path"),
+    ],
+    ids=range(9),
+)
+def test_a_decision_that_is_not_what_its_manifest_says_moves_nothing(
+    place: Path, decision: Decision | None, changes: dict[str, object], said: str
+) -> None:
+    night = decided(place, "b", against="a")
+    rewrite(night, decision, **changes)
+    with pytest.raises(DataError, match=said):
+        night.move()
     assert night.champion == "a"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from nightjar.features.contract import storage
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Metrics
@@ -125,3 +126,23 @@ def test_a_log_that_cannot_be_written_neither_ends_the_run_nor_hides_its_error(
     said = ["one", f"the run's log ends here: {full}", "two", f"the run's log is not whole: {full}"]
     assert [record.getMessage() for record in caplog.records] == said
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_pages_that_cannot_be_drawn_or_written_are_a_warning_and_a_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from nightjar.jobs.nightly.run import draw_pages
+    from nightjar.serving.reports import night_report
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(night_report, "draw", full)
+    draw_pages(str(tmp_path), ["2026-01-01"])
+    assert "no page could be drawn: OSError: [Errno 28] No space left on device" in caplog.text
+    assert "nightjar_page_problems 1.0" in (tmp_path / "metrics" / "pages.prom").read_text()
+    monkeypatch.setattr(storage, "write_bytes", full)
+    draw_pages(str(tmp_path), ["2026-01-01"])
+    assert "the pages' metrics could not be written" in caplog.text
+    draw_pages(str(tmp_path / "nothing"), [])
+    assert not (tmp_path / "nothing").exists()

@@ -9,114 +9,16 @@ from pathlib import Path
 import pytest
 
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
-from nightjar.features.contract.manifests import DecisionManifest, NightManifest, ValidationCheck, ValidationManifest
-from nightjar.features.contract.publishing import begin, commit, describe_files
+from nightjar.features.contract.manifests import NightManifest, ValidationCheck
+from nightjar.features.contract.publishing import begin, commit
 from nightjar.jobs.render_reports import main
 from nightjar.serving import registry
-from nightjar.serving.evaluation.evaluation import read_scores
-from nightjar.serving.gate.decision import GateConfig
-from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.slices import observe_slices
-from nightjar.serving.packing.dry_run import DryRun, Measured
-from nightjar.serving.packing.pack import pack
-from nightjar.serving.reports.evaluations import evaluate
-from nightjar.serving.reports.night_report import write
+from nightjar.serving.gate.decision import MetricComparison, PartMetrics
+from nightjar.serving.reports import trends
+from nightjar.serving.reports.night_report import draw, write
 from nightjar.serving.reports.nights import gather
 from tests.kits.html_page import Page, require_accessible, require_self_contained
-from tests.kits.serving_kit import make_world
-from tests.kits.summary_kit import make_summary
-
-GOOD, REJECTED, STOPPED = "2026-01-03", "2026-01-04", "2026-01-05"
-LITTLE = {"rows": 10, "positives": 2, "groups": 2}
-GATE = GateConfig.model_validate(
-    {
-        "rules": [{"metric": "log_loss", "tolerance": 0.5}],
-        "slices": ["premium", "age"],
-        "overall": LITTLE,
-        "slice_support": LITTLE,
-        "calibration": [0.0, 100.0],
-    }
-)
-
-
-def validate(output: Path, date: str, *, passed: bool) -> str:
-    checks = (
-        ValidationCheck(check="rows", value=500.0, low=100.0, high=900.0, passed=True, reason="500, [100, 900]."),
-        ValidationCheck(check="drift", feature="item", value=0.3, high=0.2, passed=passed, reason="0.3, at most 0.2."),
-        ValidationCheck(check="drift", feature="<user>", value=0.01, passed=True, reason="0.01: not judged."),
-    )
-    directory = f"validations/date={date}-key"
-    begin(str(output / directory))
-    manifest = ValidationManifest(
-        files=(), date=date, rows=500, reference=("2026-01-01",), allowed=(), passed=passed, checks=checks
-    )
-    commit(str(output / directory), manifest)
-    return directory
-
-
-def summarize(output: Path, date: str) -> str:
-    directory = f"summaries/date={date}-key"
-    begin(str(output / directory))
-    commit(str(output / directory), make_summary(date=date))
-    return directory
-
-
-def make_night(output: Path, date: str, seed: int) -> None:
-    """A night of a hand-made world, judged against the seed's neighbour."""
-    world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
-    version = f"{date}-wide_deep-key"
-    artifact = str(output / "models" / version)
-    pack(world.candidate, world.state, world.holdout, artifact)
-    candidate = output / "candidates" / version
-    shutil.copytree(world.candidate, candidate)
-    slots = [{"table": "wide", "slot": "f_user", "parent_rows": 90, "rows": 100, "carried": 80}]
-    (candidate / "warm_start.json").write_text(
-        json.dumps({"parent": "2026-01-02-wide_deep", "decay": 1.0, "rules": [], "slots": slots, "head": []})
-    )
-    seen = {"epoch": 0, "rows": 100, "learning_rate_scale": 1.0}
-    speed = {"kind": "progress", "log_loss": 0.6, "rows_per_second": 1e4, "memory_bytes": 1 << 20}
-    lines: list[dict[str, object]] = [{**seen, **speed, "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
-    unknown = dict.fromkeys(("normalized_entropy", "auc", "gauc", "calibration"))
-    lines.append({**seen, **unknown, "kind": "validation", "step": 4, "log_loss": 0.55, "seconds": 1.0, "best": True})
-    (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    evaluation = output / "evaluations" / f"{date}-key"
-    evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
-    observed, slices = observe_slices(artifact, world.holdout, GATE.sliced_by)
-    scores = read_scores(str(evaluation), artifact)
-    measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
-    dry = DryRun(problems=(), measured=measured)
-    decision = decide(GATE, observed, scores, scores[::-1].copy(), slices, dry)
-    gate = output / "decisions" / f"{version}-key"
-    begin(str(gate))
-    for name, result in ((DECISION, decision), (CHAMPION, evaluated.models["wide_deep"]), (DRY_RUN, dry)):
-        (gate / name).write_text(result.model_dump_json())
-    commit(
-        str(gate),
-        DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
-    )
-    (output / "metrics").mkdir(exist_ok=True)
-    (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
-    record = output / "nights" / f"{date}-key"
-    begin(str(record))
-    directories = {
-        "validate": (validate(output, date, passed=True),),
-        "summarize": (summarize(output, date),),
-        "train": (f"candidates/{version}",),
-        "evaluate": (f"evaluations/{date}-key",),
-        "gate": (f"decisions/{version}-key",),
-    }
-    commit(
-        str(record),
-        NightManifest(
-            files=(),
-            date=date,
-            version=version,
-            verdict="published" if date == GOOD else "rejected",
-            ingredients={},
-            directories=directories,
-            skipped=("2025-12-24",),
-        ),
-    )
+from tests.kits.night_kit import GOOD, REJECTED, STOPPED, make_night, summarize, validate
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +41,7 @@ def test_of_several_records_of_a_date_the_last_attempt_counts_whenever_it_was_co
             files=(), date=GOOD, attempt=attempt, version=version, verdict="rejected", ingredients={}, directories={}
         )
         commit(directory, record)
-    assert [night.record and night.record.version for night in gather(str(tmp_path))] == ["second"]
+    assert [night.record and night.record.version for night in gather(str(tmp_path)).nights] == ["second"]
 
 
 def page(output: Path, name: str) -> Page:
@@ -167,11 +69,33 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         "2025-12-24",
         "12.5",
         "<user>",
+        "left out: no <label>",
+        "1,230",
+        "kept and encoded",
+        "2,331",
     ):
         assert shown in text
     labels = page(output, GOOD).drawings
     for drawing in ("Log loss by training step", "Drift of every feature", "Difference in log loss", "Calibration"):
         assert any(label.startswith(drawing) for label in labels)
+
+
+def test_a_nights_page_warns_of_a_better_baseline_and_shows_what_has_accumulated(output: Path) -> None:
+    text = page(output, GOOD).text
+    assert "Warning:" in text
+    assert "the baseline lr's" in text
+    assert "against the reference" in text
+    [decision] = (output / "decisions").glob(f"{GOOD}-*/{DECISION}")
+    lost = json.loads(decision.read_text())["accumulated"]
+    assert f"{lost['difference']:+.5f} on this day; {lost['total']:+.5f} accumulated" in text
+    assert "What serves against the reference 2026-01-01-old, champion 2 days before" in text
+
+
+def test_a_model_in_doubt_is_called_inconclusive(output: Path) -> None:
+    text = page(output, REJECTED).text
+    assert f"Night {REJECTED} inconclusive" in text
+    assert "nor that it is worse" in text
+    assert "inconclusive" in page(output, "index").text
 
 
 def test_a_stopped_night_names_what_broke_and_has_nothing_else(output: Path) -> None:
@@ -197,7 +121,8 @@ def test_the_index_has_every_night_and_marks_the_champion(output: Path) -> None:
     assert "3 nights, 1 published" in index.text
     assert index.text.count("champion\n") == 1
     assert index.drawings == [
-        f"{what} by night" for what in ("Log loss", "Regret", "AUC", "Calibration", "Impressions", "Seconds")
+        f"{what} by night"
+        for what in ("Log loss", "Regret", "AUC", "Calibration", "Accumulated loss", "Impressions", "Seconds")
     ]
 
 
@@ -226,3 +151,95 @@ def test_a_pruned_night_keeps_its_page_and_its_place_in_the_trends(output: Path,
     (pruned / "reports" / f"{REJECTED}.html").unlink()
     write(str(pruned), only=[REJECTED])
     require_accessible(page(pruned, REJECTED))
+
+
+NASTY = (
+    r"$\x$",
+    "$",
+    "$$",
+    r"\frac{1}{0}",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "</text></svg><script>alert(3)</script>",
+    "{{7*7}}{% raw %}",
+    "a\nb\tc",
+    "\0\x07\x1b[31m",
+    "\ud800",
+    "\u202e\ufeff",
+    "x" * 100_000,
+    "\U0001f4a9",
+    "]]>",
+    "",
+)
+
+
+@pytest.mark.parametrize("value", NASTY, ids=range(len(NASTY)))
+def test_a_value_of_the_log_is_drawn_as_text(value: str) -> None:
+    loss = MetricComparison(metric="log_loss", candidate=0.1, champion=0.1, difference=0.0, interval=(-0.1, 0.1))
+    names = (None, "country=DE", f"country={value}")
+    drawing = trends.slices([PartMetrics(name=name, rows=9, positives=1, figures=(loss,)) for name in names])
+    check = ValidationCheck.model_construct(check="drift", feature=value, value=0.1, high=0.2, passed=True, reason="")
+    for one in (drawing, trends.drift([check])):
+        parsed = Page(f"<html><body>{one.encode(errors='replace').decode()}</body></html>")
+        assert not {"script", "img"} & {tag for tag, _ in parsed.tags}
+        assert len(one) < 100_000
+    if value in NASTY[:4]:
+        assert f"country={value}" in Page(f"<html>{drawing}</html>").text
+
+
+def damaged(output: Path, tmp_path: Path, pattern: str, content: bytes = b'{"kind": ') -> Path:
+    copy = tmp_path / "out"
+    shutil.copytree(output, copy)
+    shutil.rmtree(copy / "reports")
+    paths = list(copy.glob(pattern))
+    assert paths
+    for path in paths:
+        path.write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        *(("nights/*-key/manifest.json", content) for content in (b"", b"\xff\x00", b"[]", b"null", b"[" * 5000)),
+        ("validations/*/manifest.json", b"{"),
+        (f"evaluations/{GOOD}-*/manifest.json", b"{"),
+        (f"evaluations/{GOOD}-*/metrics.json", b"{"),
+        (f"decisions/{GOOD}-*/{DECISION}", b"{"),
+        (f"decisions/{GOOD}-*/{CHAMPION}", b"{"),
+        (f"decisions/{GOOD}-*/{DRY_RUN}", b"{"),
+        (f"candidates/{GOOD}-*/warm_start.json", b"{"),
+        (f"metrics/{GOOD}.json", b"{"),
+        ("models/champion.json", b"{"),
+        (f"nights/{REJECTED}-*/manifest.json", b"{"),
+        (f"summaries/date={GOOD}-*/manifest.json", b"{"),
+    ],
+)
+def test_what_is_damaged_is_told_on_the_index_and_fails_no_page(
+    output: Path, tmp_path: Path, pattern: str, content: bytes
+) -> None:
+    copy = damaged(output, tmp_path, pattern, content)
+    drawn = draw(str(copy))
+    assert drawn.problems
+    index = page(copy, "index")
+    require_accessible(index)
+    assert "Not shown" in index.text
+    if "nights/*" not in pattern:
+        assert f"{GOOD}.html" in {a["href"] for tag, a in index.tags if tag == "a"}
+        require_accessible(page(copy, GOOD))
+
+
+def test_a_page_that_cannot_be_drawn_is_told_and_leaves_the_others(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = damaged(output, tmp_path, f"metrics/{GOOD}.json", b'{"seconds": {}}')
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(trends, "slices", fail)
+    monkeypatch.setattr(trends, "trend", fail)
+    draw(str(copy))
+    assert "the drawing of the slices: RuntimeError: no font" in page(copy, GOOD).text
+    assert "the drawing of AUC: RuntimeError: no font" in page(copy, "index").text
+    require_accessible(page(copy, GOOD))

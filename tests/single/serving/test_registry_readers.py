@@ -76,7 +76,7 @@ def test_readers_load_whole_champions_through_fifty_publications_and_rollbacks(
             assert reader.stdout is not None
             assert reader.stdout.readline() == "ready\n"
         for night in range(1, nights + 1):
-            publish(root, f"night{night:02d}", night)
+            publish(root, f"night{night:02d}")
             registry.promote(root, f"night{night:02d}", "the gate")
             if night % 3 == 0:
                 registry.rollback(root)

@@ -187,3 +187,15 @@ def test_the_job_names_models_and_reports_errors_by_exit_status(
     ):
         assert main([*wrong, "--dataset", world.holdout, "--output", str(tmp_path / "other")]) == 2
         assert capsys.readouterr().err.startswith("evaluate_model: error: ")
+
+
+def test_a_page_that_cannot_be_drawn_leaves_the_evaluation(
+    world: World, artifacts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Evaluation) -> str:
+        raise ValueError("no <font>")
+
+    monkeypatch.setattr(evaluations, "render", fail)
+    evaluated = evaluate(artifacts, [world.holdout], str(tmp_path / "evaluation"))
+    assert read_evaluation(str(tmp_path / "evaluation")) == evaluated
+    assert "no <font>" in Page((tmp_path / "evaluation" / "report.html").read_text()).text

@@ -17,6 +17,7 @@ from nightjar import serving
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import BIAS, TableLayout, table_layout
 from nightjar.features.encoder.rows import Rows
+from nightjar.jobs import promote_model
 from nightjar.serving import tables
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.tables import WideTable, pool
@@ -65,11 +66,13 @@ def test_a_key_absent_from_some_dicts_is_missing_there(artifact: str):
     np.testing.assert_array_equal(model.score(sparse), model.score(rows))
 
 
-def test_columns_absent_from_all_rows_are_one_clear_error(artifact: str):
+def test_absent_keys_are_missing_values_and_absent_columns_one_clear_error(artifact: str):
     model, rows = serving.load(artifact), make_rows(5, seed=6)
     for row in rows:
         del row["age"], row["tags"]
-    for form in (rows, pa.Table.from_pylist(rows), pd.DataFrame(rows)):
+    null = [{**row, "age": None, "tags": None} for row in rows]
+    np.testing.assert_array_equal(model.score(rows), model.score(null))
+    for form in (pa.Table.from_pylist(rows), pd.DataFrame(rows)):
         with pytest.raises(DataError, match=r"lack the columns \['age', 'tags'\], which features read"):
             model.score(form)
 
@@ -83,11 +86,31 @@ def test_columns_of_different_lengths_and_mixed_types_are_clear_errors(artifact:
         model.score(columns | {"user": ["a", 1, "b", 2]})
 
 
-def test_counts_so_far_are_optional(world: World, artifact: str):
-    rows = make_rows(100, seed=7)
+def test_counts_so_far_are_required_in_every_row(artifact: str):
+    model, rows = serving.load(artifact), make_rows(100, seed=7)
     without = [{name: v for name, v in row.items() if not name.endswith("so_far")} for row in rows]
-    scores = serving.load(artifact).score(without)
-    np.testing.assert_allclose(scores, world.model.score(without), rtol=0, atol=2e-6)
+    with pytest.raises(DataError, match=r"lack the columns \['pair_impressions_so_far', 'pair_positives_so_far'\]"):
+        model.score(without)
+    rows[3]["pair_positives_so_far"] = None
+    with pytest.raises(DataError, match="'pair_positives_so_far', a count of the day so far, is missing in 1 rows"):
+        model.score(rows)
+
+
+def test_a_model_says_what_a_request_brings(artifact: str):
+    found = {column.name: (column.type, column.required) for column in serving.load(artifact).inputs}
+    numbers = dict.fromkeys(("age", "price", "depth"), ("number", True))
+    lists = dict.fromkeys(("seen", "tags", "words"), ("list of categories", True))
+    counts = dict.fromkeys(("pair_impressions_so_far", "pair_positives_so_far"), ("count", True))
+    assert found == dict.fromkeys(("user", "item_id", "premium"), ("category", True)) | lists | numbers | counts
+
+
+def test_the_inputs_of_a_published_version_are_printed(artifact: str, capsys: pytest.CaptureFixture[str]):
+    models, _, version = artifact.rpartition("/")
+    assert promote_model.main(["inputs", version, "--models", models]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert lines[1] == "* item_id                  category            field item"
+    assert promote_model.main(["inputs", "nothing", "--models", models]) == 2
 
 
 def test_no_rows_give_no_scores(artifact: str):

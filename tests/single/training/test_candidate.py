@@ -15,9 +15,10 @@ import yaml
 from nightjar.features.contract.artifact_files import GOLDEN_ENCODED
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import BIAS, table_layout
-from nightjar.features.contract.manifests import CandidateManifest
+from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
+from nightjar.features.contract.verified import entry_at
 from nightjar.jobs.train_model import main
 from nightjar.training.config import TrainingConfig
 from nightjar.training.data.batch import Entries, make_batch
@@ -79,7 +80,9 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
 
     columns = [column for column in manifest.columns if column.role not in ("group", "truth")]
     layout = table_layout(columns)
-    batch = make_batch(read_table(str(workplace / "holdout" / GOLDEN_ENCODED), columns), layout)
+    holdout = str(workplace / "holdout")
+    golden_rows = entry_at(holdout, read_manifest(holdout, DatasetManifest), GOLDEN_ENCODED)
+    batch = make_batch(read_table(holdout, golden_rows, columns), layout)
     wide = np.zeros((layout.wide_rows, 1), dtype=np.float32)
     ids = np.load(f"{directory}/scoring/wide_ids.npy")
     weights = np.load(f"{directory}/scoring/wide_weights.npy")
@@ -92,7 +95,7 @@ def test_the_published_files_score_as_the_trainer_does(workplace: Path, model: s
     if model != "lr":
         table = np.load(f"{directory}/scoring/embedding_4.npy")
         assert table.shape == (layout.embedding_rows(4), 4)
-        assert (model != "nmf") or (table.min() == 0.0 < table.max())
+        assert (model != "nmf") or (0.0 <= table.min() < table.max())
         feeds["embeddings"] = pooled(batch.embeddings[4], table)
     session = onnxruntime.InferenceSession(f"{directory}/scoring/head.onnx", providers=["CPUExecutionProvider"])
     used = {"lr": "f", "deep": "ed", "wide_deep": "fed", "deepfm": "fed"}.get(model, "fe")
@@ -192,7 +195,7 @@ def test_a_corrupt_file_ends_the_job(tmp_path: Path, workplace: Path, capsys: py
     (tmp_path / "config.yaml").write_text((workplace / "config.yaml").read_text())
     assert main(job(tmp_path, "never")) == 2
     said = capsys.readouterr().err
-    assert "part-00001.parquet cannot be read" in said
+    assert "part-00001.parquet differs from the manifest" in said
     assert "Traceback" not in said
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import DatasetManifest
-from nightjar.features.contract.metrics import Quality
+from nightjar.features.contract.metrics.registry import Quality
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.training.config import TrainingConfig

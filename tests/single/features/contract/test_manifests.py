@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nightjar.features.contract.manifests import Lineage, NightManifest, NightStart
+from nightjar.features.contract.manifests import Lineage, NightManifest
+from nightjar.features.contract.records import NightStart
 
 
 @pytest.mark.parametrize(

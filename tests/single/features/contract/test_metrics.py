@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from nightjar.features.contract.metric_sums import Sums
-from nightjar.features.contract.metrics import (
+from nightjar.features.contract.metrics.registry import (
     AUC,
     CALIBRATION,
     COMPARED,
@@ -20,10 +19,12 @@ from nightjar.features.contract.metrics import (
     LESS,
     LOG_LOSS,
     METRICS,
+    MISCALIBRATION,
     MORE,
     Quality,
     SelectionMetric,
 )
+from nightjar.features.contract.metrics.sums import Sums
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.serving.evaluation.metrics import Metrics, Observations, bins, measure
 from tests.kits.metric_kit import gauc_by_loops
@@ -159,15 +160,20 @@ def test_what_a_metric_needs_is_what_leaves_it_undefined():
         }
 
 
-def test_the_miscalibration_is_how_far_the_calibration_is_from_one():
+def test_the_miscalibration_is_how_far_the_calibration_is_from_one_by_its_logarithm():
     sums = Sums(weight=10.0, label=4.0, score=3.0, loss=5.0, won=1.0, positives=4.0, negatives=6.0)
     values = {metric.name: metric.formula(sums) for metric in (*HELD_OUT, *COMPARED)}
-    assert (values["calibration"], values["miscalibration"], values["gauc"]) == (0.75, 0.25, None)
+    assert (values["calibration"], values["gauc"]) == (0.75, None)
+    assert values["miscalibration"] == pytest.approx(-np.log(0.75), rel=1e-15)
+    assert MISCALIBRATION.formula(replace(sums, score=16.0 / 3.0)) == pytest.approx(values["miscalibration"], rel=1e-15)
+    assert MISCALIBRATION.formula(replace(sums, score=0.0)) is None
 
 
 def test_a_gain_is_positive_where_the_new_value_is_better():
     assert LOG_LOSS.gain(0.5, over=0.75) == 0.25
     assert AUC.gain(0.5, over=0.75) == -0.25
-    assert CALIBRATION.gain(1.25, over=0.5) == 0.25
+    assert CALIBRATION.gain(1.25, over=0.5) == pytest.approx(math.log(2.0 / 1.25), rel=1e-12)
     assert CALIBRATION.is_best(0.9, [1.2, 0.9])
+    assert CALIBRATION.is_best(1.9, [1.9, 0.5])
+    assert CALIBRATION.is_best(0.5, [2.1, 0.5, 0.0])
     assert not AUC.is_best(0.7, [0.7])

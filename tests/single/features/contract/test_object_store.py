@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
 from nightjar import serving
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ArtifactManifest
 from nightjar.features.contract.publishing import read_manifest, verify
+from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.jobs import evaluate_model, pack_model, promote_model
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
-from nightjar.serving.gate.gate import GateConfig, GateRule, Support
+from nightjar.serving.gate.decision import GateRule
+from nightjar.serving.gate.gate import GateConfig, Support
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
-from tests.kits.serving_kit import make_world
+from tests.kits.serving_kit import make_rows, make_world
+from tests.kits.serving_oracle import SPEC
 
 NOTHING: Any = None
 GATE = GateConfig(
@@ -40,8 +46,26 @@ def world(tmp_path: Path, bucket: str) -> str:
     return bucket
 
 
+def write_log(root: Path, holdout: str, date: str) -> LogPartition:
+    """The raw rows behind a hold-out of `make_world` as a day of a local log."""
+    labels: list[float] = []
+    for part in range(3):
+        with storage.open_binary(f"{holdout}/data/part-{part}.parquet") as stream:
+            labels += pq.read_table(stream, columns=["label"]).column("label").to_pylist()
+    start = datetime.fromisoformat(f"{date}T00:00:00+00:00")
+    rows = [
+        {name: value for name, value in row.items() if not name.endswith("_so_far")}
+        | {"clicked": int(label), "time": start + timedelta(minutes=n), "p": 0.5}
+        for n, (row, label) in enumerate(zip(make_rows(len(labels), 1), labels, strict=True))
+    ]
+    (root / f"date={date}").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), root / f"date={date}" / "log.parquet")
+    [day] = check_logs(str(root), [date], SPEC)
+    return day
+
+
 def test_a_model_is_trained_packed_judged_and_served_from_an_object_store(
-    world: str, capsys: pytest.CaptureFixture[str]
+    world: str, tmp_path: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models, holdout = f"{world}/models", f"{world}/holdout"
     config = TrainingConfig(model="lr", epochs=3, batch_size=32, lanes=2)
@@ -54,10 +78,10 @@ def test_a_model_is_trained_packed_judged_and_served_from_an_object_store(
     evaluation = ["--artifact", f"{models}/a", "model", "--dataset", holdout, "--output", f"{world}/evaluations/a"]
     assert evaluate_model.main(evaluation) == 0
     assert "model: Log loss 0." in capsys.readouterr().out
-    promotion = Promotion(
-        GATE, models, "a", "2024-05-03", NOTHING, holdout, f"{world}/evaluations/a", f"{world}/decisions/a"
-    )
-    promotion.judge(NOTHING)
+    day = write_log(tmp_path / "logs", holdout, "2024-05-03")
+    decision = f"{world}/decisions/a"
+    promotion = Promotion(GATE, models, "a", day.date, day, lambda _: day, NOTHING, holdout, {}, decision)
+    promotion.judge(lambda: spark)
     assert promotion.move().verdict == "published"
     champion = registry.load_champion(models)
     assert champion == f"{models}/a"

@@ -48,6 +48,42 @@ def test_files_are_copied_and_removed(root: str) -> None:
     assert not storage.exists(second)
 
 
+ODD = "a[1]?*{b,c}#1 100%25 ü"
+
+
+def check_odd_names(root: str) -> None:
+    """What [ ? * would match, if they were a pattern, is another folder, and stays."""
+    odd, sibling = storage.join(root, ODD), storage.join(root, "a1xyb#1 100%25 ü")
+    for folder in (odd, sibling):
+        for name in ("x.txt", "deeper/y*.txt", "deeper/yz.txt"):
+            storage.write_bytes(storage.join(folder, name), name.encode())
+    assert storage.list_files(odd) == ["deeper/y*.txt", "deeper/yz.txt", "x.txt"]
+    assert ODD in storage.list_folders(root)
+    with storage.open_binary_writer(storage.join(odd, "new/z[0].bin")) as stream:
+        stream.write(b"z")
+    assert storage.read_bytes(storage.join(odd, "new/z[0].bin")) == b"z"
+    storage.copy(storage.join(odd, "deeper/y*.txt"), storage.join(sibling, "copied?.txt"))
+    assert storage.read_bytes(storage.join(sibling, "copied?.txt")) == b"deeper/y*.txt"
+    storage.remove(storage.join(odd, "deeper/y*.txt"))
+    assert storage.exists(storage.join(odd, "deeper/yz.txt"))
+    storage.remove(odd)
+    assert not storage.exists(odd)
+    assert storage.list_files(sibling) == ["copied?.txt", "deeper/y*.txt", "deeper/yz.txt", "x.txt"]
+
+
+def test_no_character_of_a_path_is_a_pattern(root: str) -> None:
+    check_odd_names(root)
+
+
+def test_nor_is_one_in_an_object_store(bucket: str) -> None:
+    check_odd_names(bucket)
+
+
+def test_a_local_name_may_look_like_joined_urls(tmp_path: Path) -> None:
+    storage.write_bytes(storage.absolute(f"{tmp_path}/a::b/x:y.txt"), b"1")
+    assert storage.list_files(f"{tmp_path}/a::b") == ["x:y.txt"]
+
+
 def test_a_missing_file_is_an_error(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(root, "nothing"))

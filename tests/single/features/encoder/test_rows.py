@@ -28,7 +28,13 @@ SPEC = FeatureSpec.model_validate(
         "dense": [{"name": "price"}],
         "frequencies": [
             {"name": "day", "keys": ["user"], "prior": 0.5},
-            {"name": "now", "keys": ["user", "size"], "prior": 0.5, "as_of": "impression"},
+            {
+                "name": "now",
+                "keys": ["user", "size"],
+                "prior": 0.5,
+                "as_of": "impression",
+                "missing_so_far": "zero",
+            },
             {"name": "list", "keys": ["tags", "user"], "prior": 0.5},
         ],
     }
@@ -104,9 +110,10 @@ def test_a_batch_may_be_empty() -> None:
     assert hash_rows(STATE, []).rows == 0
 
 
-def test_missing_columns_are_named() -> None:
+@pytest.mark.parametrize("of", [pa.table, pd.DataFrame, dict], ids=["arrow", "pandas", "columns"])
+def test_where_columns_are_given_those_that_are_missing_are_named(of: Any) -> None:
     with pytest.raises(DataError) as caught:
-        hash_rows(STATE, [{"user": "ann", "tags": []}])
+        hash_rows(STATE, of({"user": ["ann"], "tags": [[]]}))
     assert str(caught.value) == (
         "the rows lack the columns ['price', 'size'], which features read; they have ['tags', 'user']."
     )

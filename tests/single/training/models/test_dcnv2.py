@@ -140,7 +140,7 @@ def test_its_artifact_scores_raw_rows_as_the_trainer_does(tmp_path: Path, rank: 
     settings = {"model": "dcnv2", "batch_size": 32, "lanes": 2, "deep": DEEP, "dcnv2": {"rank": rank}}
     job = TrainingJob.of(TrainingConfig.model_validate(settings), dataset, str(tmp_path / "candidate"), holdout)
     run_job(job)
-    pack(job.output, state, holdout, str(tmp_path / "artifact"), lineage={})
+    pack(job.output, state, holdout, str(tmp_path / "artifact"))
     golden = np.load(tmp_path / "candidate/scoring/golden_scores.npy")
     assert golden.std() > 1e-3
     np.testing.assert_allclose(serving.load(str(tmp_path / "artifact")).score(rows[:16]), golden, rtol=1e-5, atol=1e-6)

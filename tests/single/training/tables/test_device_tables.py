@@ -15,6 +15,7 @@ import torch
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import dataset_columns, table_layout
+from nightjar.features.contract.manifests import Manifest
 from nightjar.training.checkpoint.saved_state import load_state, save_state
 from nightjar.training.config import DeepConfig, EmbeddingConfig, TrainingConfig, WideConfig
 from nightjar.training.data.batch import Batch, make_batch
@@ -131,7 +132,7 @@ def test_a_state_goes_from_the_device_to_the_host_and_back(device: str, tmp_path
         directory = str(tmp_path / "state")
         files = save_state(directory, learner, Solo())
         assert files
-        load_state([storage.join(directory, file.path) for file in files], target)
+        load_state(directory, Manifest.model_construct(files=files), target)
         storage.remove(directory)
     names = ("learner", "host", "other")
     for name, one in zip(names, (learner, host, other), strict=True):

@@ -24,5 +24,6 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def olds(old: Old, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Old]:
     """Parents of every rule."""
     root = tmp_path_factory.mktemp("parents")
-    trained = {name: Old(old.place, train(old.place, root / name, **c)) for name, c in CHOICES.items() if c}
+    folders = {name: root / name.replace(",", "").replace(" ", "-") for name in CHOICES}
+    trained = {name: Old(old.place, train(old.place, folders[name], **c)) for name, c in CHOICES.items() if c}
     return {"default": old, **trained}

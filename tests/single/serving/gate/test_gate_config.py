@@ -96,6 +96,14 @@ def test_all_unknown_values_of_a_field_are_one_slice() -> None:
     assert len(set(slices.code_B.tolist())) == 4
 
 
+def test_a_decision_of_an_earlier_release_is_read() -> None:
+    check = {"metric": "auc", "slice": None, "champion": 0.7, "candidate": 0.71, "difference": 0.01, "passed": True}
+    rest = {"interval": [0.0, 0.02], "confidence": 0.95, "tolerance": 0.005, "reason": "auc overall is .71."}
+    old = {"verdict": "published", "rows": 10, "checks": [check | rest], "parts": []}
+    decision = Decision.model_validate(old)
+    assert (decision.outcome, decision.rejection, decision.checks[0].outcome) == ("published", None, "passed")
+
+
 def test_the_miscalibration_is_called_calibration_in_files_and_may_be_in_a_config() -> None:
     old, new = (config(rule(name)) for name in ("calibration", "miscalibration"))
     assert old == new

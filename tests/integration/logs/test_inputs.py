@@ -244,8 +244,8 @@ def test_a_table_that_cannot_be_used_is_one_clear_error(spark: SparkSession, tmp
     whole.createOrReplaceTempView("one_day")
     assert error_of("table", "one_day") == (
         "the logs in one_day have 1 problem(s):\n"
-        "  date 2026-01-02, 2026-01-03, 2026-01-04: there are no rows. Write the log of that day, or choose other "
-        "dates."
+        "  date 2026-01-02, 2026-01-03, 2026-01-04: there are no rows. Write the log of that day, list it under "
+        "input.empty_days if there was no traffic, or begin after it (nightly.history_from, --history-from)."
     )
     whole.selectExpr("clicked", "if(item = 0, null, at) at", "user", "item", "price").createOrReplaceTempView(
         "timeless"

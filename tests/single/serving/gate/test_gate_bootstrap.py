@@ -8,7 +8,7 @@ import sklearn.metrics
 
 from nightjar.features.encoder.hashing import MISSING
 from nightjar.serving.evaluation.metrics import Observations, measure
-from nightjar.serving.gate.bootstrap import draws
+from nightjar.serving.gate.bootstrap import bounds_of, draws
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.parts import Slices
 from tests.kits.gate_kit import METRICS, Impressions, check_of, config, rule, sigmoid
@@ -26,7 +26,7 @@ def by_scikit_learn(metric: str, label: np.ndarray, score: np.ndarray, weight: n
     if metric == "auc":
         return sklearn.metrics.roc_auc_score(label, score, sample_weight=weight)
     if metric == "calibration":
-        return abs((weight * score).sum() / (weight * label).sum() - 1.0)
+        return abs(np.log((weight * score).sum() / (weight * label).sum()))
     values, weights = [], []
     for value in np.unique(group[weight > 0]):
         positive, negative = (np.flatnonzero((group == value) & (weight > 0) & (label == c)) for c in (1, 0))
@@ -163,6 +163,18 @@ def test_the_one_sided_bound_covers_the_true_difference_as_often_as_it_says() ->
         assert interval is not None
         covered += expected[0] - expected[1] <= interval[1]
     assert 82 <= covered <= 99
+
+
+@pytest.mark.parametrize("undefined", [0, 3, 10, 11, 200])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.975])
+def test_bounds_are_numpys_quantiles_with_undefined_resamples_as_the_worst(undefined: int, confidence: float) -> None:
+    value_R = np.random.default_rng(undefined).normal(size=200)
+    value_R[:undefined] = np.nan
+    gone = np.isnan(value_R)
+    low = np.quantile(np.where(gone, -np.inf, value_R), 1.0 - confidence, method="lower")
+    high = np.quantile(np.where(gone, np.inf, value_R), confidence, method="higher")
+    expected = (low, high) if np.isfinite([low, high]).all() else None
+    assert bounds_of(np.random.default_rng(0).permutation(value_R), confidence) == expected
 
 
 def test_groups_make_the_bound_wider_when_users_differ() -> None:

@@ -1,6 +1,6 @@
 """Sums that metrics are ratios of, from arrays of labels and scores.
 
-Sums of parts add up: one process and N workers come to the same metrics (features.contract.metrics).
+Sums of parts add up: one process and N workers come to the same metrics (features.contract.metrics.registry).
 
 Shapes: n impressions, G groups. label: 0 or 1; score: probabilities; weight: not negative; group: int64,
 hashing.MISSING for an impression without one. Log losses are in nats.

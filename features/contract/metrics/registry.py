@@ -2,16 +2,19 @@
 
 The trainer's validation, evaluations, the gate, reports and the nights' OpenMetrics text take them from here. A name is
 the attribute of `Quality` (and of serving.evaluation.metrics.Metrics) and the key in JSON and YAML. Calibration is the
-ratio everywhere: sum of scores / sum of labels. How far it is from 1 is the miscalibration.
+ratio everywhere: sum of scores / sum of labels. How far its logarithm is from 0 is the miscalibration, so that half and
+twice as much are equally bad.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nightjar.features.contract.metric_sums import Sums, cross_entropy
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.metrics.sums import Sums, cross_entropy
 from nightjar.features.contract.spec import Strict
 
 SelectionMetric = Literal["log_loss", "normalized_entropy", "auc", "gauc"]
@@ -28,9 +31,13 @@ class Direction:
     distance: Callable[[float], float]
 
 
+def _log_distance(ratio: float) -> float:
+    return abs(math.log(ratio)) if ratio > 0.0 else math.inf
+
+
 LESS = Direction("↓", "lower is better", lambda value: value)
 MORE = Direction("↑", "higher is better", lambda value: -value)
-ONE = Direction("→1", "close to 1 is better", lambda value: abs(value - 1.0))
+ONE = Direction("→1", "close to 1 is better: half is as far as twice", _log_distance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +101,7 @@ def _calibration(sums: Sums) -> float | None:
 
 def _miscalibration(sums: Sums) -> float | None:
     calibration = _calibration(sums)
-    return None if calibration is None else abs(calibration - 1.0)
+    return _log_distance(calibration) if calibration else None
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:
@@ -147,7 +154,7 @@ MISCALIBRATION = SumMetric(
     label="Miscalibration",
     digits=4,
     direction=LESS,
-    meaning="|calibration − 1|",
+    meaning="|ln calibration|",
     formula=_miscalibration,
 )
 # These take all scores, or the truth, and no sums of labels and scores: serving.evaluation.metrics has the formulas.
@@ -201,7 +208,12 @@ class Quality(Strict):
 
 
 def quality(sums: Sums) -> Quality:
-    """The metrics that the sums mean. Their weight must be positive."""
+    """The metrics that the sums mean. Raises DataError if the rows have no weight."""
+    if not sums.weight:
+        raise DataError(
+            "the held-out rows have no weight, so that nothing can be measured on them. Correct the column of weights, "
+            "or choose other rows."
+        )
     shares = {
         "base_rate": sums.label / sums.weight,
         "gauc_share": sums.group_weight / sums.weight if sums.group_weight else None,

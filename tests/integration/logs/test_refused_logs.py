@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.input.damage import damage_reported
+from nightjar.features.input.files import WITHOUT_ROWS
 from nightjar.jobs.build_features import main
 from tests.kits.feature_logs import SPEC, days, files_under, make_day, write_day, write_logs
 
@@ -60,7 +61,7 @@ def test_all_mistakes_in_the_logs_are_reported_at_once(
         f"Correct the feature spec or the log.\n"
         f"  date {DATES[1]}: column 'price' (dense price) has the type string; it must be integral or floating or "
         f"boolean. Cast it in the log.\n"
-        f"  date {DATES[2]}: there are no Parquet files. Write the log of that day, or choose other dates.\n"
+        f"  date {DATES[2]}: there are no Parquet files. {WITHOUT_ROWS}\n"
     )
 
 
@@ -72,7 +73,7 @@ def test_a_day_without_rows_is_an_error(
     assert main(argv) == 2
     assert capsys.readouterr().err == (
         f"build_features: error: the logs in {logs} have 1 problem(s):\n"
-        f"  date {DATES[1]}: the log is empty. Write the log of that day, or choose other dates.\n"
+        f"  date {DATES[1]}: the log is empty. {WITHOUT_ROWS}\n"
     )
 
 

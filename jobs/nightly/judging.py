@@ -1,0 +1,131 @@
+"""The rows that a night is judged on, scored by every model as it serves: one pass of Spark over a day's raw log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.counts.point_in_time import with_so_far
+from nightjar.features.encoder.rows import so_far_columns
+from nightjar.features.input.damage import damage_reported
+from nightjar.features.input.folders import LogPartition, read_logs
+from nightjar.features.spark.arrow_tasks import map_arrow
+from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
+from nightjar.features.spark.tables import DAY
+from nightjar.serving.evaluation.metrics import Observations
+from nightjar.serving.raw_scores import SCORE, SLICE, ServedModel, request_columns, score_raw, so_far_of
+
+GROUP, TRUTH = "row:group", "row:truth"
+_KNOWN = {LABEL: pa.float32(), WEIGHT: pa.float32(), GROUP: pa.int64(), TRUTH: pa.float64()}
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """A day's rows, in an order that depends on them alone.
+
+    scores: float32[rows], by model. slices: what the candidate's encoder makes of the columns that slices are of.
+    """
+
+    observed: Observations
+    scores: Mapping[str, np.ndarray]
+    slices: Mapping[str, np.ndarray]
+
+
+def judge_rows(
+    spark: SparkSession, day: LogPartition, models: Mapping[str, ServedModel], candidate: str, sliced_by: Iterable[str]
+) -> JudgedRows:
+    """Score every row of a day's log.
+
+    Args:
+        spark: whose tasks load the models and score.
+        day: of the log.
+        models: by name; each sees the raw columns that its own spec reads, and its own counters.
+        candidate: the one whose spec says what labels, weights, groups and slices are.
+        sliced_by: single-valued fields and dense features of the candidate.
+
+    Raises:
+        DataError: the log cannot be read, or a model or its counters are damaged.
+    """
+    specs = {name: _spec(model) for name, model in models.items()}
+    columns = {c.feature: c.name for c in reversed(read_manifest(models[candidate].artifact, ArtifactManifest).columns)}
+    slices = {name: columns[name] for name in sliced_by}
+    with damage_reported():
+        [log] = read_logs(spark, [day])
+        rows = _with_requests(log, specs, candidate)
+        known = [name for name in _KNOWN if name in rows.columns]
+        schema = pa.schema(
+            [pa.field(ROW_HASH, pa.int64()), *(pa.field(name, _KNOWN[name]) for name in known)]
+            + [pa.field(SCORE + name, pa.float32()) for name in models]
+            + [pa.field(SLICE + name, pa.float64()) for name in slices]
+        )
+
+        def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                found = score_raw(models, table, slices, candidate)
+                kept = [table.column(name).combine_chunks() for name in (ROW_HASH, *known)]
+                made = [pa.array(found[field.name], field.type, safe=False) for field in list(schema)[len(kept) :]]
+                yield pa.RecordBatch.from_arrays([*kept, *made], schema=schema)
+
+        scored = map_arrow(rows, score, from_arrow_schema(schema)).toArrow()
+    return _in_order(scored, list(models), list(slices))
+
+
+def _in_order(scored: pa.Table, models: list[str], slices: list[str]) -> JudgedRows:
+    """Sorted by the candidate's row hash; rows that its spec cannot tell apart, by what the models make of them."""
+    order = [ROW_HASH, *(name for name in scored.column_names if name != ROW_HASH)]
+    table = scored.sort_by([(name, "ascending") for name in order])
+
+    def column(name: str) -> np.ndarray | None:
+        return table.column(name).to_numpy() if name in table.column_names else None
+
+    label, weight = column(LABEL), column(WEIGHT)
+    assert label is not None
+    observed = Observations(
+        label=label.astype(np.float64),
+        weight=np.ones(len(label)) if weight is None else weight.astype(np.float64),
+        group=column(GROUP),
+        truth=column(TRUTH),
+    )
+    return JudgedRows(
+        observed,
+        {name: table.column(SCORE + name).to_numpy() for name in models},
+        {name: table.column(SLICE + name).to_numpy() for name in slices},
+    )
+
+
+def _with_requests(log: DataFrame, specs: Mapping[str, FeatureSpec], candidate: str) -> DataFrame:
+    """What is known of the rows, the raw columns that requests bring, and today's counts so far by model."""
+    here = set(log.columns)
+    raw = list(dict.fromkeys(c for spec in specs.values() for c in request_columns(spec) if c in here))
+    for name, spec in specs.items():
+        counted = [frequency for frequency in spec.frequencies if frequency.as_of == "impression"]
+        if not counted:
+            continue
+        kept = [column for column in log.columns if column != DAY]
+        rows = hashed(log, spec, keep=kept)
+        for frequency in counted:
+            rows = with_so_far(rows, frequency, spec)
+        so_far = [column for frequency in counted for column in so_far_columns(frequency)]
+        log = rows.select(
+            *map(source, kept), F.col(DAY), *(source(column).alias(so_far_of(name, column)) for column in so_far)
+        )
+    raw += [column for column in log.columns if column not in here]
+    of_rows = hashed(log, specs[candidate], keep=raw)
+    wanted = [ROW_HASH, *(name for name in _KNOWN if name in of_rows.columns), *raw]
+    return of_rows.select(*map(source, wanted))
+
+
+def _spec(model: ServedModel) -> FeatureSpec:
+    return read_manifest(storage.join(model.artifact, ENCODER), StateManifest).spec

@@ -1,0 +1,134 @@
+"""Served equals judged: on every day the gate's figures of the champion are those of the requests that it answered.
+
+Nights are run one by one. Before each, the requests of its day are scored as a server would: raw rows, the artifact and
+the counters that the pointer names at that moment.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+from sklearn.metrics import log_loss
+
+import nightjar
+from nightjar.features.contract.manifests import CountersManifest
+from nightjar.features.contract.publishing import read_manifest
+from nightjar.jobs import run_nightly
+from nightjar.jobs.common.cli import EXIT_REJECTED
+from nightjar.serving import registry
+from tests.kits.small_night import CONFIG, make_day, write_day
+
+BAND = {"name": "band", "column": "price", "boundaries": [0.25, 0.5, 0.75]}
+
+
+def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any]:
+    """Nights; as changed, with one field more, another group and no dense feature."""
+    config = copy.deepcopy(CONFIG)
+    if changed:
+        config["features"]["fields"].append(BAND)
+        config["features"] |= {"group": "item", "dense": []}
+        config["gate"]["overall"]["groups"] = 5
+    if rejected:
+        config["gate"]["normalized_entropy"] = 1e-6
+    return config
+
+
+def requests_of(day: int) -> pa.Table:
+    """The day's rows as requests bring them."""
+    return make_day(day).drop_columns(["clicked", "at"])
+
+
+@dataclass
+class Nights:
+    """What was served and judged, by day: log loss of the requests, the gate's of the champion, age of the counters."""
+
+    output: Path
+    served: dict[int, float] = field(default_factory=dict)
+    judged: dict[int, float] = field(default_factory=dict)
+    as_of: dict[int, date] = field(default_factory=dict)
+    statuses: dict[int, int] = field(default_factory=dict)
+    pointers: dict[int, registry.Pointer] = field(default_factory=dict)
+
+
+def champion_figures(output: Path, day: int) -> float | None:
+    """What the gate of a night found of the champion."""
+    [decision] = (output / "decisions").glob(f"2026-01-{day:02d}-*")
+    if not (decision / "champion.json").exists():
+        return None
+    return float(json.loads((decision / "champion.json").read_text())["metrics"]["log_loss"])
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
+    """Nights 2 to 6: the third and fourth day's are rejected by force, from the fifth day on the spec is another."""
+    place = tmp_path_factory.mktemp("served")
+    for day in range(1, 7):
+        write_day(place / "logs", day)
+    found = Nights(place / "output")
+    models = str(found.output / "models")
+    for day in range(2, 7):
+        if day > 2:
+            model = nightjar.load_champion(models)
+            scores = model.score(requests_of(day)).astype(np.float64)
+            found.as_of[day] = model.counters_as_of
+            found.served[day] = log_loss(make_day(day).column("clicked").to_numpy(), scores)
+        (place / "conf.yaml").write_text(yaml.safe_dump(config_of(rejected=day in (3, 4), changed=day >= 5)))
+        arguments = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(found.output)]
+        found.statuses[day] = run_nightly.main([*arguments, "--date", f"2026-01-{day:02d}"])
+        figure = champion_figures(found.output, day)
+        if figure is not None:
+            found.judged[day] = figure
+        pointer = registry.champion(models)
+        assert pointer is not None
+        found.pointers[day] = pointer
+    return found
+
+
+def test_the_gate_judges_the_champion_as_it_served(nights: Nights) -> None:
+    """After no rejected night, after one and two of them, and under another spec."""
+    assert sorted(nights.judged) == [3, 4, 5, 6]
+    assert {day: nights.served[day] for day in nights.judged} == pytest.approx(nights.judged, abs=1e-6)
+
+
+def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:
+    assert nights.as_of == {day: date(2026, 1, day) for day in (3, 4, 5, 6)}
+    assert nights.statuses == {2: 0, 3: EXIT_REJECTED, 4: EXIT_REJECTED, 5: 0, 6: 0}
+
+
+def test_a_rejected_night_moves_the_counters_and_not_the_weights(nights: Nights) -> None:
+    second, third, fourth = (nights.pointers[day] for day in (2, 3, 4))
+    assert second.version == third.version == fourth.version
+    assert len({second.counters, third.counters, fourth.counters}) == 3
+    assert fourth.previous == second.previous
+
+
+def test_a_spec_that_changes_does_not_stop_the_nights(nights: Nights) -> None:
+    versions = [nights.pointers[day].version for day in (4, 5, 6)]
+    assert len(set(versions)) == 3
+    assert nights.pointers[5].version.startswith("2026-01-05-")
+
+
+def test_a_delta_is_less_than_the_tables_and_named_by_what_it_follows(nights: Nights) -> None:
+    folder = nights.output / "models" / "counters"
+    third = nights.pointers[3].counters
+    manifest = read_manifest(str(folder / str(third)), CountersManifest)
+    assert manifest.previous == nights.pointers[2].counters
+    assert all(changed <= manifest.keys[name] for name, changed in manifest.changed.items())
+
+
+def test_a_rollback_serves_the_old_weights_with_counters_of_today(nights: Nights) -> None:
+    """The changed spec counts the same keys, so that the newest counters serve the old weights, too."""
+    models = str(nights.output / "models")
+    registry.rollback(models)
+    back = registry.rollback(models)
+    assert back.version == nights.pointers[2].version
+    assert nightjar.load_champion(models).counters_as_of == date(2026, 1, 7)

@@ -1,0 +1,152 @@
+"""Nights of small models, published with all that their pages show."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
+from nightjar.features.contract.manifests import (
+    DatasetManifest,
+    DecisionManifest,
+    NightManifest,
+    ValidationCheck,
+    ValidationManifest,
+)
+from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
+from nightjar.serving.encoded import to_columns
+from nightjar.serving.evaluation.comparison import predict
+from nightjar.serving.evaluation.evaluation import read_scores
+from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
+from nightjar.serving.gate.gate import decide
+from nightjar.serving.gate.reference import ReferenceScores
+from nightjar.serving.gate.slices import slices_of
+from nightjar.serving.model import load
+from nightjar.serving.packing.dry_run import DryRun, Measured
+from nightjar.serving.packing.pack import pack
+from nightjar.serving.reports.evaluations import evaluate
+from tests.kits.serving_kit import make_world
+from tests.kits.summary_kit import make_summary
+
+GOOD, REJECTED, STOPPED = "2026-01-03", "2026-01-04", "2026-01-05"
+LITTLE = {"rows": 10, "positives": 2, "groups": 2}
+GATE = GateConfig.model_validate(
+    {
+        "rules": [{"metric": "log_loss", "tolerance": 0.5}],
+        "slices": ["premium", "age"],
+        "overall": LITTLE,
+        "slice_support": LITTLE,
+        "calibration": [0.0, 100.0],
+    }
+)
+
+UNTOLERATING = GATE.model_copy(update={"rules": (GateRule(metric="log_loss", tolerance=0.0),)})
+
+
+def validate(output: Path, date: str, *, passed: bool) -> str:
+    checks = (
+        ValidationCheck(check="rows", value=500.0, low=100.0, high=900.0, passed=True, reason="500, [100, 900]."),
+        ValidationCheck(check="drift", feature="item", value=0.3, high=0.2, passed=passed, reason="0.3, at most 0.2."),
+        ValidationCheck(check="drift", feature="<user>", value=0.01, passed=True, reason="0.01: not judged."),
+    )
+    directory = f"validations/date={date}-key"
+    begin(str(output / directory))
+    manifest = ValidationManifest(
+        files=(), date=date, rows=500, reference=("2026-01-01",), allowed=(), passed=passed, checks=checks
+    )
+    commit(str(output / directory), manifest)
+    return directory
+
+
+def summarize(output: Path, date: str) -> str:
+    directory = f"summaries/date={date}-key"
+    begin(str(output / directory))
+    commit(str(output / directory), make_summary(date=date))
+    return directory
+
+
+def make_night(output: Path, date: str, seed: int) -> None:
+    """A night of a hand-made world, judged against the seed's neighbour."""
+    world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
+    version = f"{date}-wide_deep-key"
+    artifact = str(output / "models" / version)
+    pack(world.candidate, world.state, world.holdout, artifact)
+    candidate = output / "candidates" / version
+    shutil.copytree(world.candidate, candidate)
+    slots = [{"table": "wide", "slot": "f_user", "parent_rows": 90, "rows": 100, "carried": 80}]
+    (candidate / "warm_start.json").write_text(
+        json.dumps({"parent": "2026-01-02-wide_deep", "decay": 1.0, "rules": [], "slots": slots, "head": []})
+    )
+    seen = {"epoch": 0, "rows": 100, "learning_rate_scale": 1.0}
+    speed = {"kind": "progress", "log_loss": 0.6, "rows_per_second": 1e4, "memory_bytes": 1 << 20}
+    lines: list[dict[str, object]] = [{**seen, **speed, "step": n, "recent_log_loss": 0.6 - n / 50} for n in range(5)]
+    unknown = dict.fromkeys(("normalized_entropy", "auc", "gauc", "calibration"))
+    lines.append({**seen, **unknown, "kind": "validation", "step": 4, "log_loss": 0.55, "seconds": 1.0, "best": True})
+    (output / "candidates" / f"{version}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluation = output / "evaluations" / f"{date}-key"
+    evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
+    models = {"wide_deep": load(artifact)}
+    holdout = read_manifest(world.holdout, DatasetManifest)
+    observed, _ = predict(models, world.holdout, holdout)
+    columns = {column.feature: column.name for column in reversed(holdout.columns)}
+    encoded = to_columns(pq.read_table(Path(world.holdout) / "data"))
+    slices = slices_of(artifact, {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by})
+    scores = read_scores(str(evaluation), artifact)
+    measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
+    dry = DryRun(problems=(), measured=measured)
+    noise = np.random.default_rng(seed).normal(0.0, 0.1, (2, 400))
+    informed, as_good = np.clip(0.2 + 0.6 * observed.label + noise, 0.01, 0.99)
+    reference = ReferenceScores(Reference(version="2026-01-01-old", days=2), scores)
+    baselines = {"lr": informed}
+    decision = decide(
+        GATE, observed, scores, scores[::-1].copy(), slices, dry, reference=reference, baselines=baselines
+    )
+    if date == REJECTED:
+        decision = decide(UNTOLERATING, observed, informed, as_good, slices)
+        assert decision.rejection == "inconclusive"
+    gate = output / "decisions" / f"{version}-key"
+    begin(str(gate))
+    for name, result in ((DECISION, decision), (CHAMPION, evaluated.models["wide_deep"]), (DRY_RUN, dry)):
+        (gate / name).write_text(result.model_dump_json())
+    commit(
+        str(gate),
+        DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
+    )
+    (output / "metrics").mkdir(exist_ok=True)
+    (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
+    record = output / "nights" / f"{date}-key"
+    begin(str(record))
+    day = {"in_files": 1234, "counted": 1230, "positives": 56, "left_out": {"no <label>": 4}}
+    train = {"directory": "train-x", "read": 1230, "kept": 777, "positives": 56, "files": [400, 377]}
+    ledger = {
+        "days": [{**day, "date": "2026-01-01"}, {**day, "date": date}],
+        "train": train,
+        "holdout": {**train, "directory": "holdout-x"},
+        "trained": [{"model": "wide_deep", "epochs": 3, "rows": 2331, "held_out": False}],
+        "evaluated": 777,
+        "judged": 777,
+    }
+    (record / "ledger.json").write_text(json.dumps(ledger))
+    directories = {
+        "validate": (validate(output, date, passed=True),),
+        "summarize": (summarize(output, date),),
+        "train": (f"candidates/{version}",),
+        "evaluate": (f"evaluations/{date}-key",),
+        "gate": (f"decisions/{version}-key",),
+    }
+    commit(
+        str(record),
+        NightManifest(
+            files=(),
+            date=date,
+            version=version,
+            verdict="published" if date == GOOD else "rejected",
+            ingredients={},
+            directories=directories,
+            skipped=("2025-12-24",),
+        ),
+    )
