@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
@@ -24,7 +24,8 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of_folder
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
-from nightjar.features.input.config import PARQUET, TABLE, InputConfig
+from nightjar.features.input.bad_rows import usable, with_raw, with_reason
+from nightjar.features.input.config import MALFORMED_ROW, PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
 from nightjar.features.spark.rows import source
@@ -40,11 +41,12 @@ NOT_EMPTY = "the day is listed under input.empty_days, but holds rows. Take it o
 class LogPartition:
     """One day of the log, checked.
 
-    url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
-    that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
-    timestamp: the column that gives the day where no folder does. columns: names and Spark types that Spark is told to
-    read from files; none of a table. is_empty: a day without traffic; all but its date, rows and fingerprint is that of
-    another day. hashes: the sum of the rows' hashes where a timestamp gives the day.
+    url: of its folder, or of the whole table. counted: its rows, None where only reading tells; those that are left out
+    are among them until features.dataset.build.counted. types: of the columns that the spec reads. fingerprint: stands
+    for the day's rows. names: all columns of a text file, in their order. timestamp: the column that gives the day if
+    no folder does. columns: names and Spark types that Spark is told to read from files; none of a table. is_empty: a
+    day without traffic; all but its date, rows and fingerprint is that of another day. hashes: the sum of the hashes of
+    the rows that can be used, where a timestamp gives the day. spec: says which rows can be used.
     """
 
     date: str
@@ -58,6 +60,12 @@ class LogPartition:
     columns: tuple[tuple[str, str], ...] = ()
     is_empty: bool = False
     hashes: int | None = None
+    spec: FeatureSpec | None = None
+
+    @property
+    def leaves_out(self) -> bool:
+        """True if rows that cannot be used are left out."""
+        return self.input.bad_rows == "drop"
 
     @property
     def rows(self) -> int:
@@ -131,6 +139,7 @@ class DateFolders:
             input=self.config,
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
+            spec=spec,
         )
 
 
@@ -183,11 +192,28 @@ def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
 
 
 def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
-    """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types."""
+    """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types.
+
+    Rows that the input leaves out are not among them, whichever pass reads them.
+    """
+    return [usable(table, spec, config) for table, spec, config in _tables(spark, partitions)]
+
+
+def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
+    """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`."""
+    return [with_reason(with_raw(table), spec, config) for table, spec, config in _tables(spark, partitions)]
+
+
+def _tables(
+    spark: SparkSession, partitions: Sequence[LogPartition]
+) -> Iterator[tuple[DataFrame, FeatureSpec, InputConfig]]:
+    """All rows, one table a set of types, each with what says which rows can be used."""
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:
         alike[partition.types, partition.names, partition.columns].append(partition)
-    return [_read(spark, days) for days in alike.values()]
+    for days in alike.values():
+        assert days[0].spec, "a day that was checked has a spec"
+        yield _read(spark, days), days[0].spec, days[0].input
 
 
 def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[tuple[str, str], ...]:
@@ -220,6 +246,7 @@ def open_log(
     """
     reader = spark.read.options(**config.reader_options)
     if columns:
+        columns = [*columns, (MALFORMED_ROW, "string")] if config.keeps_malformed else columns
         reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in columns))
     with opening(urls[0], config.format):
         if config.format == TABLE:
