@@ -8,6 +8,8 @@ from __future__ import annotations
 # Aggregates, roll-ups and states have a folder of Parquet files for each feature; profiles have histograms.
 VOCABULARY, FREQUENCY, CROSS, SKETCH = "vocabulary", "frequency", "cross", "sketch"
 HISTOGRAM = "histogram"
+# Rows that an aggregate leaves out, with their reasons.
+QUARANTINE = "quarantine"
 # Counters have deltas beside their tables: what differs from the counters before.
 DELTA = "delta"
 

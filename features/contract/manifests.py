@@ -49,7 +49,8 @@ class Manifest(Strict):
 class AggregateManifest(Manifest):
     """Counts of one day's log: values by field, impressions and positives by frequency key.
 
-    misdated: rows in the day's folder whose timestamp is of another day.
+    misdated: rows in the day's folder whose timestamp is of another day. left_out: rows that are in no count, by
+    reason.
     """
 
     kind: Literal["aggregate"] = "aggregate"
@@ -58,6 +59,7 @@ class AggregateManifest(Manifest):
     rows: int
     positives: int
     misdated: int = 0
+    left_out: Mapping[str, int] = {}
 
 
 class RollupManifest(Manifest):

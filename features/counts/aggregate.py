@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, FREQUENCY, SKETCH, VOCABULARY, part_file, table_folder
 from nightjar.features.contract.categorical import AdmitByPoisson
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifests import AggregateManifest
+from nightjar.features.contract.manifests import AggregateManifest, FileEntry
 from nightjar.features.contract.outputs import log_input
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec
@@ -32,7 +32,9 @@ from nightjar.features.counts.conjunctions import (
 )
 from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
-from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_logs
+from nightjar.features.input.bad_rows import REASON, ValueRule, examples, too_many, value_rules, write_quarantine
+from nightjar.features.input.config import BadRowLimits
+from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_all_rows, read_logs
 from nightjar.features.input.passes import Pass, RowCount, require_unchanged
 from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import (
@@ -64,15 +66,19 @@ AT_A_TIME = 4
 # Many small days are counted in one pass; a large one has a pass of its own.
 _ROWS_PER_PASS = 5_000_000
 _SHOWN = 10
+_REASONS = tuple(name for name in BadRowLimits.model_fields if name != "any")
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Rows and positives of one day. misdated: rows in its folder whose timestamp is of another day."""
+    """Rows and positives of one day. misdated: rows in its folder whose timestamp is of another day. left_out: rows
+    that are none of `rows`, by reason.
+    """
 
     rows: int
     positives: int
     misdated: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def vocabulary_counts(raws: Sequence[DataFrame], spec: FeatureSpec) -> DataFrame:
@@ -101,34 +107,12 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
 
     A row belongs to its folder's day: one whose timestamp is of another is counted and told, and kept. Of text files
     every column that the spec reads is converted here, so that a malformed row ends the build before it has begun.
-    Raises one DataError that lists the values that cannot be used, with their counts.
+    Rows that cannot be used are counted by reason where the input leaves them out. Raises one DataError that lists the
+    values that cannot be used, with their counts, or the days with more of them than may be left out.
     """
     if not partitions:
         return {}
-    rules = list(_value_rules(spec))
-    text = any(partition.input.is_text for partition in partitions)
-    checked = [
-        raw.select(
-            DAY,
-            (source(spec.label).cast("double") == 1).alias("positive"),
-            (day_of(spec.timestamp) != F.col(DAY)).alias("misdated"),
-            (row_hash(spec) if text else F.lit(0)).alias("touched"),
-            *(F.coalesce(bad, F.lit(True)).alias(f"bad:{n}") for n, (_, _, bad, _) in enumerate(rules)),
-        )
-        for raw in read_logs(spark, partitions)
-    ]
-    summary = (
-        reduce(DataFrame.unionAll, checked)
-        .groupBy(DAY)
-        .agg(
-            F.count(F.lit(1)).alias("rows"),
-            F.count_if("positive").alias("positives"),
-            F.count_if("misdated").alias("misdated"),
-            F.max("touched"),
-            *(F.count_if(f"bad:{n}").alias(f"bad:{n}") for n in range(len(rules))),
-        )
-    )
-    by_day = {row[DAY]: row for row in summary.collect()}
+    by_day = {row[DAY]: row for row in _looked_at(spark, spec, partitions).collect()}
     totals: dict[str, Totals] = {}
     problems: list[str] = []
     for partition in partitions:
@@ -139,13 +123,21 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
                 f"{partition.counted or 'some'}. Is the log still being written?"
             )
             continue
-        totals[partition.date] = Totals(row["rows"], row["positives"], row["misdated"])
+        left_out = {name: row[name] for name in _REASONS if row[name]} if partition.leaves_out else {}
+        kept = row["rows"] - sum(left_out.values())
+        totals[partition.date] = Totals(kept, row["positives"], row["misdated"], left_out)
         if row["misdated"]:
             log.warning("date %s: %d rows have the timestamp of another day", partition.date, row["misdated"])
-        for n, (role, column, bad, wanted) in enumerate(rules):
-            if row[f"bad:{n}"]:
-                values = _bad_values(read_logs(spark, [partition])[0], column, bad)
-                problems.append(f"  date {partition.date}: {role} {column!r} must {wanted}; found {values}")
+        if partition.leaves_out:
+            problems += _left_out_problems(spark, partition, row["rows"], left_out)
+            continue
+        for n, rule in enumerate(value_rules(spec)):
+            # The rule after it finds missing labels beside those that are out of range.
+            if row[f"bad:{n}"] and rule.reason != "null_label":
+                values = _bad_values(read_logs(spark, [partition])[0], rule)
+                problems.append(
+                    f"  date {partition.date}: {rule.role} {rule.column!r} must {rule.wanted}; found {values}"
+                )
     if problems:
         raise DataError(
             f"the logs hold values that cannot be used ({len(problems)} problem(s)):\n"
@@ -153,6 +145,48 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
             + "\nCorrect or leave out those rows; nothing was published."
         )
     return totals
+
+
+def _looked_at(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogPartition]) -> DataFrame:
+    """By DAY: rows, positives and misdated ones of those that can be used, bad values by rule, bad rows by reason."""
+    rules = list(value_rules(spec))
+    text = any(partition.input.is_text for partition in partitions)
+    used = F.col(REASON).isNull() if partitions[0].leaves_out else F.lit(True)
+    checked = [
+        raw.select(
+            DAY,
+            REASON,
+            (used & (source(spec.label).cast("double") == 1)).alias("positive"),
+            (used & (day_of(spec.timestamp) != F.col(DAY))).alias("misdated"),
+            (row_hash(spec) if text else F.lit(0)).alias("touched"),
+            *(F.coalesce(rule.bad, F.lit(True)).alias(f"bad:{n}") for n, rule in enumerate(rules)),
+        )
+        for raw in read_all_rows(spark, partitions)
+    ]
+    return (
+        reduce(DataFrame.unionAll, checked)
+        .groupBy(DAY)
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.count_if("positive").alias("positives"),
+            F.count_if("misdated").alias("misdated"),
+            F.max("touched"),
+            *(F.count_if(f"bad:{n}").alias(f"bad:{n}") for n in range(len(rules))),
+            *(F.count_if(F.col(REASON) == name).alias(name) for name in _REASONS),
+        )
+    )
+
+
+def _left_out_problems(
+    spark: SparkSession, partition: LogPartition, rows: int, left_out: Mapping[str, int]
+) -> Iterator[str]:
+    problem = too_many(rows, left_out, partition.input.bad_rows_at_most)
+    if not problem and sum(left_out.values()) == rows:
+        problem = f"none of its {rows} rows can be used ({', '.join(left_out)})"
+    if problem:
+        yield f"  date {partition.date}: {problem}{examples(read_all_rows(spark, [partition])[0])}"
+    elif left_out:
+        log.warning("date %s: left out %d of %d rows: %s", partition.date, sum(left_out.values()), rows, left_out)
 
 
 def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, tuple[LogPartition, Totals]]) -> None:
@@ -171,12 +205,13 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             writes = [pool.submit(write_days, counts, directories, folders, key) for counts, folders, key in tables]
             written = [write.result() for write in writes]
+        written.append(_quarantined(spark, {directory: days[directory] for directory in batch}))
         for read in passes:
             read.require_all("counting has read")
         require_unchanged(partitions)
         for directory in batch:
             partition, totals = days[directory]
-            entries = [entry for tables in written for entry in tables[directory]]
+            entries = [entry for tables in written for entry in tables.get(directory, ())]
             manifest = AggregateManifest(
                 inputs={log_input(partition.date): partition.fingerprint},
                 files=describe_files(directory, entries),
@@ -185,6 +220,7 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
                 rows=totals.rows,
                 positives=totals.positives,
                 misdated=totals.misdated,
+                left_out=totals.left_out,
             )
             commit(directory, manifest)
 
@@ -193,7 +229,7 @@ def publish_without_rows(spec: FeatureSpec, directory: str, partition: LogPartit
     """Publish the counts of a day without a log or without traffic: tables without rows."""
     begin(directory)
     for kind, names, schema in (
-        (VOCABULARY, [field.name for field in spec.fields], _VOCABULARY),
+        (VOCABULARY, [each.name for each in spec.fields], _VOCABULARY),
         (FREQUENCY, [frequency.name for frequency in spec.frequencies], _FREQUENCY),
         (CROSS, [cross.name for cross in spec.crosses if cross.is_fitted], _CONJUNCTIONS),
         (SKETCH, [cross.name for cross in spec.crosses if is_sketched(cross)], _CONJUNCTIONS),
@@ -210,6 +246,16 @@ def publish_without_rows(spec: FeatureSpec, directory: str, partition: LogPartit
         positives=0,
     )
     commit(directory, manifest)
+
+
+def _quarantined(spark: SparkSession, days: Mapping[str, tuple[LogPartition, Totals]]) -> dict[str, list[FileEntry]]:
+    """Keep the rows that are left out, of the days that have such; no pass over the others. days: by directory."""
+    directories = {day_number(day.date): directory for directory, (day, totals) in days.items() if totals.left_out}
+    if not directories:
+        return {}
+    most = {number: sum(days[directory][1].left_out.values()) for number, directory in directories.items()}
+    partitions = [days[directory][0] for directory in directories.values()]
+    return write_quarantine(read_all_rows(spark, partitions), directories, most)
 
 
 def _passes(days: Mapping[str, tuple[LogPartition, Totals]]) -> Iterator[list[str]]:
@@ -268,22 +314,9 @@ def _tables(
         yield counts, folders | {table_folder(SKETCH, cross.name): pairs for cross in sketched}, "hash"
 
 
-def _value_rules(spec: FeatureSpec) -> Iterator[tuple[str, str, Column, str]]:
-    """(role, column, condition that is true or null for a bad value, what the values must do)."""
-    label = source(spec.label).cast("double")
-    yield "label", spec.label, ~label.isin(0.0, 1.0), "be 0 or 1"
-    yield "timestamp", spec.timestamp, source(spec.timestamp).isNull(), "not be null"
-    if spec.weight:
-        weight = source(spec.weight).cast("float")
-        yield "weight", spec.weight, ~((weight >= 0) & (weight < float("inf"))), "be finite and not negative"
-    if spec.truth:
-        truth = source(spec.truth).cast("double")
-        yield "truth", spec.truth, ~((truth >= 0) & (truth <= 1)), "lie between 0 and 1"
-
-
-def _bad_values(raw: DataFrame, column: str, bad: Column) -> str:
-    value = F.coalesce(source(column).cast("string"), F.lit("null")).alias("value")
-    counts = raw.where(F.coalesce(bad, F.lit(True))).groupBy(value).agg(F.count(F.lit(1)).alias("rows"))
+def _bad_values(raw: DataFrame, rule: ValueRule) -> str:
+    value = F.coalesce(source(rule.column).cast("string"), F.lit("null")).alias("value")
+    counts = raw.where(F.coalesce(rule.bad, F.lit(True))).groupBy(value).agg(F.count(F.lit(1)).alias("rows"))
     worst = counts.orderBy(F.desc("rows"), "value").limit(_SHOWN + 1).collect()
     shown = ", ".join(f"{row['value']} ({row['rows']} rows)" for row in worst[:_SHOWN])
     return shown + (", and others" if len(worst) > _SHOWN else "")

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
 from nightjar.features.contract.outputs import DATASETS, DatasetName
 from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
@@ -26,6 +27,7 @@ from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publ
 from nightjar.features.dataset.plan import BuildPlan, BuiltFeatures
 from nightjar.features.dataset.write import EncodedDays, publish_dataset
 from nightjar.features.fit.fitting import publish_state
+from nightjar.features.input.bad_rows import too_many
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition, day_after
 
@@ -65,7 +67,30 @@ def aggregate(spark: SparkSession, plan: BuildPlan, also: Iterable[LogPartition]
         of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in logged}
         publish_aggregates(spark, plan.spec, of_day)
     directories = [plan.aggregate_dirs[day.date] for day in days]
-    return {directory: read_manifest(directory, AggregateManifest) for directory in directories}
+    found = {directory: read_manifest(directory, AggregateManifest) for directory in directories}
+    _refuse_left_out(days, found)
+    return found
+
+
+def _refuse_left_out(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> None:
+    """Raises DataError if more rows were left out of a day than the config allows by now."""
+    manifests = {manifest.date: manifest for manifest in aggregates.values()}
+    problems = [
+        f"  date {day.date}: {problem}"
+        for day in days
+        if (counts := manifests[day.date]).left_out
+        and (
+            problem := too_many(
+                counts.rows + sum(counts.left_out.values()), counts.left_out, day.input.bad_rows_at_most
+            )
+        )
+    ]
+    if problems:
+        raise DataError(
+            "more rows were left out of the logs than may be:\n"
+            + "\n".join(problems)
+            + "\nCorrect the logs, or raise the bound. The quarantine of each day's aggregate holds the rows."
+        )
 
 
 def counted(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> list[LogPartition]:

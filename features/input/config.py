@@ -48,12 +48,30 @@ _ARROW = {
 FILE_FORMATS = ("parquet", "orc", "csv", "json")
 TABLE = "table"
 
+# Where Spark puts the text of a row that is not as the columns say.
+MALFORMED_ROW = "row:malformed"
+
 # A short or long row is only seen by a reader that splits all of it: Spark leaves columns out otherwise, and with them
 # the test. In check, not in speed: a column that is not asked for is not converted either way.
 _TEXT_OPTIONS: dict[str, dict[str, str]] = {
     "csv": {"mode": "FAILFAST", "header": "true", "columnPruning": "false"},
     "json": {"mode": "FAILFAST"},
 }
+
+
+class BadRowLimits(Strict):
+    """The largest share of a day's rows that may be left out; beyond it the day is refused."""
+
+    any: float = Field(0.01, ge=0.0, le=1.0)
+    """For whatever reason."""
+    malformed: float | None = Field(None, ge=0.0, le=1.0)
+    """Lines of csv or json that are not as `columns` says. Empty: as `any`."""
+    null_label: float | None = Field(None, ge=0.0, le=1.0)
+    """Rows without a label. Empty: as `any`."""
+    null_timestamp: float | None = Field(None, ge=0.0, le=1.0)
+    """Rows without a timestamp. Empty: as `any`."""
+    out_of_range: float | None = Field(None, ge=0.0, le=1.0)
+    """Rows whose label is not 0 or 1, or whose weight or truth cannot be one. Empty: as `any`."""
 
 
 class InputConfig(Strict):
@@ -77,6 +95,11 @@ class InputConfig(Strict):
     """Days without traffic. They count as days of no rows; any other day without rows ends the night."""
     options: Mapping[str, bool | int | float | str] = {}
     """For `spark.read.options`. csv and json fail on a malformed row unless `mode` is another."""
+    bad_rows: Literal["fail", "drop"] = "fail"
+    """What becomes of rows that cannot be used. `fail`: they end the night. `drop`: they are left out everywhere,
+    counted by reason, and kept in the day's quarantine."""
+    bad_rows_at_most: BadRowLimits = BadRowLimits()
+    """Of `bad_rows: drop`: how many may be left out."""
 
     @model_validator(mode="after")
     def _check(self) -> InputConfig:
@@ -97,6 +120,8 @@ class InputConfig(Strict):
             for name in ("sep", "quote"):
                 if len(value := self.option(name)) != 1:
                     raise ValueError(f"options.{name} must be one character; got {value!r}")
+        if self.bad_rows == "drop" and "mode" in map(str.lower, self.options):
+            raise ValueError("options.mode: bad_rows: drop says what becomes of malformed rows; remove one of them")
         if self.is_text and self.is_on("multiLine"):
             raise ValueError("options.multiLine: a row must be a line")
         return self
@@ -120,6 +145,11 @@ class InputConfig(Strict):
         return self.format in _TEXT_OPTIONS
 
     @property
+    def keeps_malformed(self) -> bool:
+        """True if Spark hands malformed rows out, with their text as `MALFORMED_ROW`."""
+        return self.is_text and self.bad_rows == "drop"
+
+    @property
     def pattern(self) -> str:
         """Which files of a folder are read: of Parquet those called so, otherwise all but the hidden ones."""
         return str(self.options.get("pathGlobFilter", "*.parquet" if self.format == "parquet" else "*"))
@@ -129,6 +159,8 @@ class InputConfig(Strict):
         """What Spark's reader is told, names in lower case: Spark ignores case."""
         given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in self.options.items()}
         merged = _TEXT_OPTIONS.get(self.format, {}) | {"pathGlobFilter": self.pattern} if self.is_files else {}
+        if self.keeps_malformed:
+            merged |= {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": MALFORMED_ROW}
         return {name.lower(): str(value) for name, value in {**merged, **given}.items()}
 
     def option(self, name: str) -> str:
@@ -174,7 +206,8 @@ class InputConfig(Strict):
     @property
     def reading(self) -> list[Any]:
         """What the same files could be read otherwise by: part of a day's identity."""
-        return [self.format, list(self.columns.items()), self.reader_options]
+        # Keys that came later are left out where nobody sets them: what was read before them keeps its identity.
+        return [self.format, list(self.columns.items()), self.reader_options, *self._set("bad_rows")]
 
 
 def _usual_type(column: str, spec: FeatureSpec) -> SparkType:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
@@ -24,7 +24,8 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of_folder
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
-from nightjar.features.input.config import PARQUET, TABLE, InputConfig
+from nightjar.features.input.bad_rows import usable, with_raw, with_reason
+from nightjar.features.input.config import MALFORMED_ROW, PARQUET, TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
 from nightjar.features.spark.rows import source
@@ -45,12 +46,13 @@ WITHOUT_TRAFFIC = digest("a day without traffic")
 class LogPartition:
     """One day of the log, checked.
 
-    url: of its folder, or of the whole table. counted: its rows, None where only reading tells. types: of the columns
-    that the spec reads. fingerprint: stands for the day's rows. names: all columns of a text file, in their order.
-    timestamp: the column that gives the day where no folder does. columns: names and Spark types that Spark is told to
-    read from files; none of a table. is_empty: a day without traffic; all but its date, rows and fingerprint is that of
-    another day. hashes: the sum of the rows' hashes where a timestamp gives the day. gone: there is no log to be read,
-    as the log of an old day may be removed once it is counted, or as the log of a skipped day has never come.
+    url: of its folder, or of the whole table. counted: its rows, None where only reading tells; those that are left out
+    are among them until features.dataset.build.counted. types: of the columns that the spec reads. fingerprint: stands
+    for the day's rows. names: all columns of a text file, in their order. timestamp: the column that gives the day if
+    no folder does. columns: names and Spark types that Spark is told to read from files; none of a table. is_empty: a
+    day without traffic; all but its date, rows and fingerprint is that of another day. hashes: the sum of the hashes of
+    the rows that can be used, where a timestamp gives the day. spec: says which rows can be used. gone: there is no log
+    to be read, as the log of an old day may be removed once it is counted, or that of a skipped day has never come.
     """
 
     date: str
@@ -64,6 +66,7 @@ class LogPartition:
     columns: tuple[tuple[str, str], ...] = ()
     is_empty: bool = False
     hashes: int | None = None
+    spec: FeatureSpec | None = None
     gone: bool = False
 
     @classmethod
@@ -79,6 +82,11 @@ class LogPartition:
     def is_skipped(self) -> bool:
         """True if there never was a log of the day."""
         return self.fingerprint == SKIPPED
+
+    @property
+    def leaves_out(self) -> bool:
+        """True if rows that cannot be used are left out."""
+        return self.input.bad_rows == "drop"
 
     @property
     def rows(self) -> int:
@@ -166,6 +174,7 @@ class DateFolders:
             input=self.config,
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
+            spec=spec,
         )
 
 
@@ -228,20 +237,34 @@ def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
 def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
     """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types.
 
-    Raises DataError if the log of a day is gone.
+    Rows that the input leaves out are not among them, whichever pass reads them. Raises DataError if the log of a day
+    is gone.
     """
+    return [usable(table, spec, config) for table, spec, config in _tables(spark, partitions)]
+
+
+def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
+    """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`."""
+    return [with_reason(with_raw(table), spec, config) for table, spec, config in _tables(spark, partitions)]
+
+
+def _tables(
+    spark: SparkSession, partitions: Sequence[LogPartition]
+) -> Iterator[tuple[DataFrame, FeatureSpec, InputConfig]]:
+    """All rows, one table a set of types, each with what says which rows can be used."""
     if gone := [partition.date for partition in partitions if partition.gone]:
         raise DataError(
             f"the rows of {_dates(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
             f"other dates."
         )
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
-    with_rows = [partition for partition in partitions if not partition.is_empty]
-    if not with_rows:
-        return [_read(spark, partitions[:1]).where(F.lit(False))]
-    for partition in with_rows:
-        alike[partition.types, partition.names, partition.columns].append(partition)
-    return [_read(spark, days) for days in alike.values()]
+    for partition in partitions:
+        if not partition.is_empty:
+            alike[partition.types, partition.names, partition.columns].append(partition)
+    for days in list(alike.values()) or [list(partitions[:1])]:
+        assert days[0].spec, "a day that was checked has a spec"
+        rows = _read(spark, days)
+        yield rows if alike else rows.where(F.lit(False)), days[0].spec, days[0].input
 
 
 def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[tuple[str, str], ...]:
@@ -274,6 +297,7 @@ def open_log(
     """
     reader = spark.read.options(**config.reader_options)
     if columns:
+        columns = [*columns, (MALFORMED_ROW, "string")] if config.keeps_malformed else columns
         reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in columns))
     with opening(urls[0], config.format):
         if config.format == TABLE:

@@ -17,6 +17,7 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
 from nightjar.features.encoder.arrow_types import as_spark_reads
+from nightjar.features.input.bad_rows import REASON, examples, too_many, usable, with_raw, with_reason
 from nightjar.features.input.config import TABLE, InputConfig
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.files import (
@@ -41,12 +42,12 @@ from nightjar.features.input.folders import (
     with_day,
     with_empty_days,
 )
-from nightjar.features.spark.rows import row_hash
+from nightjar.features.spark.rows import row_hash, source
 from nightjar.features.spark.tables import DAY
 
-log = logging.getLogger(__name__)
-
 GetSpark = Callable[[], SparkSession]
+
+log = logging.getLogger(__name__)
 
 
 def logs_at(config: InputConfig, location: str | None, spark: GetSpark) -> Logs:
@@ -60,10 +61,12 @@ def logs_at(config: InputConfig, location: str | None, spark: GetSpark) -> Logs:
 
 @dataclass(frozen=True)
 class Content:
-    """What one day's rows are: how many, and the sum of their hashes, which does not depend on their order."""
+    """What one day's rows are: how many, the sum of the hashes of those that can be used, which does not depend on
+    their order, and how many of them are left out."""
 
     rows: int
     hashes: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,8 @@ class LogTable:
         day, (earliest, latest) = day_of(spec.timestamp), self.config.bounds
         is_dated = day.between(day_number(earliest), day_number(latest))
         with damage_reported():
-            first, misdated = table.agg(F.min(F.when(is_dated, day)), F.count_if(~is_dated)).collect()[0]
+            rows = usable(table, spec, self.config)
+            first, misdated = rows.agg(F.min(F.when(is_dated, day)), F.count_if(~is_dated)).collect()[0]
         if misdated:
             log.warning("%s: %d rows are of days before %s or after %s", self.location, misdated, earliest, latest)
         if first is None:
@@ -121,12 +125,13 @@ class LogTable:
             url=self.location,
             counted=content.rows,
             types=types_read(schema, spec),
-            fingerprint=digest([content.rows, str(content.hashes)]),
+            fingerprint=digest([content.rows, str(content.hashes), *([content.left_out] if content.left_out else [])]),
             input=self.config,
             names=self.config.names_in(schema),
             timestamp=spec.timestamp,
             hashes=content.hashes,
             columns=columns_to_read(schema, spec, self.config) if self.config.is_files else (),
+            spec=spec,
         )
 
     def _open(self, spec: FeatureSpec) -> tuple[DataFrame, pa.Schema]:
@@ -149,14 +154,31 @@ class LogTable:
         new = [day for day in dates if day not in known]
         if new:
             rows = with_day(table, spec.timestamp, new)
+            if self.config.bad_rows == "drop":
+                rows = with_reason(with_raw(rows), spec, self.config)
+            else:
+                rows = rows.withColumn(REASON, F.lit(None).cast("string"))
             # A decimal, since a sum of many bigint overflows.
-            hashes = F.sum(row_hash(spec).cast("decimal(20,0)"))
-            counted = rows.groupBy(DAY).agg(F.count(F.lit(1)).alias("rows"), hashes.alias("hashes")).collect()
-            found = {row[DAY]: Content(row["rows"], int(row["hashes"])) for row in counted}
+            hashes = F.sum(F.when(F.col(REASON).isNull(), row_hash(spec).cast("decimal(20,0)")))
+            counted = rows.groupBy(DAY).agg(
+                F.count(F.lit(1)).alias("rows"), hashes.alias("hashes"), F.count(REASON).alias("left_out")
+            )
+            found = {r[DAY]: Content(r["rows"], int(r["hashes"] or 0), r["left_out"]) for r in counted.collect()}
             if None in found:
-                raise DataError(
-                    f"{self.location} holds {found[None].rows} row(s) without a {spec.timestamp}, which are of no day. "
-                    f"Correct or remove them."
-                )
+                self._judge_dayless(found[None].rows, table, rows, spec)
             known.update((day, found.get(day_number(day), Content(0, 0))) for day in new)
         return known
+
+    def _judge_dayless(self, dayless: int, table: DataFrame, rows: DataFrame, spec: FeatureSpec) -> None:
+        """Raises DataError for rows without a day, unless so few of the whole table may be left out.
+
+        They are in no day's quarantine; the warning shows some. rows: those of some days, and all without one.
+        """
+        what = f"{self.location} holds {dayless} row(s) without a {spec.timestamp}, which are of no day"
+        if self.config.bad_rows == "fail":
+            raise DataError(f"{what}. Correct or remove them, or set input.bad_rows: drop.")
+        dated = table.select(F.count(source(spec.timestamp)).alias("rows")).collect()[0]["rows"]
+        shown = examples(rows.where(F.col(DAY).isNull()))
+        if problem := too_many(dated + dayless, {"null_timestamp": dayless}, self.config.bad_rows_at_most):
+            raise DataError(f"{what}: {problem}. Correct or remove them, or raise the bound.{shown}")
+        log.warning("%s; they are left out:%s", what, shown)

@@ -43,7 +43,13 @@ def ledger_of(plan: BuildPlan, candidates: Mapping[str, str], evaluation: str, j
 
 def _day(day: LogPartition, aggregate: str) -> DayRows:
     counted = read_manifest(aggregate, AggregateManifest)
-    return DayRows(date=day.date, in_files=day.counted, counted=counted.rows, positives=counted.positives)
+    return DayRows(
+        date=day.date,
+        in_files=day.counted,
+        counted=counted.rows,
+        positives=counted.positives,
+        left_out=counted.left_out,
+    )
 
 
 def _encoded(directory: str) -> EncodedRows:

@@ -20,6 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
+from nightjar.features.contract.records import Ledger
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
@@ -262,10 +263,14 @@ def test_a_table_that_cannot_be_used_is_one_clear_error(spark: SparkSession, tmp
     )
 
 
-def test_a_night_on_one_csv_of_all_days_ends_in_a_published_model(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_night_on_one_csv_of_all_days_with_bad_rows_ends_in_a_published_model(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     rows = [row for day in (1, 2) for row in make_day(day).to_pylist()]
+    rows += [{**row, "clicked": None} for row in rows[::200]] + [{**row, "price": "cheap"} for row in rows[::300]]
     write(tmp_path / "impressions.csv", rows)
     section = {"format": "csv", "days": "timestamp", "columns": COLUMNS | {"user": "bigint"}, "options": CSV_OPTIONS}
+    section |= {"bad_rows": "drop"}
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump({**CONFIG, "input": section}))
     arguments = ["--config", str(tmp_path / "conf.yaml"), "--logs", str(tmp_path / "impressions.csv")]
     arguments += ["--output", str(tmp_path / "out"), "--date", "2026-01-02"]
@@ -273,6 +278,11 @@ def test_a_night_on_one_csv_of_all_days_ends_in_a_published_model(spark: SparkSe
     pointer = registry.champion(str(tmp_path / "out" / "models"))
     assert pointer is not None
     assert pointer.version.startswith("2026-01-02-wide_deep-")
+    [ledger] = (tmp_path / "out" / "nights").glob("*/ledger.json")
+    found = Ledger.model_validate_json(ledger.read_bytes())
+    assert [day.left_out for day in found.days] == [{"malformed": 2, "null_label": 3}] * 2
+    assert [(day.in_files, day.counted) for day in found.days] == [(605, 600)] * 2
+    assert (found.holdout.kept, found.evaluated, found.judged) == (600, 600, 600)
     assert run_nightly.main(arguments) == EXIT_NOTHING_TO_DO
 
 

@@ -69,6 +69,11 @@ def folder(tmp_path: Path) -> Path:
         ({"format": "csv", "columns": {"item": "array<string>"}}, "which a csv cannot hold"),
         ({"format": "csv", "columns": COLUMNS, "options": {"sep": "::"}}, "options.sep must be one character"),
         ({"format": "json", "columns": COLUMNS, "options": {"multiline": True}}, "a row must be a line"),
+        (
+            {"format": "csv", "columns": COLUMNS, "bad_rows": "drop", "options": {"Mode": "DROPMALFORMED"}},
+            "options.mode",
+        ),
+        ({"bad_rows_at_most": {"no_label": 0.1}}, "bad_rows_at_most.no_label"),
         ({"path": "/logs"}, "path"),
     ],
 )
