@@ -33,6 +33,7 @@ from nightjar.features.contract.publishing import (
     manifest_digest,
     read_manifest,
 )
+from nightjar.features.contract.records import NightVerdict
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict, explain
 from nightjar.features.contract.verified import entry_at, read_verified
@@ -118,9 +119,9 @@ class Promotion:
                 raise
             log.warning("the counters of the champion %s stay as they are: %s", target, error)
 
-    def move(self) -> Decision:
+    def move(self) -> NightVerdict:
         """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
-        allows it and the pointer never stood there; else to the champion's new counters.
+        allows it and the pointer never stood there; else to the champion's new counters. What became of the candidate.
         """
         decision, _ = read_decision(self.output, self.version)
         target = self._next_champion()
@@ -132,8 +133,11 @@ class Promotion:
                 registry.renew(self.models, name, f"counters of the night {self.date}")
         for check in decision.failures:
             log.warning("gate: %s", check.reason)
-        log.info("gate: %s is %s; champion: %s", self.version, decision.verdict, self.champion)
-        return decision
+        verdict: NightVerdict = decision.verdict
+        if verdict == "published" and not registry.was_promoted(self.models, self.version):
+            verdict = "superseded"
+        log.info("gate: %s is %s; champion: %s", self.version, verdict, self.champion)
+        return verdict
 
     def _next_champion(self) -> str | None:
         """The version that serves once the night is over; None if there is none."""

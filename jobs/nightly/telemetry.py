@@ -26,6 +26,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import masked
 from nightjar.features.contract.metrics.registry import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
+from nightjar.features.contract.records import NightVerdict
 from nightjar.serving.evaluation.comparison import Evaluation
 
 STEP_SECONDS = "nightjar_step_seconds"
@@ -117,7 +118,7 @@ def structured_log(output: str, run: JobRun) -> Iterator[None]:
 
 
 def open_metrics(
-    night: date, accepted: bool, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
+    night: date, verdict: NightVerdict, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
 ) -> str:
     """A night's metrics in OpenMetrics' text format.
 
@@ -125,7 +126,7 @@ def open_metrics(
 
     Args:
         night: its date.
-        accepted: whether the gate let the model through.
+        verdict: what became of its model.
         evaluation: of the night's models.
         seconds: wall time by step.
         decided_at: when the night was over, in seconds since 1970.
@@ -144,7 +145,9 @@ def open_metrics(
     by_step = gauge(STEP_SECONDS, "Wall time by step in this run.", ["step"], "seconds")
     for step, value in seconds.items():
         by_step.labels(step).set(value)
-    gauge("nightjar_published", "1 if the gate let the model through, 0 if not.").set(accepted)
+    gauge("nightjar_published", "1 if the night's model was made champion, 0 if not.").set(verdict == "published")
+    superseded = gauge("nightjar_superseded", "1 if it passed the gate, but another champion had come in between.")
+    superseded.set(verdict == "superseded")
     gauge("nightjar_night_timestamp_seconds", "The night's date, 00:00 UTC.", unit="seconds").set(_midnight(night))
     gauge("nightjar_decided_timestamp_seconds", "When the night was over.", unit="seconds").set(decided_at)
     return generate_latest(registry).decode()

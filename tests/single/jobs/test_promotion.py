@@ -58,14 +58,14 @@ def place(tmp_path: Path) -> Path:
 
 def test_a_night_killed_before_the_pointer_moved_moves_it_when_run_again(place: Path) -> None:
     night = decided(place, "b", against="a")
-    night.move()
+    assert night.move() == "published"
     assert night.champion == "b"
 
 
 def test_a_later_champion_is_not_overtaken_by_an_older_decision(place: Path) -> None:
     night = decided(place, "b", against="a")
     registry.promote(str(place / "models"), "c", "a later night")
-    night.move()
+    assert night.move() == night.move() == "superseded"
     assert night.champion == "c"
 
 
@@ -73,7 +73,7 @@ def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path
     night = decided(place, "b", against="a")
     night.move()
     registry.rollback(str(place / "models"))
-    night.move()
+    assert night.move() == "published", "it was, once"
     assert night.champion == "a"
 
 
