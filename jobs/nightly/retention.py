@@ -49,7 +49,7 @@ from nightjar.features.contract.publishing import is_published, read_manifest, u
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
-from nightjar.serving.registry import Pointer
+from nightjar.serving.pointer import Pointer
 
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)

@@ -25,6 +25,7 @@ from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.steps import notify, steps_of
 from nightjar.jobs.nightly.telemetry import JobRun, page_metrics, structured_log
+from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.reports import night_report
@@ -55,10 +56,12 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
         return 0
     first = request.nights[0]
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
+    after = registry.last_token(first.promotion.models)
     worked = False
     nights: list[Night] = []
     with ExitStack() as stack:
-        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
+        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds, after=after))
+        run.token = held.number
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.

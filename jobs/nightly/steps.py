@@ -145,7 +145,7 @@ def _publish(night: Night, run: JobRun) -> None:
     decision, against = read_decision(night.promotion.output, night.promotion.version)
     candidates = {model: night.candidate(model) for model in night.config.models}
     ledger = ledger_of(night.features, candidates, night.evaluation, decision.rows or None)
-    verdict = night.promotion.move()
+    verdict = night.promotion.move(run.token)
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
     evaluation = read_evaluation(night.evaluation)

@@ -37,12 +37,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class JobRun:
-    """A run of a job: its id, where in the chain it is, and the seconds that the present night's steps took."""
+    """A run of a job: its id, where in the chain it is, the seconds that the present night's steps took, and the number
+    of the lease that it holds.
+    """
 
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
     night: str | None = None
     step: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    token: int | None = None
 
     def begin(self, night: str) -> None:
         """Turn to another night."""

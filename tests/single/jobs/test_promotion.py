@@ -10,7 +10,7 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DECISION
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, LockedError
 from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.nightly.promotion import Promotion
@@ -75,6 +75,16 @@ def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path
     registry.rollback(str(place / "models"))
     assert night.move() == "published", "it was, once"
     assert night.champion == "a"
+
+
+def test_a_night_whose_lease_was_taken_over_moves_nothing(place: Path) -> None:
+    night = decided(place, "b", against="a")
+    registry.promote(str(place / "models"), "c", "by hand", token=8)
+    registry.promote(str(place / "models"), "a", "by hand", token=8)
+    with pytest.raises(LockedError, match="another run has taken over"):
+        night.move(7)
+    assert night.champion == "a"
+    assert night.move(9) == "published"
 
 
 def rewrite(night: Promotion, decision: Decision | None, **changes: object) -> None:
