@@ -16,7 +16,7 @@ from nightjar.features.contract.errors import UsageError
 from nightjar.jobs.common.cli import Job, JobGroup
 
 if TYPE_CHECKING:
-    from nightjar.serving.registry import Pointer
+    from nightjar.serving.pointer import Pointer
 
 models_option = click.option(
     "--models", required=True, metavar="DIR", help="Folder or URL that holds the published models."
@@ -77,8 +77,8 @@ def promote(version: str, models: str, config: str | None, reason: str) -> int:
     """Make a version the champion, without asking the gate."""
     from nightjar.serving import registry
 
-    with changing(models, config, "promote"):
-        _report(registry.promote(models, version, reason))
+    with changing(models, config, "promote") as token:
+        _report(registry.promote(models, version, reason, token=token))
     return 0
 
 
@@ -90,8 +90,8 @@ def rollback(models: str, config: str | None, reason: str) -> int:
     """Return to the champion before this one. Repeated, it goes back further."""
     from nightjar.serving import registry
 
-    with changing(models, config, "rollback"):
-        _report(registry.rollback(models, reason))
+    with changing(models, config, "rollback") as token:
+        _report(registry.rollback(models, reason, token))
     return 0
 
 
@@ -109,8 +109,9 @@ def prune(models: str, keep: int) -> int:
 
 
 @contextmanager
-def changing(models: str, config: str | None, verb: str) -> Iterator[None]:
-    """Hold the registry's lease for the block; then MLflow follows the champion, if the config file says so.
+def changing(models: str, config: str | None, verb: str) -> Iterator[int]:
+    """Hold the registry's lease, whose number it gives, for the block; then MLflow follows the champion, if the config
+    file says so.
 
     Raises UsageError if nothing is published there, LockedError if another run is at work, SpecError if the config file
     cannot be used.
@@ -123,8 +124,8 @@ def changing(models: str, config: str | None, verb: str) -> Iterator[None]:
     mlflow = NightConfig.read(config).nightly.mlflow if config else None
     if not registry.versions(models):
         raise UsageError(f"{models} holds no published version. Give the folder `models` of a job's output.")
-    with lease(lock_of(models), f"promote_model {verb}"):
-        yield
+    with lease(lock_of(models), f"promote_model {verb}", after=registry.last_token(models)) as held:
+        yield held.number
         if mlflow:
             print(f"MLflow: {mlflow.model}@{mlflow.alias} is version {follow(mlflow, models)}")
 

@@ -110,7 +110,8 @@ def main(**options: Any) -> int:
     range run in order: a rejected one does not stop it, a failed one does. What is published already is not done again.
 
     Exit status: 0 published; 1 failed unexpectedly, with a traceback; 2 failed, with a message; 3 the gate rejected a
-    model; 4 nothing to do; 5 another run is at work in the output.
+    model; 4 nothing to do; 5 another run is at work in the output; 6 superseded: the gate let a model
+    through, but another champion had come in between.
     """
     arguments = NightlyArguments(**options)
     config, dates = arguments.read_config(), arguments.dates()

@@ -18,7 +18,7 @@ from nightjar.features.contract.publishing import manifest_digest
 from nightjar.features.encoder.rows import Rows
 from nightjar.serving import registry
 from nightjar.serving.model import ServingModel, load, order_of, read_counters
-from nightjar.serving.registry import Pointer
+from nightjar.serving.pointer import Pointer
 from nightjar.serving.request_log import RequestLog
 
 log = logging.getLogger(__name__)

@@ -3,14 +3,14 @@
     <root>/<version>/                artifacts, immutable (features.contract.publishing)
     <root>/counters/<name>/          counters to serve them with, one a night and frequencies (features.counts.counters)
     <root>/history/<sequence>.json   every move of the pointer, as it was written
-    <root>/champion.json             the pointer: the last move
+    <root>/champion.json             the pointer: the last move, or where to look for it
 
 Weights and counters are two published things, and the pointer names both: a night that publishes no model moves it to
 newer counters, and a rollback to older weights keeps the newest counters that fit them.
 
-The pointer alone decides. A move writes its history entry first and the pointer after, so that every entry up
-to the pointer's sequence is there; a kill in between leaves an entry that no pointer reaches, which the next
-move overwrites. Any number of readers may look on; moves and prunes are for one process at a time.
+The last entry of the history decides (serving.pointer): a move creates it, which of several runs only one can do, and
+champion.json follows. Any number of readers may look on; moves and prunes are for one process at a time, and a move of
+one that has lost its lease is refused.
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from typing import TypeVar
 
-from pydantic import Field, ValidationError, model_validator
-
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
-from nightjar.features.contract.outputs import COUNTERS, HISTORY, POINTER, PRUNING, night_of, numbered_file
+from nightjar.features.contract.outputs import COUNTERS, PRUNING, night_of
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -35,40 +33,10 @@ from nightjar.features.contract.publishing import (
     unpublish,
     verify,
 )
-from nightjar.features.contract.strict import Sha256, Strict, Version, explain
+from nightjar.features.contract.strict import Strict, Version
+from nightjar.serving.pointer import Pointer, before, last_move, make, moves, read, settled, write
 
 T = TypeVar("T")
-S = TypeVar("S", bound=Strict)
-
-# The names of entries have six digits.
-LAST_SEQUENCE = 999_999
-
-
-class Pointer(Strict):
-    """A move of the champion pointer.
-
-    digest: sha256 of the version's manifest. reason: who or what decided. sequence: counts the moves from 1.
-    previous: sequence of the move that made the champion before, None for the first; a rollback takes it over
-    from the move that it returns to. counters, counters_digest: name of the counters that it is served with, and sha256
-    of their manifest; None for those that the version was packed with. judged: the version that the gate judged, where
-    this one has learned the judging day on top of it.
-    """
-
-    version: Version
-    digest: Sha256
-    reason: str
-    sequence: int = Field(ge=1, le=LAST_SEQUENCE)
-    previous: int | None = Field(default=None, ge=1)
-    counters: str | None = Field(default=None, min_length=1)
-    counters_digest: str | None = None
-    judged: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _leads_back(self) -> Pointer:
-        """Walks back through the history end."""
-        if self.previous is not None and self.previous >= self.sequence:
-            raise ValueError(f"previous must be less than sequence {self.sequence}; got {self.previous}")
-        return self
 
 
 class Pruning(Strict):
@@ -79,7 +47,13 @@ class Pruning(Strict):
 
 def champion(root: str) -> Pointer | None:
     """The champion; None before the first promotion. Raises DataError if the pointer is damaged."""
-    return _read(storage.join(root, POINTER), Pointer)
+    return last_move(root)
+
+
+def last_token(root: str) -> int:
+    """The token of the last move; 0 if it has none. The number of a lease must be greater."""
+    last = last_move(root)
+    return (last.token if last else None) or 0
 
 
 def versions(root: str) -> list[str]:
@@ -90,7 +64,7 @@ def versions(root: str) -> list[str]:
     found = [path.removesuffix(suffix) for path in storage.list_files(root, suffix)]
     nights = {version: night_of(version) or "" for version in found if "/" not in version}
     again = {night for night, count in Counter(nights.values()).items() if night and count > 1}
-    moved = _last_moves(root) if again else {}
+    moved = {move.version: move.sequence for move in moves(root)} if again else {}
 
     def place(version: str) -> tuple[str, int, str]:
         night = nights[version]
@@ -99,7 +73,14 @@ def versions(root: str) -> list[str]:
     return sorted(nights, key=place, reverse=True)
 
 
-def promote(root: str, version: str, reason: str, counters: str | None = None, judged: str | None = None) -> Pointer:
+def promote(
+    root: str,
+    version: str,
+    reason: str,
+    counters: str | None = None,
+    judged: str | None = None,
+    token: int | None = None,
+) -> Pointer:
     """Make `version` the champion, after every file of it has been compared with its manifest.
 
     Nothing is written if it is the champion already, with these counters or newer ones.
@@ -110,34 +91,43 @@ def promote(root: str, version: str, reason: str, counters: str | None = None, j
         reason: who or what decided.
         counters: name of the counters to serve it with; None for the newest that fit it.
         judged: the version that the gate judged, if it is another.
+        token: number of the lease that is held, if any.
 
     Raises:
+        LockedError: another run has moved the pointer or taken the lease over.
         UsageError: `version` is not published under `root`.
         DataError: it is damaged or is not an artifact, or the counters are damaged or do not fit it.
     """
-    current = champion(root)
+    current = settled(root)
     digest = _verified(root, version)
     if current is not None and (current.version, current.digest) == (version, digest):
-        return renew(root, counters, reason) if counters else current
+        return renew(root, counters, reason, token) if counters else current
     last = current.sequence if current else 0
     move = Pointer(
         version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None, judged=judged
     )
-    return _move(root, _with_counters(root, move, counters or newest_counters(root, version)))
+    return make(root, _with_counters(root, move, counters or newest_counters(root, version)), token)
 
 
-def renew(root: str, counters: str, reason: str) -> Pointer:
+def renew(root: str, counters: str, reason: str, token: int | None = None) -> Pointer:
     """Serve the champion with these counters from now on, unless it is served with them or with newer ones.
 
-    Raises UsageError if there is no champion, DataError if the counters are damaged or do not fit it.
+    Args:
+        root: of the registry.
+        counters: their name.
+        reason: who or what decided.
+        token: see promote.
+
+    Raises UsageError if there is no champion, DataError if the counters are damaged or do not fit it, LockedError as
+    promote does.
     """
-    current = champion(root)
+    current = settled(root)
     if current is None:
         raise UsageError(f"{root} has no champion whose counters could be renewed. Promote a version first.")
     if current.counters == counters or _is_older(root, counters, current):
         return current
     move = current.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
-    return _move(root, _with_counters(root, move, counters))
+    return make(root, _with_counters(root, move, counters), token)
 
 
 def newest_counters(root: str, version: str, on: date | None = None) -> str | None:
@@ -163,21 +153,27 @@ def counters_directory(root: str, name: str) -> str:
     return storage.join(root, COUNTERS, name)
 
 
-def rollback(root: str, reason: str = "rollback") -> Pointer:
+def rollback(root: str, reason: str = "rollback", token: int | None = None) -> Pointer:
     """Return to the version that was champion before. Repeated, it goes back further and never forth.
 
-    Raises UsageError if there is none or if it was pruned, DataError if it was damaged or changed since.
+    Args:
+        root: of the registry.
+        reason: who or what decided.
+        token: see promote.
+
+    Raises UsageError if there is none or if it was pruned, DataError if it was damaged or changed since, LockedError as
+    promote does.
     """
-    current = champion(root)
+    current = settled(root)
     if current is None:
         raise UsageError(f"{root} has no champion to roll back from. Promote a version first.")
-    target = _before(root, current)
+    target = before(root, current)
     if target is None:
         raise UsageError(f"{root} had no champion before {current.version}. Promote one of {versions(root)}.")
     if _verified(root, target.version) != target.digest:
         raise DataError(f"{target.version} has changed since it was champion. Promote it by name, if it is wanted.")
     move = target.model_copy(update={"sequence": current.sequence + 1, "reason": reason})
-    return _move(root, _with_counters(root, move, newest_counters(root, target.version) or target.counters))
+    return make(root, _with_counters(root, move, newest_counters(root, target.version) or target.counters), token)
 
 
 def prune(root: str, keep_last: int) -> list[str]:
@@ -189,14 +185,14 @@ def prune(root: str, keep_last: int) -> list[str]:
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
     current = champion(root)
-    before = _before(root, current) if current else None
-    kept = {pointer.version for pointer in (current, before) if pointer}
-    begun = _read(storage.join(root, PRUNING), Pruning)
+    earlier = before(root, current) if current else None
+    kept = {pointer.version for pointer in (current, earlier) if pointer}
+    begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     remnants = [version for version in gone if not is_published(storage.join(root, version))]
     doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
     if doomed:
-        _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
+        write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
             unpublish(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
@@ -205,9 +201,7 @@ def prune(root: str, keep_last: int) -> list[str]:
 
 def was_promoted(root: str, version: str) -> bool:
     """True if the pointer has ever stood at `version`."""
-    current = champion(root)
-    moves = range(1, current.sequence + 1) if current else ()
-    return any((entry := _read(_entry(root, n), Pointer)) and entry.version == version for n in moves)
+    return any(move.version == version for move in moves(root))
 
 
 def line(root: str) -> Iterator[Pointer]:
@@ -218,7 +212,7 @@ def line(root: str) -> Iterator[Pointer]:
     pointer = champion(root)
     while pointer is not None:
         yield pointer
-        pointer = _before(root, pointer)
+        pointer = before(root, pointer)
 
 
 def load_champion(root: str) -> str:
@@ -249,20 +243,6 @@ def with_pointer(root: str, use: Callable[[Pointer], T]) -> T:
                 raise
             pointer = moved
     raise DataError(f"{root} has no champion. Promote a version first.")
-
-
-def _last_moves(root: str) -> dict[str, int]:
-    """The sequence of the pointer's last move to each version that it ever stood at."""
-    current = champion(root)
-    moves = (_read(_entry(root, n), Pointer) for n in range(1, current.sequence + 1 if current else 1))
-    return {move.version: move.sequence for move in moves if move}
-
-
-def _move(root: str, move: Pointer) -> Pointer:
-    """Record a move, then make it."""
-    _write(_entry(root, move.sequence), move)
-    _write(storage.join(root, POINTER), move)
-    return move
 
 
 def _with_counters(root: str, move: Pointer, name: str | None) -> Pointer:
@@ -298,24 +278,6 @@ def _counters(root: str) -> Iterator[tuple[str, CountersManifest]]:
             yield name, read_manifest(storage.join(folder, name), CountersManifest)
 
 
-def _entry(root: str, sequence: int) -> str:
-    return storage.join(root, HISTORY, numbered_file(sequence))
-
-
-def _before(root: str, current: Pointer) -> Pointer | None:
-    """The move that a rollback returns to: the last of another version that was not rolled back itself."""
-    pointer = current
-    while pointer.previous is not None:
-        entry = _read(_entry(root, pointer.previous), Pointer)
-        if entry is None or entry.sequence != pointer.previous:
-            state = "missing" if entry is None else "not the entry of that number"
-            raise DataError(f"{_entry(root, pointer.previous)} is {state}. Promote a version by name instead.")
-        if entry.version != current.version:
-            return entry
-        pointer = entry
-    return None
-
-
 def _verified(root: str, version: str) -> str:
     """The digest of a version's manifest, after all its files were compared with it."""
     published = versions(root)
@@ -331,17 +293,3 @@ def _require_digest(directory: str, pointer: Pointer) -> None:
         raise DataError(f"the champion {directory} is not published. Restore it, or promote a version.")
     if manifest_digest(directory) != pointer.digest:
         raise DataError(f"the champion {directory} has changed since. Restore it, or promote a version.")
-
-
-def _read(url: str, model: type[S]) -> S | None:
-    try:
-        return model.model_validate_json(storage.read_bytes(url))
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        hint = f"Restore it; the last entry of {HISTORY}/ holds what {POINTER} held."
-        raise DataError(f"{explain(error, url)}\n{hint}") from error
-
-
-def _write(url: str, value: Strict) -> None:
-    storage.write_bytes(url, (value.model_dump_json(indent=1) + "\n").encode())

@@ -72,7 +72,7 @@ class LogValidation:
 
     @property
     def _plain(self) -> str:
-        days = [day.fingerprint for day in (*self._reference, self._newest)]
+        days = [day.fingerprint for day in (*self.reference, self._newest)]
         key = key_of(spec=self.plan.spec.fingerprint, logs=days, config=self.config.model_dump(mode="json"))
         return storage.join(self.plan.output, VALIDATIONS, str(DailyName(self._newest.date, key)))
 
@@ -81,7 +81,8 @@ class LogValidation:
         return self.plan.days[-1]
 
     @property
-    def _reference(self) -> tuple[LogPartition, ...]:
+    def reference(self) -> tuple[LogPartition, ...]:
+        """The days that the newest is held against."""
         return reference_days(self.plan.days[:-1], self.config.reference_days)
 
     @property
@@ -107,8 +108,8 @@ class LogValidation:
             raise ValidationFailed(self._explain(found))
 
     def _publish(self, spark: SparkSession) -> None:
-        spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self._reference, self._newest))
-        days = counted([*self._reference, self._newest], aggregates)
+        spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self.reference, self._newest))
+        days = counted([*self.reference, self._newest], aggregates)
         of_days = {d: aggregates[d] for d in (self.plan.aggregate_dirs[day.date] for day in days)}
         profiled = profiles(spark, spec, self.plan.output, days)
         *reference, newest = (

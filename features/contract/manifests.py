@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA
 from nightjar.features.contract.layout import ColumnSpec
-from nightjar.features.contract.records import CodeVersion, NightStart
+from nightjar.features.contract.records import CodeVersion, NightStart, NightVerdict
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Date, FileName, RelativePath, Sha256, Strict, Version
 
@@ -340,7 +340,7 @@ class NightManifest(Manifest):
     date: Date
     attempt: int = 1
     version: Version
-    verdict: Literal["published", "rejected"]
+    verdict: NightVerdict
     ingredients: Mapping[str, str]
     directories: Mapping[str, tuple[RelativePath, ...]]
     skipped: tuple[Date, ...] = ()

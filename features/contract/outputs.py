@@ -58,6 +58,9 @@ _HOLDOUT = re.compile(rf"holdout-({_DATE})-(.+)")
 _MODEL = re.compile(rf"({_DATE})-([^-]+)-(.+)")
 _NUMBERED = re.compile(r"[0-9]{6,18}\.json")
 _OF_NIGHT = re.compile(rf"({_DATE})-")
+_OF_DAY = re.compile(rf"{DATE_PREFIX}({_DATE})-")
+_OF_FIGURES = re.compile(rf"({_DATE})[.-]")
+_OF_RUN = re.compile(r"(\d{4})(\d{2})(\d{2})T")
 
 
 def date_folder(day: str) -> str:
@@ -95,6 +98,12 @@ class DailyName:
 def names_of_day(names: Iterable[str], day: str) -> list[str]:
     """Those of the names that `DailyName` gives the directories of a day."""
     return [name for name in names if name.startswith(f"{date_folder(day)}-")]
+
+
+def day_of(name: str) -> str | None:
+    """The inverse: the day that a directory was made from; None for another name."""
+    found = _OF_DAY.match(name)
+    return found[1] if found else None
 
 
 @dataclass(frozen=True)
@@ -231,8 +240,14 @@ def number_of(name: str) -> int:
 
 
 def run_log_file(run: str) -> str:
-    """In RUNS: what a run has logged, as JSON lines."""
+    """In RUNS: what a run has logged, as JSON lines. run: its id, which begins with the time, YYYYMMDDT…."""
     return f"{run}.jsonl"
+
+
+def day_of_run(name: str) -> str | None:
+    """The day, in UTC, on which the run of a log began; None for another name."""
+    found = _OF_RUN.match(name)
+    return "-".join(found.groups()) if found else None
 
 
 def metrics_file(night: str) -> str:
@@ -248,6 +263,12 @@ def seconds_file(night: str) -> str:
 def night_page(night: str) -> str:
     """In REPORTS: the page of a night."""
     return f"{night}.html"
+
+
+def night_of_figures(name: str) -> str | None:
+    """The night of a file in METRICS or REPORTS; None for one that is of no night, or of all."""
+    found = _OF_FIGURES.match(name)
+    return found[1] if found else None
 
 
 def features_page(night: str) -> str:

@@ -152,14 +152,19 @@ class StepSeconds(Strict):
     seconds: Mapping[str, float]
 
 
+NightVerdict = Literal["published", "rejected", "superseded"]
+"""What became of a night's model. `superseded`: the gate let it through, but another champion than the one that it was
+compared with had come in between, and stays."""
+
+
 class HookEvent(Strict):
-    """What the hook is told of a night. run: its id; message: why a model was rejected, or what failed.
+    """What the hook is told of a night. run: its id; message: why a model was not published, or what failed.
 
     version, champion, report: the night's model, the champion after it, and the page of its evaluation; absent of a
     night that failed.
     """
 
-    event: Literal["published", "rejected", "failed"]
+    event: NightVerdict | Literal["failed"]
     date: str
     run: str
     output: str

@@ -1,8 +1,8 @@
 """What every entry point shares: a job as a command, errors for people, exit statuses.
 
 Exit status: 0 done, 1 unexpected (with a traceback), 2 something about the input, the settings or the storage is wrong,
-3 the gate rejected a model or a replay found differences, 4 there was nothing to do, 5 another run is at work,
-130 interrupted, 143 ended by SIGTERM.
+3 the gate rejected a model or a replay found differences, 4 there was nothing to do, 5 another run is at work, 6 a
+model passed the gate but found another champion, 130 interrupted, 143 ended by SIGTERM.
 
 A module of a job imports Spark, torch and whatever else is heavy inside its functions: `--help` and a mistake in the
 config file are answered without them.
@@ -32,7 +32,8 @@ from nightjar.features.contract.errors import MaskingFormatter, NightjarError, m
 
 log = logging.getLogger(__name__)
 
-EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 4, 130, 143
+EXIT_ERROR, EXIT_REJECTED, EXIT_NOTHING_TO_DO, EXIT_SUPERSEDED = 2, 3, 4, 6
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 # Java names a file before the reason, in brackets or after a colon; Python after it, in quotes.
 _NO_ROOM = re.compile(
     r"(?:(/[^\s():]+)(?: \(|: ))?(?:No space left on device|Disk quota exceeded)\)?(?:: '(/[^'\n]+)')?"

@@ -4,7 +4,8 @@
 
 The entry with the highest number counts. Taking the lease creates the next one, which of several takers only one can do
 (features.contract.storage.create_bytes); an owner only ever writes its own. A taker who was slow, and created a
-number below the highest because it had been cleared away meanwhile, finds that out before it begins.
+number below the highest because it had been cleared away meanwhile, finds that out before it begins. The number goes
+into every move of the champion pointer, which refuses a lower one than the last move's (serving.pointer).
 
 What storage does meanwhile, or what becomes of an entry, ends no run that is at work: a heartbeat that fails is
 followed by the next one, and an entry that cannot be read is as old as its file.
@@ -150,7 +151,12 @@ def lock_of(models: str) -> str:
 
 @contextmanager
 def lease(
-    folder: str, run: str, *, stale_seconds: float = STALE_SECONDS, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    folder: str,
+    run: str,
+    *,
+    stale_seconds: float = STALE_SECONDS,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    after: int = 0,
 ) -> Iterator[Held]:
     """Hold the lease for the time of the block.
 
@@ -159,10 +165,11 @@ def lease(
         run: id of the run that holds it.
         stale_seconds: a holder that was silent for so long counts as dead.
         heartbeat_seconds: between two heartbeats.
+        after: the lease's number is greater, also if somebody has removed the entries before.
 
     Raises LockedError if another run that is alive has it.
     """
-    held = acquire(folder, run, stale_seconds)
+    held = acquire(folder, run, stale_seconds, after)
     thread = threading.Thread(target=held.beat, args=(heartbeat_seconds,), name="lease", daemon=True)
     thread.start()
     try:
@@ -171,11 +178,11 @@ def lease(
         held.end(thread)
 
 
-def acquire(folder: str, run: str, stale_seconds: float) -> Held:
-    """Take the lease, from a dead owner if need be."""
+def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held:
+    """Take the lease, from a dead owner if need be; see `lease`."""
     while True:
         numbers = _numbers(folder)
-        number = numbers[-1] + 1 if numbers else 1
+        number = max([after, *numbers]) + 1
         if numbers:
             newest = _entry(folder, numbers[-1])
             try:

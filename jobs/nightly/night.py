@@ -54,6 +54,7 @@ from nightjar.jobs.nightly.parents import (
     warm_start,
 )
 from nightjar.jobs.nightly.promotion import Promotion
+from nightjar.jobs.nightly.retention import Past
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head, model_columns
@@ -147,6 +148,13 @@ class Night:
     def summary(self) -> Summary:
         """What is shown of the day's features."""
         return Summary(self.features, self.config.validation.reference_days)
+
+    @property
+    def past(self) -> Past:
+        """What later nights read of the days before theirs."""
+        trained = self.date - timedelta(self.config.nightly.train_days)
+        reference = [date.fromisoformat(day.date) for day in self.validation.reference]
+        return Past(self.config.features, min([trained, *reference]))
 
     def _training(self, model: str) -> TrainingConfig:
         return self.config.training.model_copy(update={"model": model})

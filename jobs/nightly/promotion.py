@@ -33,6 +33,7 @@ from nightjar.features.contract.publishing import (
     manifest_digest,
     read_manifest,
 )
+from nightjar.features.contract.records import NightVerdict
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict, explain
 from nightjar.features.contract.verified import entry_at, read_verified
@@ -51,8 +52,8 @@ from nightjar.serving.gate.reference import ReferenceScores, choose_reference
 from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.pointer import Pointer
 from nightjar.serving.raw_scores import ServedModel
-from nightjar.serving.registry import Pointer
 
 CANDIDATE, OF_CHAMPION, OF_REFERENCE = "candidate", "champion", "reference"
 
@@ -118,22 +119,27 @@ class Promotion:
                 raise
             log.warning("the counters of the champion %s stay as they are: %s", target, error)
 
-    def move(self) -> Decision:
+    def move(self, token: int | None = None) -> NightVerdict:
         """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
-        allows it and the pointer never stood there; else to the champion's new counters.
+        allows it and the pointer never stood there; else to the champion's new counters. What became of the candidate.
+
+        token: number of the lease that is held, if any. Raises LockedError if another run has taken it over and moved.
         """
         decision, _ = read_decision(self.output, self.version)
         target = self._next_champion()
         if target is not None:
             name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
             if target == self.version:
-                registry.promote(self.models, target, f"gate of the night {self.date}", name)
+                registry.promote(self.models, target, f"gate of the night {self.date}", name, token=token)
             elif name:
-                registry.renew(self.models, name, f"counters of the night {self.date}")
+                registry.renew(self.models, name, f"counters of the night {self.date}", token)
         for check in decision.failures:
             log.warning("gate: %s", check.reason)
-        log.info("gate: %s is %s; champion: %s", self.version, decision.verdict, self.champion)
-        return decision
+        verdict: NightVerdict = decision.verdict
+        if verdict == "published" and not registry.was_promoted(self.models, self.version):
+            verdict = "superseded"
+        log.info("gate: %s is %s; champion: %s", self.version, verdict, self.champion)
+        return verdict
 
     def _next_champion(self) -> str | None:
         """The version that serves once the night is over; None if there is none."""

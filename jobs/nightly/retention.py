@@ -1,64 +1,126 @@
-"""What old nights leave behind is removed: models by number, data sets by number of nights.
+"""What old nights leave behind is removed, each kind by a number of its own.
 
-Never the champion nor the one before it, nor anything of the night at hand, nor the history under any feature spec: the
-newest roll-up of each. Logs of runs, decisions, daily counts and the records of nights stay: they are small, and they
-say what happened. A kill anywhere is made good by the next call.
+Never what may still be needed: the champion and the one before it, with their nights and the counters they are served
+with; anything of the night at hand; the history under any feature spec, which is the newest roll-up of each; and the
+daily counts and roll-ups from which the next night's counts are made. A kill anywhere is made good by the next call.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from datetime import date
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import islice
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import RollupManifest
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifests import CountersManifest, RollupManifest, StateManifest
 from nightjar.features.contract.outputs import (
+    AGGREGATES,
     BASELINES,
     CANDIDATES,
+    COUNTERS,
     DATASETS,
+    DECISIONS,
     EVALUATIONS,
+    METRICS,
     MODELS,
     NIGHTS,
+    PROFILES,
+    REPORTS,
     ROLLUPS,
+    RUNS,
     STATES,
+    SUMMARIES,
+    VALIDATIONS,
+    ThroughName,
+    day_of,
+    day_of_run,
     night_of,
+    night_of_figures,
     night_that_needs,
 )
 from nightjar.features.contract.publishing import is_published, read_manifest, unpublish
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
+from nightjar.serving.pointer import Pointer
 
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)
+OF_DAYS = (AGGREGATES, PROFILES, VALIDATIONS, SUMMARIES)
+OF_NIGHTS = (DECISIONS, NIGHTS)
+# Files, with what tells the night or the day of each.
+FILES_OF_NIGHTS = ((REPORTS, night_of_figures), (METRICS, night_of_figures), (RUNS, day_of_run), (CANDIDATES, night_of))
 
 log = logging.getLogger(__name__)
 
 
 class KeepConfig(Strict):
-    """How much stays after a night. Never removed: the champion, the one before it, and what the night at hand made."""
+    """How much stays after a night. Never removed: the champion, the one before it, what the night at hand made, and
+    what the next night needs.
+    """
 
     models: int | None = Field(default=None, ge=1)
     """The latest versions, with the candidates, baselines and evaluations of their dates. Empty: all."""
     datasets: int | None = Field(default=None, ge=1)
     """The latest nights whose encoded rows, encoder states and roll-ups stay; the newest roll-up of every feature spec
     stays in any case. Empty: all."""
+    days: int | None = Field(default=None, ge=1)
+    """The latest days whose daily counts, profiles, validations and summaries stay; those that windows and training
+    days reach back to stay in any case. Empty: all."""
+    counters: int | None = Field(default=None, ge=1)
+    """The latest counters of the frequencies of every published version. Empty: all."""
+    nights: int | None = Field(default=None, ge=1)
+    """The latest nights whose records, decisions, pages, figures and logs stay; those since the champion before this
+    one stay in any case. At least `datasets`. Empty: all."""
+
+    @model_validator(mode="after")
+    def _records_outlive_rows(self) -> KeepConfig:
+        if self.nights and self.datasets and self.nights < self.datasets:
+            raise ValueError(f"nights must be at least datasets, {self.datasets}; got {self.nights}")
+        return self
 
 
-def prune(keep: KeepConfig, output: str, night: date) -> list[str]:
+@dataclass(frozen=True)
+class Past:
+    """What the nights to come read of days before theirs. spec: their features; since: the first day that they may
+    train on or hold their own day against.
+    """
+
+    spec: FeatureSpec
+    since: date
+
+
+def prune(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
     """Remove what is not to be kept; what was removed, relative to `output`.
 
     Args:
         keep: how much stays.
         output: folder that nights are published in.
         night: date of the night that has just been judged; nothing of it is removed.
+        past: what later nights need.
     """
-    doomed = [*_models(keep.models, output, night), *_datasets(keep.datasets, output, night)]
-    for directory in doomed:
-        unpublish(storage.join(output, directory))
-        log.info("removed %s", directory)
+    doomed: list[str] = []
+    for found in (
+        _models(keep.models, output, night),
+        _datasets(keep.datasets, output, night, past),
+        _days(keep.days, output, night, past),
+        _counters(keep.counters, output, night),
+        _nights(keep.nights, output, night),
+    ):
+        try:
+            doomed += found
+        except DataError as error:
+            log.warning("retention is left to the next night: %s", error)
+    for path in doomed:
+        unpublish(storage.join(output, path))
+        log.info("removed %s", path)
     return doomed
 
 
@@ -75,24 +137,111 @@ def _models(keep: int | None, output: str, night: date) -> Iterator[str]:
                 yield f"{kind}/{name}"
 
 
-def _datasets(keep: int | None, output: str, night: date) -> Iterator[str]:
+def _datasets(keep: int | None, output: str, night: date, past: Past) -> Iterator[str]:
     if keep is None:
         return
-    records = storage.list_folders(storage.join(output, NIGHTS))
-    nights = sorted({date.fromisoformat(of) for name in records if (of := night_of(name))} | {night})
-    oldest = nights[-keep:][0]
-    histories = _histories(storage.join(output, ROLLUPS))
+    oldest = _oldest(keep, output, night)
+    needed = {name for found in _rollups(output).values() for name in _needed(found, past.since)}
     for kind in OF_DATA:
         for name in storage.list_folders(storage.join(output, kind)):
             needed_by = night_that_needs(name)
-            if needed_by and needed_by < oldest and needed_by != night and (kind != ROLLUPS or name not in histories):
+            if needed_by and needed_by < oldest and needed_by != night and (kind != ROLLUPS or name not in needed):
                 yield f"{kind}/{name}"
 
 
-def _histories(rollups: str) -> set[str]:
-    """The newest roll-up of every feature spec: the only place where the days are known whose logs are gone."""
-    newest: dict[str, str] = {}
-    for name in sorted(storage.list_folders(rollups)):
-        if is_published(directory := storage.join(rollups, name)):
-            newest[read_manifest(directory, RollupManifest).spec_fingerprint] = name
-    return set(newest.values())
+def _days(keep: int | None, output: str, night: date, past: Past) -> Iterator[str]:
+    if keep is None:
+        return
+    oldest = min(night - timedelta(keep - 1), _counted_from(output, past)).isoformat()
+    for kind in OF_DAYS:
+        for name in storage.list_folders(storage.join(output, kind)):
+            if (day := day_of(name)) and day < oldest:
+                yield f"{kind}/{name}"
+
+
+def _counters(keep: int | None, output: str, night: date) -> Iterator[str]:
+    """Of every set of frequencies also those of the night itself, which are of the day before, and those after."""
+    if keep is None:
+        return
+    models, folder = storage.join(output, MODELS), storage.join(output, MODELS, COUNTERS)
+    pointer = registry.champion(models)
+    used = {_spec(models, version).counters_fingerprint for version in registry.versions(models)}
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for name in storage.list_folders(folder):
+        if is_published(directory := storage.join(folder, name)):
+            manifest = read_manifest(directory, CountersManifest)
+            found[manifest.fingerprint].append((manifest.through_date, name))
+    for fingerprint, counters in found.items():
+        counters.sort()
+        of_the_night = max((one for one in counters if one[0] < night.isoformat()), default=counters[0])
+        kept = {*counters[-keep:], *(one for one in counters if one >= of_the_night)} if fingerprint in used else set()
+        for one in counters:
+            if one not in kept and not (pointer and pointer.counters == one[1]):
+                yield f"{MODELS}/{COUNTERS}/{one[1]}"
+
+
+def _nights(keep: int | None, output: str, night: date) -> Iterator[str]:
+    """Directories and files."""
+    if keep is None:
+        return
+    champions = [night_of(pointer.version) for pointer in _champions(storage.join(output, MODELS))]
+    oldest = min(filter(None, [*champions, _oldest(keep, output, night).isoformat(), night.isoformat()]))
+    for kind in OF_NIGHTS:
+        for name in storage.list_folders(storage.join(output, kind)):
+            if (of := night_of(name)) and of < oldest:
+                yield f"{kind}/{name}"
+    for kind, day in FILES_OF_NIGHTS:
+        for name in storage.list_files(storage.join(output, kind)):
+            if "/" not in name and (of := day(name)) and of < oldest:
+                yield f"{kind}/{name}"
+
+
+def _oldest(keep: int, output: str, night: date) -> date:
+    """The first of the last so many nights on record, the one at hand included."""
+    records = storage.list_folders(storage.join(output, NIGHTS))
+    return sorted({date.fromisoformat(of) for name in records if (of := night_of(name))} | {night})[-keep:][0]
+
+
+def _champions(models: str) -> list[Pointer]:
+    """The champion and the one that a rollback would return to, as far as there are any."""
+    return list(islice(registry.line(models), 2))
+
+
+def _spec(models: str, version: str) -> FeatureSpec:
+    return read_manifest(storage.join(models, version, ENCODER), StateManifest).spec
+
+
+def _rollups(output: str) -> dict[str, list[ThroughName]]:
+    """The roll-ups of every feature spec, by its fingerprint, the newest last."""
+    folder = storage.join(output, ROLLUPS)
+    found: dict[str, list[ThroughName]] = defaultdict(list)
+    for name in sorted(filter(None, map(ThroughName.parse, storage.list_folders(folder))), key=str):
+        if is_published(directory := storage.join(folder, str(name))):
+            found[read_manifest(directory, RollupManifest).spec_fingerprint].append(name)
+    return found
+
+
+def _needed(rollups: Sequence[ThroughName], since: date) -> set[str]:
+    """Of one spec: the newest, where alone the days are known whose logs are gone, and the newest before `since`, from
+    which the counts of the next nights' rows are made.
+    """
+    before = [name.through for name in rollups if name.through < since.isoformat()]
+    throughs = {rollups[-1].through, *before[-1:]}
+    return {str(name) for name in rollups if name.through in throughs}
+
+
+def _counted_from(output: str, past: Past) -> date:
+    """The first day whose own counts may be read by a later night, under its spec or under a champion's."""
+    from nightjar.features.counts.point_in_time import reach  # PySpark, which a config is read without
+
+    models, rollups = storage.join(output, MODELS), _rollups(output)
+    first = past.since
+    for spec in (past.spec, *(_spec(models, pointer.version) for pointer in _champions(models))):
+        is_trained_on = spec.fingerprint == past.spec.fingerprint
+        throughs = [name.through for name in rollups.get(spec.fingerprint, [])]
+        usable = [through for through in throughs if not is_trained_on or through < past.since.isoformat()]
+        if not usable:
+            return date.min
+        back = max((lag for frequency in spec.frequencies for lag in reach(frequency)), default=0)
+        first = min(first, date.fromisoformat(usable[-1]) + timedelta(2 - back))
+    return first

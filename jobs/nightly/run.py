@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -17,13 +17,15 @@ from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
 from nightjar.features.contract.outputs import INDEX, METRICS, PAGES, REPORTS, metrics_file, night_page
 from nightjar.features.contract.publishing import is_published, read_manifest
+from nightjar.features.contract.records import NightVerdict
 from nightjar.features.input.timestamped import GetSpark
-from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED
+from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, EXIT_SUPERSEDED
 from nightjar.jobs.nightly.chain import carry_out, records, why
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.steps import notify, steps_of
 from nightjar.jobs.nightly.telemetry import JobRun, page_metrics, structured_log
+from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import Evaluation
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.reports import night_report
@@ -54,10 +56,12 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
         return 0
     first = request.nights[0]
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
+    after = registry.last_token(first.promotion.models)
     worked = False
     nights: list[Night] = []
     with ExitStack() as stack:
-        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds))
+        held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds, after=after))
+        run.token = held.number
         stack.enter_context(structured_log(first.output, run))
         pages: list[str] = []
         # However the run ends, so that a night that the validation stopped has its page, too.
@@ -78,10 +82,18 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
                 worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
-    rejected = _report(console, nights)
+    verdicts = _report(console, nights)
     if not worked:
         console.print("nothing to do: everything is published already")
-    return EXIT_REJECTED if rejected else 0 if worked else EXIT_NOTHING_TO_DO
+    return exit_status(verdicts, worked=worked)
+
+
+def exit_status(verdicts: Collection[NightVerdict], *, worked: bool) -> int:
+    """That of a run: what became of its nights' models; worked: something was left to do."""
+    for verdict, status in (("rejected", EXIT_REJECTED), ("superseded", EXIT_SUPERSEDED)):
+        if verdict in verdicts:
+            return status
+    return 0 if worked else EXIT_NOTHING_TO_DO
 
 
 def nights_with_log(nights: tuple[Night, ...]) -> tuple[Night, ...]:
@@ -147,8 +159,8 @@ def _print_plan(console: Console, request: NightlyRequest, run: JobRun) -> None:
                         console.print(f"{'':30}missing  {directory}")
 
 
-def _report(console: Console, nights: Sequence[Night]) -> bool:
-    """Print what the nights that are over found; true if the gate rejected one."""
+def _report(console: Console, nights: Sequence[Night]) -> set[NightVerdict]:
+    """Print what the nights that are over found; their verdicts."""
     over = {night: read_manifest(night.record, NightManifest) for night in nights if is_published(night.record)}
     evaluations = {}
     for night in over:
@@ -166,7 +178,7 @@ def _report(console: Console, nights: Sequence[Night]) -> bool:
         console.print(f"{night.date}  page    {storage.join(reports, night_page(night.date.isoformat()))}")
     console.print(f"every night: {storage.join(reports, INDEX)}")
     console.print(f"champion: {nights[-1].promotion.champion}")
-    return any(record.verdict == "rejected" for record in over.values())
+    return {record.verdict for record in over.values()}
 
 
 def table(evaluations: Mapping[Night, Evaluation], verdicts: Mapping[Night, str]) -> Table:

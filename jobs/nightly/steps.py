@@ -30,7 +30,7 @@ from nightjar.features.contract.outputs import (
     seconds_file,
 )
 from nightjar.features.contract.publishing import begin, commit, describe_files, is_published
-from nightjar.features.contract.records import HookEvent, Ledger, StepSeconds
+from nightjar.features.contract.records import HookEvent, Ledger, NightVerdict, StepSeconds
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
@@ -142,32 +142,39 @@ def _renew(night: Night, spark: GetSpark) -> None:
 def _publish(night: Night, run: JobRun) -> None:
     """Move the pointer, tell everybody, tidy up; the night's record comes last, so that a kill repeats the rest."""
     config = night.config.nightly
-    judged, _ = read_decision(night.promotion.output, night.promotion.version)
+    decision, against = read_decision(night.promotion.output, night.promotion.version)
     candidates = {model: night.candidate(model) for model in night.config.models}
-    ledger = ledger_of(night.features, candidates, night.evaluation, judged.rows or None)
-    decision = night.promotion.move()
+    ledger = ledger_of(night.features, candidates, night.evaluation, decision.rows or None)
+    verdict = night.promotion.move(run.token)
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
     evaluation = read_evaluation(night.evaluation)
-    metrics = open_metrics(night.date, decision.verdict == "published", evaluation, run.seconds, time.time()).encode()
+    metrics = open_metrics(night.date, verdict, evaluation, run.seconds, time.time()).encode()
     for name in (night.date.isoformat(), LATEST):
         storage.write_bytes(storage.join(night.output, METRICS, metrics_file(name)), metrics)
     took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
     storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
-    retention.prune(config.keep, night.output, night.date)
+    retention.prune(config.keep, night.output, night.date, night.past)
+    notify(night, run, verdict, _why(decision, verdict, against))
+    _record(night, verdict, ledger)
+
+
+def _why(decision: Decision, verdict: NightVerdict, against: str | None) -> str:
+    """Why the model is not the champion, for people; empty if it is."""
+    if verdict == "superseded":
+        return f"it was compared with {against or 'no champion'}, which is not the champion any more"
     doubt = "inconclusive: " if decision.outcome == "inconclusive" else ""
-    notify(night, run, decision.verdict, doubt + "; ".join(check.reason for check in decision.failures))
-    _record(night, decision, ledger)
+    return doubt + "; ".join(check.reason for check in decision.failures)
 
 
-def notify(night: Night, run: JobRun, event: Literal["published", "rejected", "failed"], message: str) -> None:
+def notify(night: Night, run: JobRun, event: NightVerdict | Literal["failed"], message: str) -> None:
     """Tell the hook, if there is one.
 
     Args:
         night: what ended.
         run: names itself to the hook.
         event: how the night ended.
-        message: why a model was rejected, or what failed; empty if it was published.
+        message: why a model was not published, or what failed; empty if it was published.
     """
     if night.config.nightly.hook is None:
         return
@@ -189,7 +196,7 @@ def _attempts(night: Night) -> int:
     return sum(is_published(storage.join(folder, name)) for name in of_date)
 
 
-def _record(night: Night, decision: Decision, ledger: Ledger) -> None:
+def _record(night: Night, verdict: NightVerdict, ledger: Ledger) -> None:
     root = night.output.rstrip("/") + "/"
     begin(night.record)
     storage.write_bytes(storage.join(night.record, LEDGER), (ledger.model_dump_json(indent=1) + "\n").encode())
@@ -200,7 +207,7 @@ def _record(night: Night, decision: Decision, ledger: Ledger) -> None:
             date=night.date.isoformat(),
             attempt=1 + _attempts(night),
             version=night.promotion.version,
-            verdict=decision.verdict,
+            verdict=verdict,
             skipped=night.features.skipped,
             ingredients=night.made_from,
             directories={

@@ -26,6 +26,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import masked
 from nightjar.features.contract.metrics.registry import HELD_OUT
 from nightjar.features.contract.outputs import RUNS, run_log_file
+from nightjar.features.contract.records import NightVerdict
 from nightjar.serving.evaluation.comparison import Evaluation
 
 STEP_SECONDS = "nightjar_step_seconds"
@@ -36,12 +37,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class JobRun:
-    """A run of a job: its id, where in the chain it is, and the seconds that the present night's steps took."""
+    """A run of a job: its id, where in the chain it is, the seconds that the present night's steps took, and the number
+    of the lease that it holds.
+    """
 
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
     night: str | None = None
     step: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    token: int | None = None
 
     def begin(self, night: str) -> None:
         """Turn to another night."""
@@ -117,7 +121,7 @@ def structured_log(output: str, run: JobRun) -> Iterator[None]:
 
 
 def open_metrics(
-    night: date, accepted: bool, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
+    night: date, verdict: NightVerdict, evaluation: Evaluation, seconds: Mapping[str, float], decided_at: float
 ) -> str:
     """A night's metrics in OpenMetrics' text format.
 
@@ -125,7 +129,7 @@ def open_metrics(
 
     Args:
         night: its date.
-        accepted: whether the gate let the model through.
+        verdict: what became of its model.
         evaluation: of the night's models.
         seconds: wall time by step.
         decided_at: when the night was over, in seconds since 1970.
@@ -144,7 +148,9 @@ def open_metrics(
     by_step = gauge(STEP_SECONDS, "Wall time by step in this run.", ["step"], "seconds")
     for step, value in seconds.items():
         by_step.labels(step).set(value)
-    gauge("nightjar_published", "1 if the gate let the model through, 0 if not.").set(accepted)
+    gauge("nightjar_published", "1 if the night's model was made champion, 0 if not.").set(verdict == "published")
+    superseded = gauge("nightjar_superseded", "1 if it passed the gate, but another champion had come in between.")
+    superseded.set(verdict == "superseded")
     gauge("nightjar_night_timestamp_seconds", "The night's date, 00:00 UTC.", unit="seconds").set(_midnight(night))
     gauge("nightjar_decided_timestamp_seconds", "When the night was over.", unit="seconds").set(decided_at)
     return generate_latest(registry).decode()

@@ -91,7 +91,7 @@ class NightFindings:
 
     @property
     def verdict(self) -> str:
-        """`published`, `rejected`, or `stopped` by the validation."""
+        """`published`, `rejected`, `superseded`, or `stopped` by the validation."""
         return self.record.verdict if self.record else "stopped"
 
     @property
@@ -112,7 +112,7 @@ class NightFindings:
 
     @property
     def accepted(self) -> bool:
-        """True if the gate let the model through."""
+        """True if its model was made champion."""
         return self.verdict == "published"
 
     @property

@@ -80,5 +80,5 @@ def kill_at(patched: pytest.MonkeyPatch, calls: int, after: bool) -> None:
 
         return call
 
-    for name in ("write_bytes", "remove"):
+    for name in ("write_bytes", "create_bytes", "remove"):
         patched.setattr(storage, name, deadly(getattr(storage, name)))

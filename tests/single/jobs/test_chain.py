@@ -11,12 +11,13 @@ import pytest
 from nightjar.features.contract.errors import DataError, LockedError, UsageError
 from nightjar.features.contract.manifests import Manifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit
+from nightjar.features.contract.records import NightVerdict
 from nightjar.features.input.folders import DateFolders
 from nightjar.jobs.nightly.chain import Step, carry_out, records, why
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
 from nightjar.jobs.nightly.night import Night
-from nightjar.jobs.nightly.run import nights_with_log
+from nightjar.jobs.nightly.run import exit_status, nights_with_log
 from nightjar.jobs.nightly.telemetry import JobRun
 from tests.kits.small_night import CONFIG, write_day
 
@@ -131,3 +132,19 @@ def test_nights_of_a_range_whose_day_has_no_log_are_left_out_only_where_days_may
     assert dates("skip", 3) == [3], "its own check says that the log is missing"
     with pytest.raises(DataError, match="there is no log of any night from 2026-01-05 to 2026-01-06"):
         dates("skip", 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worked", "status"),
+    [
+        ({"published"}, True, 0),
+        ({"published"}, False, 4),
+        ({"published", "superseded"}, True, 6),
+        ({"superseded"}, False, 6),
+        ({"published", "superseded", "rejected"}, False, 3),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst_verdict_also_when_nothing_was_left_to_do(
+    verdicts: set[NightVerdict], worked: bool, status: int
+) -> None:
+    assert exit_status(verdicts, worked=worked) == status

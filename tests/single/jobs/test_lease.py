@@ -235,3 +235,11 @@ def test_a_process_that_is_gone_here_may_be_alive_on_a_machine_of_the_same_name(
         acquire(folder, "first", STALE)
     storage.write_bytes(f"{folder}/000001.json", gone.model_dump_json().encode())
     assert acquire(folder, "second", STALE).number == 2
+
+
+def test_a_lease_has_a_greater_number_than_the_pointer_knows_also_after_its_folder_was_removed(folder: str) -> None:
+    with lease(folder, "first", after=41) as held:
+        assert held.number == 42
+    storage.remove(folder)
+    assert acquire(folder, "second", STALE, after=42).number == 43
+    assert acquire(folder, "third", 0.0, after=7).number == 44

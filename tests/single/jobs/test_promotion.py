@@ -10,7 +10,7 @@ import pytest
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DECISION
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, LockedError
 from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.jobs.nightly.promotion import Promotion
@@ -58,14 +58,14 @@ def place(tmp_path: Path) -> Path:
 
 def test_a_night_killed_before_the_pointer_moved_moves_it_when_run_again(place: Path) -> None:
     night = decided(place, "b", against="a")
-    night.move()
+    assert night.move() == "published"
     assert night.champion == "b"
 
 
 def test_a_later_champion_is_not_overtaken_by_an_older_decision(place: Path) -> None:
     night = decided(place, "b", against="a")
     registry.promote(str(place / "models"), "c", "a later night")
-    night.move()
+    assert night.move() == night.move() == "superseded"
     assert night.champion == "c"
 
 
@@ -73,8 +73,18 @@ def test_a_rollback_by_hand_is_not_undone_by_running_the_night_again(place: Path
     night = decided(place, "b", against="a")
     night.move()
     registry.rollback(str(place / "models"))
-    night.move()
+    assert night.move() == "published", "it was, once"
     assert night.champion == "a"
+
+
+def test_a_night_whose_lease_was_taken_over_moves_nothing(place: Path) -> None:
+    night = decided(place, "b", against="a")
+    registry.promote(str(place / "models"), "c", "by hand", token=8)
+    registry.promote(str(place / "models"), "a", "by hand", token=8)
+    with pytest.raises(LockedError, match="another run has taken over"):
+        night.move(7)
+    assert night.champion == "a"
+    assert night.move(9) == "published"
 
 
 def rewrite(night: Promotion, decision: Decision | None, **changes: object) -> None:

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import Manifest, RollupManifest
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.manifests import (
+    AggregateManifest,
+    CountersManifest,
+    Manifest,
+    RollupManifest,
+    StateManifest,
+)
+from nightjar.features.contract.outputs import log_input
 from nightjar.features.contract.publishing import MANIFEST, begin, commit, describe_files
-from nightjar.jobs.nightly.retention import KeepConfig, prune
+from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, plan_build
+from nightjar.jobs.nightly.retention import KeepConfig, Past, prune
 from nightjar.serving import registry
+from tests.kits.feature_logs import SPEC, days, write_logs
 from tests.kits.registry_kit import Killed, kill_at, publish
 
+PAST = Past(SPEC, date(2026, 1, 1))
 NIGHTS = [f"2026-01-{day:02d}" for day in range(3, 9)]
+
+
+OF_A_NIGHT = (
+    ("reports", ".html"),
+    ("reports", "-features.html"),
+    ("metrics", ".prom"),
+    ("metrics", ".json"),
+    ("candidates", "-lr-aa.jsonl"),
+)
 
 
 def directory(output: str, path: str) -> None:
@@ -23,7 +48,7 @@ def directory(output: str, path: str) -> None:
     storage.write_bytes(storage.join(place, "data"), path.encode())
     files = describe_files(place)
     if path.startswith("rollups/"):
-        through, spec = path[-13:-3], path[-2:]
+        through, spec = path[-13:-3], SPEC.fingerprint if path.endswith("aa") else "other"
         commit(
             place,
             RollupManifest(files=files, spec_fingerprint=spec, first_date="2026-01-01", through_date=through),
@@ -63,7 +88,7 @@ def output(tmp_path: Path) -> str:
 
 
 def dates(output: str, kind: str) -> list[str]:
-    return sorted({name[:10] for name in storage.list_folders(f"{output}/{kind}") if name != "history"})
+    return sorted({name[:10] for name in storage.list_folders(f"{output}/{kind}") if name[:2] == "20"})
 
 
 def contents(output: str) -> dict[str, bytes]:
@@ -71,7 +96,7 @@ def contents(output: str) -> dict[str, bytes]:
 
 
 def test_models_go_with_what_was_made_for_them_but_never_a_champion(output: str) -> None:
-    prune(KeepConfig(models=2), output, date(2026, 1, 8))
+    prune(KeepConfig(models=2), output, date(2026, 1, 8), PAST)
     kept = [*NIGHTS[:2], *NIGHTS[-2:]]
     for kind in ("models", "candidates", "baselines", "evaluations"):
         assert dates(output, kind) == kept
@@ -81,7 +106,7 @@ def test_models_go_with_what_was_made_for_them_but_never_a_champion(output: str)
 
 
 def test_data_sets_and_states_go_with_their_nights_and_counts_stay(output: str) -> None:
-    prune(KeepConfig(datasets=2), output, date(2026, 1, 8))
+    prune(KeepConfig(datasets=2), output, date(2026, 1, 8), PAST)
     assert storage.list_folders(f"{output}/datasets") == [
         "holdout-2026-01-07-aa",
         "holdout-2026-01-08-aa",
@@ -99,12 +124,114 @@ def test_the_history_under_a_spec_that_no_night_uses_any_more_stays(output: str)
     """The champion may be of that spec, and the logs of its first days may be gone."""
     for through in ("2026-01-01", "2026-01-02"):
         directory(output, f"rollups/through={through}-bb")
-    prune(KeepConfig(datasets=1), output, date(2026, 1, 8))
+    prune(KeepConfig(datasets=1), output, date(2026, 1, 8), PAST)
     assert storage.list_folders(f"{output}/rollups") == ["through=2026-01-02-bb", "through=2026-01-07-aa"]
 
 
+def test_the_next_night_finds_all_counts_though_logs_and_counts_are_gone(tmp_path: Path) -> None:
+    """It trains on two days; with one day's counts less it could not be planned."""
+    dates, output = days("2026-03-01", 12), str(tmp_path / "out")
+    logs = write_logs(tmp_path / "logs", dates, rows=5)
+
+    def plan(night: int) -> BuildPlan:
+        asked = BuildDates(dates[night - 2], dates[night - 1], history_from=dates[0], holdout=dates[night])
+        return plan_build(SPEC, str(logs), output, asked)
+
+    for night in range(3, 11):
+        made = plan(night)
+        through = made.history[-1].date
+        inputs = {log_input(day.date): day.fingerprint for day in made.history}
+        known: dict[str, Any] = {"files": (), "spec_fingerprint": SPEC.fingerprint}
+        rollup = RollupManifest(**known, inputs=inputs, first_date=dates[0], through_date=through, daily_rows={})
+        commit(made.rollup_dirs[through], rollup)
+        for day, counts in made.aggregate_dirs.items():
+            commit(counts, AggregateManifest(**known, date=day, rows=5, positives=1))
+    prune(KeepConfig(days=1, datasets=1), output, date.fromisoformat(dates[10]), Past(SPEC, date(2026, 3, 9)))
+    for day in dates[:9]:
+        shutil.rmtree(logs / f"date={day}")
+
+    kept = storage.list_folders(f"{output}/aggregates")
+    assert [name[5:15] for name in kept] == dates[5:11]
+    assert [name[8:18] for name in storage.list_folders(f"{output}/rollups")] == [dates[7], dates[9]]
+    assert plan(11).lost == []
+    shutil.rmtree(f"{output}/aggregates/{kept[0]}")
+    with pytest.raises(DataError, match=f"the logs of {dates[5]} are gone, and so are their counts"):
+        plan(11)
+
+
+def with_encoder(output: str, version: str, spec: FeatureSpec) -> None:
+    commit(
+        f"{output}/models/{version}/encoder",
+        StateManifest(
+            files=(),
+            spec=spec,
+            spec_fingerprint=spec.fingerprint,
+            first_date="2026-01-01",
+            through_date="2026-01-02",
+            vocabulary_sizes={},
+            boundaries={},
+        ),
+    )
+
+
+def test_counters_go_but_those_of_the_pointer_and_of_the_last_days_of_every_version(output: str) -> None:
+    other = SPEC.model_copy(update={"frequencies": SPEC.frequencies[:1]})
+    for n, night in enumerate(NIGHTS):
+        with_encoder(output, f"{night}-lr-aa", SPEC if n else other)
+    for name, spec in (("aa", SPEC.counters_fingerprint), ("bb", other.counters_fingerprint), ("cc", "0" * 16)):
+        for through, served in pairwise(NIGHTS):
+            manifest = CountersManifest(
+                files=(), fingerprint=spec, first_date="2026-01-01", through_date=through, keys={}
+            )
+            commit(f"{output}/models/counters/{served}-{name}", manifest)
+    registry.renew(f"{output}/models", f"{NIGHTS[1]}-aa", "by hand")
+    prune(KeepConfig(counters=1), output, date.fromisoformat(NIGHTS[4]), PAST)
+    assert (
+        storage.list_folders(f"{output}/models/counters")
+        == [
+            f"{NIGHTS[1]}-aa",  # the pointer's
+            *(f"{night}-{name}" for night in NIGHTS[4:] for name in ("aa", "bb")),
+        ]
+    )
+    back = registry.rollback(f"{output}/models")
+    assert (back.version, back.counters) == (f"{NIGHTS[0]}-lr-aa", f"{NIGHTS[5]}-bb")
+
+
+def test_records_go_with_pages_figures_and_logs_but_not_since_the_champion_before(output: str) -> None:
+    files = [f"{kind}/{night}{end}" for night in NIGHTS for kind, end in OF_A_NIGHT]
+    files += [f"runs/{night.replace('-', '')}T023000Z-1-abc.jsonl" for night in NIGHTS]
+    lasting = ["reports/index.html", "metrics/latest.prom", "metrics/pages.prom"]
+    for file in (*files, *lasting):
+        storage.write_bytes(storage.join(output, file), b"x")
+    night = date.fromisoformat(NIGHTS[-1])
+    prune(KeepConfig(nights=1), output, night, PAST)
+    assert dates(output, "decisions") == dates(output, "nights") == NIGHTS
+    for version in NIGHTS[2:5]:
+        registry.promote(f"{output}/models", f"{version}-lr-aa", "the gate")
+    prune(KeepConfig(nights=1), output, night, PAST)
+    assert dates(output, "decisions") == dates(output, "nights") == NIGHTS[3:]
+    there = set(storage.list_files(output))
+    assert {file for file in (*files, *lasting) if file in there} == {
+        *lasting,
+        *(f for f in files if any(night in f or night.replace("-", "") in f for night in NIGHTS[3:])),
+    }
+    assert dates(output, "candidates") == dates(output, "models") == NIGHTS
+
+
+def test_rows_do_not_outlive_the_records_that_count_them() -> None:
+    with pytest.raises(ValidationError, match="nights must be at least datasets, 3; got 2"):
+        KeepConfig(nights=2, datasets=3)
+
+
+def test_a_damaged_version_keeps_its_counters_and_the_rest_goes(output: str, caplog: pytest.LogCaptureFixture) -> None:
+    storage.write_bytes(f"{output}/models/{NIGHTS[-1]}-lr-aa/encoder/manifest.json", b"{")
+    removed = prune(KeepConfig(counters=1, datasets=1), output, date.fromisoformat(NIGHTS[-1]), PAST)
+    assert "retention is left to the next night" in caplog.text
+    assert any(name.startswith("datasets/") for name in removed)
+
+
 def test_nothing_of_the_night_at_hand_goes_even_where_it_is_an_old_one(output: str) -> None:
-    prune(KeepConfig(models=1, datasets=1), output, date(2026, 1, 5))
+    prune(KeepConfig(models=1, datasets=1), output, date(2026, 1, 5), PAST)
     assert "holdout-2026-01-05-aa" in storage.list_folders(f"{output}/datasets")
     assert "2026-01-05-lr-aa" in storage.list_folders(f"{output}/candidates")
     assert "holdout-2026-01-06-aa" not in storage.list_folders(f"{output}/datasets")
@@ -112,7 +239,7 @@ def test_nothing_of_the_night_at_hand_goes_even_where_it_is_an_old_one(output: s
 
 def test_without_numbers_everything_stays(output: str) -> None:
     before = contents(output)
-    assert prune(KeepConfig(), output, date(2026, 1, 8)) == []
+    assert prune(KeepConfig(), output, date(2026, 1, 8), PAST) == []
     assert contents(output) == before
 
 
@@ -127,17 +254,17 @@ def test_a_kill_at_any_removal_is_made_good_by_the_next_call(tmp_path: Path, mon
         return output
 
     undisturbed = fresh("undisturbed")
-    prune(keep, undisturbed, night)
+    prune(keep, undisturbed, night, PAST)
     for calls in range(200):
         output = fresh(f"killed {calls}")
         try:
             with monkeypatch.context() as patched:
                 kill_at(patched, calls, after=calls % 2 == 0)
-                prune(keep, output, night)
+                prune(keep, output, night, PAST)
         except Killed:
             for path in storage.list_files(output, MANIFEST):
                 assert storage.list_files(storage.join(output, path.rpartition("/")[0])) != [MANIFEST]
-            prune(keep, output, night)
+            prune(keep, output, night, PAST)
         else:
             break
         assert contents(output) == contents(undisturbed)

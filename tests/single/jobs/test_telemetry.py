@@ -49,7 +49,7 @@ def samples(text: str) -> dict[str, dict[str, float]]:
 
 
 def test_prometheus_reads_a_nights_metrics() -> None:
-    text = open_metrics(date(2026, 1, 5), True, EVALUATION, {"train": 12.5, "gate": 0.25}, 1.75e9)
+    text = open_metrics(date(2026, 1, 5), "published", EVALUATION, {"train": 12.5, "gate": 0.25}, 1.75e9)
     assert samples(text) == {
         "nightjar_log_loss": {"wide_deep": 0.5, 'a "b" \\': 0.5},
         "nightjar_normalized_entropy": {"wide_deep": 0.9, 'a "b" \\': 0.9},
@@ -59,15 +59,17 @@ def test_prometheus_reads_a_nights_metrics() -> None:
         "nightjar_evaluated_rows": {"": 4000.0},
         "nightjar_step_seconds": {"train": 12.5, "gate": 0.25},
         "nightjar_published": {"": 1.0},
+        "nightjar_superseded": {"": 0.0},
         "nightjar_night_timestamp_seconds": {"": 1767571200.0},
         "nightjar_decided_timestamp_seconds": {"": 1.75e9},
     }
-    rejected = open_metrics(date(2026, 1, 5), False, EVALUATION, {}, 1.75e9)
-    assert samples(rejected)["nightjar_published"] == {"": 0.0}
+    for verdict, superseded in (("rejected", 0.0), ("superseded", 1.0)):
+        found = samples(open_metrics(date(2026, 1, 5), verdict, EVALUATION, {}, 1.75e9))
+        assert (found["nightjar_published"], found["nightjar_superseded"]) == ({"": 0.0}, {"": superseded})
 
 
 def test_a_metric_is_labelled_by_model_and_a_time_by_step() -> None:
-    text = open_metrics(date(2026, 1, 5), True, EVALUATION, {"train": 12.5}, 1.75e9)
+    text = open_metrics(date(2026, 1, 5), "published", EVALUATION, {"train": 12.5}, 1.75e9)
     labels = {
         family.name: {*sample.labels} for family in text_string_to_metric_families(text) for sample in family.samples
     }

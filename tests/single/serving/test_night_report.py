@@ -44,6 +44,16 @@ def test_of_several_records_of_a_date_the_last_attempt_counts_whenever_it_was_co
     assert [night.record and night.record.version for night in gather(str(tmp_path)).nights] == ["second"]
 
 
+def test_a_superseded_model_is_called_so_and_counts_as_not_published(tmp_path: Path) -> None:
+    directory = str(tmp_path / "nights" / f"{GOOD}-key")
+    begin(directory)
+    record = NightManifest(files=(), date=GOOD, version="passed", verdict="superseded", ingredients={}, directories={})
+    commit(directory, record)
+    write(str(tmp_path))
+    assert "had come in between, and stayed" in page(tmp_path, GOOD).text
+    assert "1 night, 0 published" in page(tmp_path, "index").text
+
+
 def page(output: Path, name: str) -> Page:
     return Page((output / "reports" / f"{name}.html").read_text())
 

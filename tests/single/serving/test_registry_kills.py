@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import LockedError
 from nightjar.serving import registry
+from nightjar.serving.pointer import moves
 from tests.kits.fake_hdfs import deaths
 from tests.kits.registry_kit import (
     Killed,
@@ -29,6 +31,14 @@ STEPS: dict[str, Callable[[str], object]] = {
     "rollback": lambda root: registry.rollback(root),
     "prune": lambda root: registry.prune(root, 1),
 }
+
+
+def again(root: str, step: str, *, done: bool) -> None:
+    """The next attempt; a rollback that is done must not be done again, and any other command makes its end good."""
+    if step == "rollback" and done:
+        registry.promote(root, str(champion_of(root)), "the champion, by hand")
+    else:
+        STEPS[step](root)
 
 
 @pytest.mark.parametrize("root", ["local", "memory"], indirect=True)
@@ -52,8 +62,7 @@ def test_a_kill_at_any_write_leaves_a_champion_and_the_same_end(
         except Killed:
             kills += 1
             assert read_whole(registry.load_champion(root)) in ("b", "c" if step == "promote" else "a")
-            if not (step == "rollback" and champion_of(root) != done):
-                STEPS[step](root)
+            again(root, step, done=champion_of(root) != done)
         assert contents(root) == expected
         if kills <= calls:
             break
@@ -74,8 +83,7 @@ def test_a_kill_at_any_step_of_hdfs_leaves_a_champion_and_the_same_end(hdfs: str
             STEPS[step](root)
         ends.add(champion_of(root))
         assert read_whole(registry.load_champion(root)) == champion_of(root)
-        if not (step == "rollback" and champion_of(root) == "a"):
-            STEPS[step](root)
+        again(root, step, done=champion_of(root) == "a")
         assert contents(root) == expected
     assert ends == {"promote": {"b", "c"}, "rollback": {"b", "a"}, "prune": {"b"}}[step]
 
@@ -93,12 +101,54 @@ def test_a_killed_prune_spares_what_was_published_again(root: str, monkeypatch: 
     assert registry.versions(root) == ["e", "d", "b", "a"]
 
 
-def test_an_entry_that_no_pointer_reached_is_overwritten(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_is_made_with_its_entry_whether_or_not_the_pointer_file_followed(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     history(root)
     with monkeypatch.context() as patched:
         kill_at(patched, 0, after=True)
         with pytest.raises(Killed):
             registry.promote(root, "c", "killed")
-    assert champion_of(root) == "b"
+    assert champion_of(root) == "c"
     registry.promote(root, "d", "another night")
-    assert registry.rollback(root).version == "b"
+    assert registry.rollback(root).version == "c"
+
+
+def test_a_run_that_slept_between_its_look_and_its_move_moves_nothing(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(root)
+    real = storage.create_bytes
+
+    def wakes_late(url: str, content: bytes) -> None:
+        monkeypatch.setattr(storage, "create_bytes", real)
+        registry.promote(root, "d", "another run", token=6)
+        storage.create_bytes(url, content)
+
+    monkeypatch.setattr(storage, "create_bytes", wakes_late)
+    with pytest.raises(LockedError, match=r"another run has moved the pointer of .* in the same moment"):
+        registry.promote(root, "c", "slept", token=5)
+    for late in (lambda: registry.promote(root, "c", "slept", token=5), lambda: registry.rollback(root, token=5)):
+        with pytest.raises(LockedError, match="its lease has the number 6, this run's 5"):
+            late()
+    assert [move.version for move in moves(root)] == ["a", "b", "d"]
+    assert read_whole(registry.load_champion(root)) == "d"
+    assert registry.rollback(root).token == 6, "by hand, without a lease"
+
+
+def test_a_run_that_slept_after_its_move_leaves_no_older_champion(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    history(root)
+    real = storage.write_bytes
+
+    def wakes_late(url: str, content: bytes) -> None:
+        monkeypatch.setattr(storage, "write_bytes", real)
+        registry.promote(root, "d", "another run", token=6)
+        storage.write_bytes(url, content)
+
+    monkeypatch.setattr(storage, "write_bytes", wakes_late)
+    registry.promote(root, "c", "slept", token=5)
+    assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "c"
+    assert read_whole(registry.load_champion(root)) == "d"
+    registry.promote(root, "e", "the next night", token=7)
+    assert [move.version for move in moves(root)] == ["a", "b", "c", "d", "e"]
+    assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "e"

@@ -82,7 +82,7 @@ def test_a_model_is_trained_packed_judged_and_served_from_an_object_store(
     decision = f"{world}/decisions/a"
     promotion = Promotion(GATE, models, "a", day.date, day, lambda _: day, NOTHING, holdout, {}, decision)
     promotion.judge(lambda: spark)
-    assert promotion.move().verdict == "published"
+    assert promotion.move() == "published"
     champion = registry.load_champion(models)
     assert champion == f"{models}/a"
     with storage.open_binary(f"{champion}/golden/raw.parquet") as stream:
