@@ -26,7 +26,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
-from nightjar.features.contract.outputs import COUNTERS, HISTORY, POINTER, PRUNING, numbered_file
+from nightjar.features.contract.outputs import COUNTERS, HISTORY, POINTER, PRUNING, judged_of, numbered_file
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -94,7 +94,7 @@ def versions(root: str) -> list[str]:
     return sorted(published_at, key=lambda version: (published_at[version], version), reverse=True)
 
 
-def promote(root: str, version: str, reason: str, counters: str | None = None, judged: str | None = None) -> Pointer:
+def promote(root: str, version: str, reason: str, counters: str | None = None) -> Pointer:
     """Make `version` the champion, after every file of it has been compared with its manifest.
 
     Nothing is written if it is the champion already, with these counters or newer ones.
@@ -104,7 +104,6 @@ def promote(root: str, version: str, reason: str, counters: str | None = None, j
         version: name of its directory.
         reason: who or what decided.
         counters: name of the counters to serve it with; None for the newest that fit it.
-        judged: the version that the gate judged, if it is another.
 
     Raises:
         UsageError: `version` is not published under `root`.
@@ -115,6 +114,7 @@ def promote(root: str, version: str, reason: str, counters: str | None = None, j
     if current is not None and (current.version, current.digest) == (version, digest):
         return renew(root, counters, reason) if counters else current
     last = current.sequence if current else 0
+    judged = read_manifest(storage.join(root, version), ArtifactManifest).lineage.judged
     move = Pointer(
         version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None, judged=judged
     )
@@ -178,18 +178,21 @@ def rollback(root: str, reason: str = "rollback") -> Pointer:
 def prune(root: str, keep_last: int) -> list[str]:
     """Remove all versions but the `keep_last` latest published, the champion and the one before it.
 
-    Returns the removed versions, with those that a killed prune had begun to remove. A version stops being
-    published before its files go. Raises UsageError if keep_last is negative.
+    A version and what it became by learning the day that judged it count as one, and stay or go together. Returns the
+    removed versions, with those that a killed prune had begun to remove. A version stops being published before its
+    files go. Raises UsageError if keep_last is negative.
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
     current = champion(root)
     before = _before(root, current) if current else None
-    kept = {pointer.version for pointer in (current, before) if pointer}
+    champions, published = [pointer.version for pointer in (current, before) if pointer], versions(root)
+    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, champions)}
+    kept = {*champions, *(version for version in published if judged_of(version) in families)}
     begun = _read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     remnants = [version for version in gone if not is_published(storage.join(root, version))]
-    doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
+    doomed = [version for version in published if version not in kept] + remnants
     if doomed:
         _write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
@@ -199,10 +202,10 @@ def prune(root: str, keep_last: int) -> list[str]:
 
 
 def was_promoted(root: str, version: str) -> bool:
-    """True if the pointer has ever stood at `version`."""
+    """True if the pointer has ever stood at `version`, or at what it became by learning the day that judged it."""
     current = champion(root)
     moves = range(1, current.sequence + 1) if current else ()
-    return any((entry := _read(_entry(root, n), Pointer)) and entry.version == version for n in moves)
+    return any((entry := _read(_entry(root, n), Pointer)) and version in (entry.version, entry.judged) for n in moves)
 
 
 def line(root: str) -> Iterator[Pointer]:

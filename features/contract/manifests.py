@@ -317,7 +317,7 @@ class ComparisonManifest(Manifest):
 
 
 class DecisionManifest(Manifest):
-    """What the gate said of a night's model: `decision.json` (serving.gate.gate.Decision)."""
+    """What was said of a night's model, by the gate or once it was finished: decision.json (serving.gate.decision)."""
 
     kind: Literal["decision"] = "decision"
     version: Version

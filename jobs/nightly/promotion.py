@@ -23,7 +23,7 @@ from nightjar.features.contract.manifests import (
     DecisionManifest,
     StateManifest,
 )
-from nightjar.features.contract.outputs import CountersName, night_of
+from nightjar.features.contract.outputs import CountersName, finished_of, night_of
 from nightjar.features.contract.publishing import (
     begin,
     commit,
@@ -65,7 +65,8 @@ class Promotion:
     models: the registry; version: in it; date, day, holdout_dir: the day that both are judged on, as it was logged and
     as it was encoded for the candidate; day_under: the same day, with the columns that any model's spec reads;
     features_after: the feature plan of all days through the judged one, under any model's spec; baselines: artifacts
-    that were trained beside, by name; output: of the decision.
+    that were trained beside, by name; output: of the decision; finish: of the one on what the candidate has become by
+    learning the judged day (jobs.finishing), None if it does not learn it.
     """
 
     config: GateConfig
@@ -78,6 +79,7 @@ class Promotion:
     holdout_dir: str
     baselines: Mapping[str, str]
     output: str
+    finish: str | None = None
 
     def judge(self, spark: GetSpark) -> None:
         """Judge and publish the decision, unless it is."""
@@ -86,21 +88,13 @@ class Promotion:
         champion = registry.champion(self.models)
         dry = dry_run.run(storage.join(self.models, self.version))
         decision, of_champion = self._decide(spark, champion, dry)
-        begin(self.output)
-        _write(storage.join(self.output, DECISION), decision)
-        _write(storage.join(self.output, DRY_RUN), dry)
-        if of_champion:
-            _write(storage.join(self.output, CHAMPION), of_champion)
         inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
-        commit(
+        publish_decision(
             self.output,
-            DecisionManifest(
-                inputs=inputs | ({"champion": champion.digest} if champion else {}),
-                files=describe_files(self.output),
-                version=self.version,
-                champion=champion.version if champion else None,
-                verdict=decision.verdict,
-            ),
+            decision,
+            {DRY_RUN: dry, **({CHAMPION: of_champion} if of_champion else {})},
+            of=(self.version, champion.version if champion else None),
+            inputs=inputs | ({"champion": champion.digest} if champion else {}),
         )
 
     def renew_counters(self, spark: GetSpark) -> None:
@@ -118,15 +112,16 @@ class Promotion:
             log.warning("the counters of the champion %s stay as they are: %s", target, error)
 
     def move(self) -> Decision:
-        """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
-        allows it and the pointer never stood there; else to the champion's new counters.
+        """Move the pointer to what serves the next day: to the candidate, or what it was finished to, with its
+        counters, if the published decision allows it and the pointer never stood there; else to the champion's new
+        counters.
         """
         decision, _ = read_decision(self.output, self.version)
         target = self._next_champion()
         if target is not None:
             name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
             if target == self.version:
-                registry.promote(self.models, target, f"gate of the night {self.date}", name)
+                registry.promote(self.models, self._finished or target, f"gate of the night {self.date}", name)
             elif name:
                 registry.renew(self.models, name, f"counters of the night {self.date}")
         for check in decision.failures:
@@ -134,8 +129,19 @@ class Promotion:
         log.info("gate: %s is %s; champion: %s", self.version, decision.verdict, self.champion)
         return decision
 
+    @property
+    def _finished(self) -> str | None:
+        """What serves in the candidate's place, if it may."""
+        if self.finish is None:
+            return None
+        version = finished_of(self.version)
+        decision, _ = read_decision(self.finish, version)
+        return version if decision.verdict == "published" else None
+
     def _next_champion(self) -> str | None:
-        """The version that serves once the night is over; None if there is none."""
+        """The version that serves once the night is over, or that was judged before it was finished; None if there is
+        none.
+        """
         decision, against = read_decision(self.output, self.version)
         pointer = registry.champion(self.models)
         current = pointer.version if pointer else None
@@ -172,16 +178,16 @@ class Promotion:
         artifact = storage.join(self.models, self.version)
         served = {CANDIDATE: ServedModel(artifact)}
         if champion:
-            directory = storage.join(self.models, champion.version)
-            learned = str(read_manifest(directory, ArtifactManifest).lineage.learned_through_date)
-            if learned >= self.date:
+            version = champion.version
+            if champion.judged and self._learned(version) == self.date:  # the night again: as it was judged before
+                version = champion.judged
+            if (learned := self._learned(version)) >= self.date:
                 reason = (
-                    f"the champion {champion.version} has learned from {self.date}: its days go through {learned}; "
-                    f"not judged"
+                    f"the champion {version} has learned from {self.date}: its days go through {learned}; not judged"
                 )
                 check = GateCheck(metric="date", passed=False, reason=reason)
                 return Decision(verdict="rejected", rows=0, checks=(check,)), None
-            served[OF_CHAMPION] = self._served(champion.version)
+            served[OF_CHAMPION] = self._served(version)
         reference = self._reference()
         if reference:
             served[OF_REFERENCE] = self._served(reference.version)
@@ -201,10 +207,15 @@ class Promotion:
             baselines={name: rows.scores[name] for name in self.baselines},
             earlier=self._earlier(),
         )
-        if champion is None or of_champion is None:
+        if of_champion is None:
             return decision, None
+        directory = served[OF_CHAMPION].artifact
         model = read_manifest(directory, ArtifactManifest).model
         return decision, evaluate_scores(directory, model, self.day.fingerprint, rows.observed, of_champion)
+
+    def _learned(self, version: str) -> str:
+        """The last day that a version has learned from."""
+        return read_manifest(storage.join(self.models, version), ArtifactManifest).lineage.learned_through_date
 
     def _day_for(self, models: Iterable[ServedModel]) -> LogPartition:
         """The judged day with every column that a model reads, as far as the log has it."""
@@ -264,6 +275,38 @@ class Promotion:
             )
 
 
+def publish_decision(
+    directory: str,
+    decision: Decision,
+    others: Mapping[str, Strict],
+    of: tuple[str, str | None],
+    inputs: Mapping[str, str],
+) -> None:
+    """Publish what was said of a version.
+
+    Args:
+        directory: to publish.
+        decision: what was said.
+        others: what else is on record, by file name.
+        of: the version, and the one that it was compared with.
+        inputs: digests of what was looked at.
+    """
+    begin(directory)
+    for name, content in {DECISION: decision, **others}.items():
+        storage.write_bytes(storage.join(directory, name), (content.model_dump_json(indent=1) + "\n").encode())
+    version, against = of
+    commit(
+        directory,
+        DecisionManifest(
+            inputs=inputs,
+            files=describe_files(directory),
+            version=version,
+            champion=against,
+            verdict=decision.verdict,
+        ),
+    )
+
+
 def read_decision(directory: str, version: str | None = None) -> tuple[Decision, str | None]:
     """The published decision on a version (None for whichever it is on), and the champion that it was made against.
 
@@ -286,7 +329,3 @@ def read_decision(directory: str, version: str | None = None) -> tuple[Decision,
             f"the gate again."
         )
     return decision, manifest.champion
-
-
-def _write(url: str, result: Strict) -> None:
-    storage.write_bytes(url, (result.model_dump_json(indent=1) + "\n").encode())

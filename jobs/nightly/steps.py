@@ -14,6 +14,7 @@ from nightjar.features.contract.outputs import (
     AGGREGATE,
     ENCODE,
     EVALUATE,
+    FINISH,
     GATE,
     LATEST,
     METRICS,
@@ -51,6 +52,7 @@ _HISTORY = f"{ingredients.NIGHTLY}history_from"
 _DATASETS = (*_FEATURES, f"{ingredients.NIGHTLY}train_days", _HISTORY, START_REASON)
 _MODELS = (*_DATASETS, ingredients.START, ingredients.TRAINING, f"{ingredients.NIGHTLY}baselines")
 _ALL = (*_MODELS, ingredients.GATE)
+_SERVED = (*_ALL, f"{ingredients.NIGHTLY}publish")
 
 
 def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
@@ -63,6 +65,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
     """
     made = night.directories()
     artifact = (night.artifact(night.config.training.model),)
+    finished = made.get(FINISH, ())
 
     def step(name: str, made_from: tuple[str, ...], do: Callable[[GetSpark], object], *needs: str) -> Step:
         return Step(name, made.get(name, ()), needs, made_from, do)
@@ -82,7 +85,14 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
         step(GATE, _ALL, night.promotion.judge, *artifact),
         step(RENEW, _ALL, lambda spark: _renew(night, spark), *made[GATE]),
-        Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
+        *([step(FINISH, _SERVED, lambda spark: _finish(night, spark), *made[GATE])] if finished else []),
+        Step(
+            PUBLISH,
+            (night.record,),
+            made[EVALUATE] + made[GATE] + finished,
+            _SERVED,
+            lambda spark: _publish(night, run),
+        ),
     ]
 
 
@@ -134,6 +144,13 @@ def _renew(night: Night, spark: GetSpark) -> None:
     """Of a night that is on record nothing is left to do, whoever has become champion since."""
     if not is_published(night.record):
         night.promotion.renew_counters(spark)
+
+
+def _finish(night: Night, spark: GetSpark) -> None:
+    if night.launcher == "spark":
+        spark()
+    assert night.finish
+    night.finish.run(_lineage(night), night.launcher)
 
 
 def _publish(night: Night, run: JobRun) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -47,8 +47,8 @@ def set_published_at(directory: str, second: int | None) -> None:
         os.utime(f"{directory}/{MANIFEST}", (second, second))
 
 
-def publish_all(root: str, names: str) -> None:
-    """Versions of one letter each, published in this order."""
+def publish_all(root: str, names: Iterable[str]) -> None:
+    """Versions, of a text one for each letter, published in this order."""
     for second, name in enumerate(names, 1):
         publish(root, name, second)
 

@@ -1,7 +1,7 @@
 """Served equals judged: on every day the gate's figures of the champion are those of the requests that it answered.
 
 Nights are run one by one. Before each, the requests of its day are scored as a server would: raw rows, the artifact and
-the counters that the pointer names at that moment.
+the counters that the pointer names at that moment. What serves has learned the day that judged it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import yaml
 from sklearn.metrics import log_loss
 
 import nightjar
-from nightjar.features.contract.manifests import CountersManifest
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, CountersManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.jobs import run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED
+from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.serving import registry
 from tests.kits.small_night import CONFIG, make_day, write_day
 
@@ -33,6 +34,7 @@ BAND = {"name": "band", "column": "price", "boundaries": [0.25, 0.5, 0.75]}
 def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any]:
     """Nights; as changed, with one field more, another group and no dense feature."""
     config = copy.deepcopy(CONFIG)
+    config["nightly"]["publish"] = {"learn_evaluated_day": True}
     if changed:
         config["features"]["fields"].append(BAND)
         config["features"] |= {"group": "item", "dense": []}
@@ -67,6 +69,15 @@ def champion_figures(output: Path, day: int) -> float | None:
     return float(json.loads((decision / "champion.json").read_text())["metrics"]["log_loss"])
 
 
+def is_judged(candidate: Path) -> bool:
+    """A night's own candidate, not what became of it."""
+    return (candidate / "manifest.json").exists() and not candidate.name.endswith("-finished")
+
+
+def candidate_of(nights: Nights, version: str) -> CandidateManifest:
+    return read_manifest(str(nights.output / "candidates" / version), CandidateManifest)
+
+
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
     """Nights 2 to 6: the third and fourth day's are rejected by force, from the fifth day on the spec is another."""
@@ -97,6 +108,51 @@ def test_the_gate_judges_the_champion_as_it_served(nights: Nights) -> None:
     """After no rejected night, after one and two of them, and under another spec."""
     assert sorted(nights.judged) == [3, 4, 5, 6]
     assert {day: nights.served[day] for day in nights.judged} == pytest.approx(nights.judged, abs=1e-6)
+
+
+def test_what_serves_has_learned_the_day_that_judged_it(nights: Nights) -> None:
+    for day in (2, 5, 6):
+        pointer = nights.pointers[day]
+        assert pointer.version == f"{pointer.judged}-finished"
+        lineage = read_manifest(str(nights.output / "models" / pointer.version), ArtifactManifest).lineage
+        assert (lineage.judged, lineage.learned_date) == (pointer.judged, f"2026-01-{day:02d}")
+        assert lineage.state_through_date == f"2026-01-{day - 1:02d}", "under the judged model's vocabulary"
+        assert lineage.parent is not None
+        assert lineage.parent.candidate == pointer.judged
+        finished, judged = (candidate_of(nights, str(name)) for name in (pointer.version, pointer.judged))
+        assert finished.statistics["rows"] == 600, "the day's rows, once each"
+        assert finished.state == judged.state
+
+
+def test_no_row_is_learned_twice(nights: Nights) -> None:
+    """The next night begins with the judged model: what has learned the day is nobody's parent."""
+    for day, parent_day in ((3, 2), (4, 2), (5, 2), (6, 5)):
+        [name] = [path.name for path in (nights.output / "candidates").glob(f"2026-01-{day:02d}-*/") if is_judged(path)]
+        parent = candidate_of(nights, name).parent
+        assert parent is not None
+        assert (parent.candidate, parent.through_date) == (
+            nights.pointers[parent_day].judged,
+            f"2026-01-{parent_day - 1:02d}",
+        )
+
+
+def test_a_rejected_night_learns_nothing_more(nights: Nights) -> None:
+    for day in (3, 4):
+        [finish] = (nights.output / "finishes").glob(f"2026-01-{day:02d}-*")
+        decision, _ = read_decision(str(finish))
+        assert [check.metric for check in decision.failures] == ["gate"]
+        assert not list((nights.output / "candidates").glob(f"2026-01-{day:02d}-*-finished"))
+
+
+def test_how_far_the_day_moved_its_scores_is_on_record(nights: Nights) -> None:
+    [finish] = (nights.output / "finishes").glob("2026-01-05-*")
+    moved = read_decision(str(finish))[0].movement
+    assert moved is not None
+    assert moved.rows == 600
+    assert 0.0 < moved.mean < moved.p99 <= moved.largest
+    [decision] = (nights.output / "decisions").glob("2026-01-05-*")
+    judged = read_decision(str(decision))[0].parts[0].figures[0].candidate
+    assert moved.log_loss_before == pytest.approx(judged, abs=1e-6), "as the gate has judged it"
 
 
 def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:
