@@ -19,6 +19,7 @@ from nightjar.features.encoder.rows import hash_rows, so_far_columns
 from nightjar.serving.model import ServingModel, load
 
 SCORE = "score:"
+AS_SERVED = "served:"
 SLICE = "slice:"
 
 
@@ -44,6 +45,11 @@ def so_far_of(model: str, column: str) -> str:
     return f"so far:{model}:{column}"
 
 
+def has_stand_ins(spec: FeatureSpec) -> bool:
+    """Whether a request is scored with values that the log's columns do not hold (`serve_as`)."""
+    return any(feature.serve_as is not None for feature in spec.reading())
+
+
 def request_columns(spec: FeatureSpec) -> list[str]:
     """The raw columns that a request brings for the features of a spec, without repeats."""
     return list(dict.fromkeys([field.source for field in spec.fields] + [dense.source for dense in spec.dense]))
@@ -62,15 +68,17 @@ def score_raw(
         sliced_by: that model.
 
     Returns:
-        `score:<model>`, float32[rows] each, and `slice:<name>`, what the encoder makes of these columns.
+        `score:<model>`, float32[rows] each, as logged; `served:<model>`, with the values that stand in for columns, of
+        models that have such; `slice:<name>`, what the encoder makes of these columns.
     """
     found: dict[str, np.ndarray] = {}
     for name, served in models.items():
         model = served.open()
-        encoded = Encoder(model.state.spec, model.state.encoder).encode(
-            hash_rows(model.state, _request(name, model.state.spec, batch), as_logged=True)
-        )
+        request, encoder = _request(name, model.state.spec, batch), Encoder(model.state.spec, model.state.encoder)
+        encoded = encoder.encode(hash_rows(model.state, request, as_logged=True))
         found[SCORE + name] = model.score_encoded(encoded)
+        if has_stand_ins(model.state.spec):
+            found[AS_SERVED + name] = model.score_encoded(encoder.encode(hash_rows(model.state, request)))
         if name == sliced_by:
             found |= {SLICE + wanted: np.asarray(encoded[column]) for wanted, column in slices.items()}
     return found

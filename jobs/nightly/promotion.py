@@ -207,6 +207,8 @@ class Promotion:
             baselines={name: rows.scores[name] for name in self.baselines},
             earlier=self._earlier(),
         )
+        as_served = rows.figures_as_served((CANDIDATE, OF_CHAMPION, OF_REFERENCE))
+        decision = decision.model_copy(update={"as_served": as_served})
         if of_champion is None:
             return decision, None
         directory = served[OF_CHAMPION].artifact

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, HELD_OUT, LOG_LOSS, METRICS, REGRET
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
@@ -112,6 +112,7 @@ def render_night(night: NightFindings, before: NightFindings | None = None, afte
             failed=[check for check in checks if not check.passed],
             tallies=_tallies(checks),
             metrics=METRICS,
+            held_out=HELD_OUT,
             problems=damage.found,
             **parts,
         )

@@ -21,6 +21,7 @@ from nightjar.features.contract.publishing import begin, commit, describe_files,
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.evaluation import read_scores
+from nightjar.serving.evaluation.metrics import quality_of
 from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.reference import ReferenceScores
@@ -105,6 +106,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
     decision = decide(
         GATE, observed, scores, scores[::-1].copy(), slices, dry, reference=reference, baselines=baselines
     )
+    decision = decision.model_copy(update={"as_served": {"candidate": quality_of(observed, informed)}})
     if date == REJECTED:
         decision = decide(UNTOLERATING, observed, informed, as_good, slices)
         assert decision.rejection == "inconclusive"

@@ -1,7 +1,8 @@
 """Served equals judged: on every day the gate's figures of the champion are those of the requests that it answered.
 
 Nights are run one by one. Before each, the requests of its day are scored as a server would: raw rows, the artifact and
-the counters that the pointer names at that moment. What serves has learned the day that judged it.
+the counters that the pointer names at that moment. What serves has learned the day that judged it. A request does not
+know the price, which serves as 0.5; the gate judges by the log's.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from nightjar.jobs import run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED
 from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.serving import registry
+from nightjar.serving.gate.decision import Decision
 from tests.kits.small_night import CONFIG, make_day, write_day
 
 BAND = {"name": "band", "column": "price", "boundaries": [0.25, 0.5, 0.75]}
 
 
 def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any]:
-    """Nights; as changed, with one field more, another group and no dense feature."""
+    """Nights; as changed, with one field more, another group and no dense feature, so that nothing stands in."""
     config = copy.deepcopy(CONFIG)
+    config["features"]["dense"] = [{"name": "price", "serve_as": 0.5}]
     config["nightly"]["publish"] = {"learn_evaluated_day": True}
     if changed:
         config["features"]["fields"].append(BAND)
@@ -51,10 +54,13 @@ def requests_of(day: int) -> pa.Table:
 
 @dataclass
 class Nights:
-    """What was served and judged, by day: log loss of the requests, the gate's of the champion, age of the counters."""
+    """What was served and judged, by day. served, without: log loss of the requests, with the log's prices and without;
+    judged: the gate's of the champion; as_of: day of the counters.
+    """
 
     output: Path
     served: dict[int, float] = field(default_factory=dict)
+    without: dict[int, float] = field(default_factory=dict)
     judged: dict[int, float] = field(default_factory=dict)
     as_of: dict[int, date] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -78,6 +84,12 @@ def candidate_of(nights: Nights, version: str) -> CandidateManifest:
     return read_manifest(str(nights.output / "candidates" / version), CandidateManifest)
 
 
+def decision_of(nights: Nights, folder: str, day: int) -> Decision:
+    """Of a night's gate, or of its finish."""
+    [directory] = (nights.output / folder).glob(f"2026-01-{day:02d}-*")
+    return read_decision(str(directory))[0]
+
+
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
     """Nights 2 to 6: the third and fourth day's are rejected by force, from the fifth day on the spec is another."""
@@ -89,9 +101,11 @@ def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
     for day in range(2, 7):
         if day > 2:
             model = nightjar.load_champion(models)
-            scores = model.score(requests_of(day)).astype(np.float64)
             found.as_of[day] = model.counters_as_of
-            found.served[day] = log_loss(make_day(day).column("clicked").to_numpy(), scores)
+            label = make_day(day).column("clicked").to_numpy()
+            for figures, as_logged in ((found.served, True), (found.without, False)):
+                scores = model.score(requests_of(day), as_logged=as_logged).astype(np.float64)
+                figures[day] = log_loss(label, scores)
         (place / "conf.yaml").write_text(yaml.safe_dump(config_of(rejected=day in (3, 4), changed=day >= 5)))
         arguments = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(found.output)]
         found.statuses[day] = run_nightly.main([*arguments, "--date", f"2026-01-{day:02d}"])
@@ -138,21 +152,33 @@ def test_no_row_is_learned_twice(nights: Nights) -> None:
 
 def test_a_rejected_night_learns_nothing_more(nights: Nights) -> None:
     for day in (3, 4):
-        [finish] = (nights.output / "finishes").glob(f"2026-01-{day:02d}-*")
-        decision, _ = read_decision(str(finish))
-        assert [check.metric for check in decision.failures] == ["gate"]
+        assert [check.metric for check in decision_of(nights, "finishes", day).failures] == ["gate"]
         assert not list((nights.output / "candidates").glob(f"2026-01-{day:02d}-*-finished"))
 
 
 def test_how_far_the_day_moved_its_scores_is_on_record(nights: Nights) -> None:
-    [finish] = (nights.output / "finishes").glob("2026-01-05-*")
-    moved = read_decision(str(finish))[0].movement
+    moved = decision_of(nights, "finishes", 5).movement
     assert moved is not None
     assert moved.rows == 600
     assert 0.0 < moved.mean < moved.p99 <= moved.largest
-    [decision] = (nights.output / "decisions").glob("2026-01-05-*")
-    judged = read_decision(str(decision))[0].parts[0].figures[0].candidate
+    judged = decision_of(nights, "decisions", 5).parts[0].figures[0].candidate
     assert moved.log_loss_before == pytest.approx(judged, abs=1e-6), "as the gate has judged it"
+
+
+def test_figures_as_served_are_beside_those_as_logged(nights: Nights) -> None:
+    """On the fifth day the champion has a stand-in and the candidate has none; on the sixth neither has."""
+    found = {day: decision_of(nights, "decisions", day).as_served for day in nights.judged}
+    assert {day: sorted(figures) for day, figures in found.items()} == {
+        3: ["candidate", "champion"],
+        4: ["candidate", "champion"],
+        5: ["candidate", "champion"],
+        6: [],
+    }
+    for day in (3, 4, 5):
+        assert found[day]["champion"].log_loss == pytest.approx(nights.without[day], abs=1e-6)
+        assert abs(nights.without[day] - nights.served[day]) > 1e-5
+    logged = decision_of(nights, "decisions", 5).parts[0].figures[0].candidate
+    assert found[5]["candidate"].log_loss == pytest.approx(logged)
 
 
 def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:

@@ -67,6 +67,15 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
         assert any(label.startswith(drawing) for label in labels)
 
 
+def test_a_nights_page_shows_the_figures_as_served_beside_those_as_logged(output: Path) -> None:
+    [decision] = (output / "decisions").glob(f"{GOOD}-*/{DECISION}")
+    served = json.loads(decision.read_text())["as_served"]["candidate"]
+    text = page(output, GOOD).text
+    assert "As served" in text
+    assert all(f"{served[name]:.4f}" in text for name in ("normalized_entropy", "auc", "calibration"))
+    assert "As served" not in page(output, REJECTED).text
+
+
 def test_a_nights_page_warns_of_a_better_baseline_and_shows_what_has_accumulated(output: Path) -> None:
     text = page(output, GOOD).text
     assert "Warning:" in text
