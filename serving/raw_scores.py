@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.manifests import CountersManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.encoder import Encoder
 from nightjar.features.encoder.rows import hash_rows, so_far_columns
@@ -29,6 +34,15 @@ class ServedModel:
 
     artifact: str
     counters: str | None = None
+
+    @property
+    def counters_as_of(self) -> str:
+        """The day that its counters are for: the one after the last that they count."""
+        if self.counters:
+            through = read_manifest(self.counters, CountersManifest).through_date
+        else:
+            through = read_manifest(storage.join(self.artifact, ENCODER), StateManifest).through_date
+        return (date.fromisoformat(through) + timedelta(1)).isoformat()
 
     def open(self) -> ServingModel:
         """Load it, once in a process."""

@@ -138,6 +138,13 @@ class Promotion:
         decision, _ = read_decision(self.finish, version)
         return version if decision.verdict == "published" else None
 
+    @property
+    def next_counters(self) -> str | None:
+        """Directory of the counters that the next day is served with; None before there is a champion."""
+        target = self._next_champion()
+        name = target and registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
+        return registry.counters_directory(self.models, name) if name else None
+
     def _next_champion(self) -> str | None:
         """The version that serves once the night is over, or that was judged before it was finished; None if there is
         none.
@@ -207,8 +214,12 @@ class Promotion:
             baselines={name: rows.scores[name] for name in self.baselines},
             earlier=self._earlier(),
         )
-        as_served = rows.figures_as_served((CANDIDATE, OF_CHAMPION, OF_REFERENCE))
-        decision = decision.model_copy(update={"as_served": as_served})
+        compared = {name: served[name] for name in (CANDIDATE, OF_CHAMPION, OF_REFERENCE) if name in served}
+        figures = {
+            "counters_as_of": {name: model.counters_as_of for name, model in compared.items()},
+            "as_served": rows.figures_as_served(compared),
+        }
+        decision = decision.model_copy(update=figures)
         if of_champion is None:
             return decision, None
         directory = served[OF_CHAMPION].artifact

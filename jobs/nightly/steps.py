@@ -210,7 +210,11 @@ def _record(night: Night, decision: Decision, ledger: Ledger) -> None:
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)
-                for step, made in {VALIDATE: _found(night.validation.accepted), **night.directories()}.items()
+                for step, made in {
+                    VALIDATE: _found(night.validation.accepted),
+                    **night.directories(),
+                    RENEW: _found(night.promotion.next_counters),
+                }.items()
             },
         ),
     )

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.metrics.registry import METRICS, Quality, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.strict import Date
 from nightjar.serving.gate.parts import Support
 
 Verdict = Literal["published", "rejected"]
@@ -283,6 +284,7 @@ class Decision(Strict):
     """The verdict on a model with every check; `published` if all passed. Same inputs, same JSON.
 
     rejection: why, where rejected: `inconclusive` if nothing was shown to be wrong, but too little to be right.
+    counters_as_of: the day for which the counters were that candidate, champion and reference were scored with.
     as_served: metrics of candidate, champion and reference with the values that stand in for columns in a request
     (`serve_as`), where there are such. No rule judges by them: scores of one position are no forecast of what was
     clicked at all of them. movement: of a finished model (serving.gate.finish), which the gate itself has not judged.
@@ -295,6 +297,7 @@ class Decision(Strict):
     warnings: tuple[GateWarning, ...] = ()
     reference: Reference | None = None
     accumulated: AccumulatedLoss | None = None
+    counters_as_of: Mapping[str, Date] = {}
     as_served: Mapping[str, Quality] = {}
     movement: Movement | None = None
     parts: tuple[PartMetrics, ...] = ()

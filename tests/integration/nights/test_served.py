@@ -21,7 +21,7 @@ import yaml
 from sklearn.metrics import log_loss
 
 import nightjar
-from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, CountersManifest
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, CountersManifest, NightManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.jobs import run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED
@@ -183,6 +183,11 @@ def test_figures_as_served_are_beside_those_as_logged(nights: Nights) -> None:
 
 def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:
     assert nights.as_of == {day: date(2026, 1, day) for day in (3, 4, 5, 6)}
+    for day in (3, 4, 5, 6):
+        assert decision_of(nights, "decisions", day).counters_as_of["champion"] == f"2026-01-{day:02d}"
+        [record] = (nights.output / "nights").glob(f"2026-01-{day:02d}-*")
+        renewed = read_manifest(str(record), NightManifest).directories["renew"]
+        assert renewed == (f"models/counters/{nights.pointers[day].counters}",)
     assert nights.statuses == {2: 0, 3: EXIT_REJECTED, 4: EXIT_REJECTED, 5: 0, 6: 0}
 
 
