@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
+from nightjar.features.contract import storage
+from nightjar.features.contract.artifact_files import ENCODER
+from nightjar.features.contract.manifests import CountersManifest, StateManifest
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.encoder import Encoder
 from nightjar.features.encoder.rows import hash_rows, so_far_columns
 from nightjar.serving.model import ServingModel, load
 
 SCORE = "score:"
+AS_SERVED = "served:"
 SLICE = "slice:"
 
 
@@ -28,6 +34,15 @@ class ServedModel:
 
     artifact: str
     counters: str | None = None
+
+    @property
+    def counters_as_of(self) -> str:
+        """The day that its counters are for: the one after the last that they count."""
+        if self.counters:
+            through = read_manifest(self.counters, CountersManifest).through_date
+        else:
+            through = read_manifest(storage.join(self.artifact, ENCODER), StateManifest).through_date
+        return (date.fromisoformat(through) + timedelta(1)).isoformat()
 
     def open(self) -> ServingModel:
         """Load it, once in a process."""
@@ -42,6 +57,11 @@ def _opened(artifact: str, counters: str | None) -> ServingModel:
 def so_far_of(model: str, column: str) -> str:
     """Name under which a batch has today's counts so far, which may be others for another model's spec."""
     return f"so far:{model}:{column}"
+
+
+def has_stand_ins(spec: FeatureSpec) -> bool:
+    """Whether a request is scored with values that the log's columns do not hold (`serve_as`)."""
+    return any(feature.serve_as is not None for feature in spec.reading())
 
 
 def request_columns(spec: FeatureSpec) -> list[str]:
@@ -62,15 +82,17 @@ def score_raw(
         sliced_by: that model.
 
     Returns:
-        `score:<model>`, float32[rows] each, and `slice:<name>`, what the encoder makes of these columns.
+        `score:<model>`, float32[rows] each, as logged; `served:<model>`, with the values that stand in for columns, of
+        models that have such; `slice:<name>`, what the encoder makes of these columns.
     """
     found: dict[str, np.ndarray] = {}
     for name, served in models.items():
         model = served.open()
-        encoded = Encoder(model.state.spec, model.state.encoder).encode(
-            hash_rows(model.state, _request(name, model.state.spec, batch), as_logged=True)
-        )
+        request, encoder = _request(name, model.state.spec, batch), Encoder(model.state.spec, model.state.encoder)
+        encoded = encoder.encode(hash_rows(model.state, request, as_logged=True))
         found[SCORE + name] = model.score_encoded(encoded)
+        if has_stand_ins(model.state.spec):
+            found[AS_SERVED + name] = model.score_encoded(encoder.encode(hash_rows(model.state, request)))
         if name == sliced_by:
             found |= {SLICE + wanted: np.asarray(encoded[column]) for wanted, column in slices.items()}
     return found

@@ -24,7 +24,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
-from nightjar.features.contract.outputs import COUNTERS, PRUNING, night_of
+from nightjar.features.contract.outputs import COUNTERS, PRUNING, judged_of, night_of
 from nightjar.features.contract.publishing import (
     MANIFEST,
     is_published,
@@ -73,14 +73,7 @@ def versions(root: str) -> list[str]:
     return sorted(nights, key=place, reverse=True)
 
 
-def promote(
-    root: str,
-    version: str,
-    reason: str,
-    counters: str | None = None,
-    judged: str | None = None,
-    token: int | None = None,
-) -> Pointer:
+def promote(root: str, version: str, reason: str, counters: str | None = None, token: int | None = None) -> Pointer:
     """Make `version` the champion, after every file of it has been compared with its manifest.
 
     Nothing is written if it is the champion already, with these counters or newer ones.
@@ -90,7 +83,6 @@ def promote(
         version: name of its directory.
         reason: who or what decided.
         counters: name of the counters to serve it with; None for the newest that fit it.
-        judged: the version that the gate judged, if it is another.
         token: number of the lease that is held, if any.
 
     Raises:
@@ -103,6 +95,7 @@ def promote(
     if current is not None and (current.version, current.digest) == (version, digest):
         return renew(root, counters, reason, token) if counters else current
     last = current.sequence if current else 0
+    judged = read_manifest(storage.join(root, version), ArtifactManifest).lineage.judged
     move = Pointer(
         version=version, digest=digest, reason=reason, sequence=last + 1, previous=last or None, judged=judged
     )
@@ -179,18 +172,21 @@ def rollback(root: str, reason: str = "rollback", token: int | None = None) -> P
 def prune(root: str, keep_last: int) -> list[str]:
     """Remove all versions but the `keep_last` latest, the champion and the one before it.
 
-    Returns the removed versions, with those that a killed prune had begun to remove. A version stops being
-    published before its files go. Raises UsageError if keep_last is negative.
+    A version and what it became by learning the day that judged it count as one, and stay or go together. Returns the
+    removed versions, with those that a killed prune had begun to remove. A version stops being published before its
+    files go. Raises UsageError if keep_last is negative.
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
     current = champion(root)
     earlier = before(root, current) if current else None
-    kept = {pointer.version for pointer in (current, earlier) if pointer}
+    champions, published = [pointer.version for pointer in (current, earlier) if pointer], versions(root)
+    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, champions)}
+    kept = {*champions, *(version for version in published if judged_of(version) in families)}
     begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     remnants = [version for version in gone if not is_published(storage.join(root, version))]
-    doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
+    doomed = [version for version in published if version not in kept] + remnants
     if doomed:
         write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
@@ -200,8 +196,8 @@ def prune(root: str, keep_last: int) -> list[str]:
 
 
 def was_promoted(root: str, version: str) -> bool:
-    """True if the pointer has ever stood at `version`."""
-    return any(move.version == version for move in moves(root))
+    """True if the pointer has ever stood at `version`, or at what it became by learning the day that judged it."""
+    return any(version in (move.version, move.judged) for move in moves(root))
 
 
 def line(root: str) -> Iterator[Pointer]:

@@ -1,6 +1,5 @@
-"""The manifests of published directories, one kind each: what a directory is, what it was made from, its files.
-
-A manifest lists every file with its size and checksum. features.contract.publishing says how one comes to be.
+"""The manifests of published directories, one kind each: what a directory is, what it was made from, and its files with
+their checksums. features.contract.publishing says how one comes to be.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ class Manifest(Strict):
 class AggregateManifest(Manifest):
     """Counts of one day's log: values by field, impressions and positives by frequency key.
 
-    misdated: rows in the day's folder whose timestamp is of another day. left_out: rows that are in no count, by
-    reason.
+    misdated: rows of the day's folder with a timestamp of another day. left_out: rows that are in no count, by reason.
     """
 
     kind: Literal["aggregate"] = "aggregate"
@@ -320,7 +318,7 @@ class ComparisonManifest(Manifest):
 
 
 class DecisionManifest(Manifest):
-    """What the gate said of a night's model: `decision.json` (serving.gate.gate.Decision)."""
+    """What was said of a night's model, by the gate or once it was finished: decision.json (serving.gate.decision)."""
 
     kind: Literal["decision"] = "decision"
     version: Version

@@ -18,7 +18,7 @@ from typing import Final, Literal
 PROFILES, VALIDATIONS, SUMMARIES = "profiles", "validations", "summaries"
 AGGREGATES, ROLLUPS, STATES, DATASETS = "aggregates", "rollups", "states", "datasets"
 CANDIDATES, MODELS, BASELINES = "candidates", "models", "baselines"
-EVALUATIONS, DECISIONS, NIGHTS = "evaluations", "decisions", "nights"
+EVALUATIONS, DECISIONS, FINISHES, NIGHTS = "evaluations", "decisions", "finishes", "nights"
 REPORTS, RUNS, METRICS = "reports", "runs", "metrics"
 # Those that a comparison of models has beside candidates and evaluations.
 ARTIFACTS, COMPARISONS = "artifacts", "comparisons"
@@ -44,8 +44,9 @@ PACK: Final = "pack"
 EVALUATE: Final = "evaluate"
 GATE: Final = "gate"
 RENEW: Final = "renew"
+FINISH: Final = "finish"
 PUBLISH: Final = "publish"
-STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, RENEW, PUBLISH)
+STEPS: Final = (VALIDATE, AGGREGATE, ENCODE, SUMMARIZE, TRAIN, PACK, EVALUATE, GATE, RENEW, FINISH, PUBLISH)
 
 DATE_PREFIX = "date="
 """Begins the names of what belongs to one day: the log's folders, and the directories made from them."""
@@ -57,6 +58,7 @@ _DAYS = re.compile(rf"(train|scored)-({_DATE})\.\.({_DATE})-(.+)")
 _HOLDOUT = re.compile(rf"holdout-({_DATE})-(.+)")
 _MODEL = re.compile(rf"({_DATE})-([^-]+)-(.+)")
 _NUMBERED = re.compile(r"[0-9]{6,18}\.json")
+_FINISHED = "-finished"
 _OF_NIGHT = re.compile(rf"({_DATE})-")
 _OF_DAY = re.compile(rf"{DATE_PREFIX}({_DATE})-")
 _OF_FIGURES = re.compile(rf"({_DATE})[.-]")
@@ -164,6 +166,16 @@ class VersionName:
         return cls(*found.groups()) if found else None
 
 
+def finished_of(version: str) -> str:
+    """The version that is a night's model once it has learned the day by which it was judged."""
+    return f"{version}{_FINISHED}"
+
+
+def judged_of(version: str) -> str:
+    """The version that was judged: the inverse of `finished_of`, and the version itself if it is no finished one."""
+    return version.removesuffix(_FINISHED)
+
+
 @dataclass(frozen=True)
 class NightName:
     """`D-<key>`: what there is of a night as a whole. Evaluations and records."""
@@ -177,7 +189,7 @@ class NightName:
 
 @dataclass(frozen=True)
 class DecisionName:
-    """`<version>-<key>`: what the gate said of a version under one of its configs."""
+    """`<version>-<key>`: what was said of a version under one config, by the gate or once it had learned its day."""
 
     version: str
     key: str

@@ -16,7 +16,7 @@ from nightjar.jobs.common.mlflow_mirror import MlflowRegistryConfig
 from nightjar.jobs.nightly.hook import HookConfig
 from nightjar.jobs.nightly.parents import WarmStartConfig
 from nightjar.jobs.nightly.retention import KeepConfig
-from nightjar.serving.gate.decision import GateConfig
+from nightjar.serving.gate.decision import GateConfig, PublishConfig
 from nightjar.training.config import ModelName, TrainingConfig
 
 
@@ -39,6 +39,8 @@ class NightlyConfig(Strict):
     """Models that are trained and evaluated beside, and never promoted."""
     warm_start: WarmStartConfig = WarmStartConfig()
     """What a night begins with."""
+    publish: PublishConfig = PublishConfig()
+    """What serves once the gate has let a model through."""
     keep: KeepConfig = KeepConfig()
     """What stays after a night."""
     hook: HookConfig | None = None

@@ -14,6 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+from nightjar.features.contract.metrics.registry import Quality
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.point_in_time import with_so_far
@@ -23,8 +24,17 @@ from nightjar.features.input.folders import LogPartition, read_logs
 from nightjar.features.spark.arrow_tasks import map_arrow
 from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
 from nightjar.features.spark.tables import DAY
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.raw_scores import SCORE, SLICE, ServedModel, request_columns, score_raw, so_far_of
+from nightjar.serving.evaluation.metrics import Observations, quality_of
+from nightjar.serving.raw_scores import (
+    AS_SERVED,
+    SCORE,
+    SLICE,
+    ServedModel,
+    has_stand_ins,
+    request_columns,
+    score_raw,
+    so_far_of,
+)
 
 GROUP, TRUTH = "row:group", "row:truth"
 _KNOWN = {LABEL: pa.float32(), WEIGHT: pa.float32(), GROUP: pa.int64(), TRUTH: pa.float64()}
@@ -34,12 +44,25 @@ _KNOWN = {LABEL: pa.float32(), WEIGHT: pa.float32(), GROUP: pa.int64(), TRUTH: p
 class JudgedRows:
     """A day's rows, in an order that depends on them alone.
 
-    scores: float32[rows], by model. slices: what the candidate's encoder makes of the columns that slices are of.
+    scores: float32[rows], by model, as logged; as_served: with the values that stand in for columns in a request, of
+    models that have such. slices: what the candidate's encoder makes of the columns that slices are of.
     """
 
     observed: Observations
     scores: Mapping[str, np.ndarray]
     slices: Mapping[str, np.ndarray]
+    as_served: Mapping[str, np.ndarray]
+
+    def figures_as_served(self, names: Iterable[str]) -> dict[str, Quality]:
+        """Metrics of the models' scores as requests would get them; none if no value stands in for a column, or if one
+        is no number. names: of models; those that are not there have none.
+        """
+        known = [name for name in names if name in self.scores]
+        served = {name: self.as_served.get(name, self.scores[name]) for name in known}
+        whole = all(np.isfinite(score).all() for score in served.values()) and self.observed.weight.sum() > 0
+        if not whole or not any(name in self.as_served for name in known):
+            return {}
+        return {name: quality_of(self.observed, score) for name, score in served.items()}
 
 
 def judge_rows(
@@ -67,6 +90,7 @@ def judge_rows(
         schema = pa.schema(
             [pa.field(ROW_HASH, pa.int64()), *(pa.field(name, _KNOWN[name]) for name in known)]
             + [pa.field(SCORE + name, pa.float32()) for name in models]
+            + [pa.field(AS_SERVED + name, pa.float32()) for name in models if has_stand_ins(specs[name])]
             + [pa.field(SLICE + name, pa.float64()) for name in slices]
         )
 
@@ -102,6 +126,7 @@ def _in_order(scored: pa.Table, models: list[str], slices: list[str]) -> JudgedR
         observed,
         {name: table.column(SCORE + name).to_numpy() for name in models},
         {name: table.column(SLICE + name).to_numpy() for name in slices},
+        {name: served for name in models if (served := column(AS_SERVED + name)) is not None},
     )
 
 

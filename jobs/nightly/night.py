@@ -27,6 +27,7 @@ from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
     EVALUATIONS,
+    FINISH,
     GATE,
     MODELS,
     NIGHTS,
@@ -44,6 +45,7 @@ from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings,
 from nightjar.features.encoder.encoder import FIRST_ID
 from nightjar.features.input.folders import Logs, check_logs
 from nightjar.jobs.common.mlflow_mirror import require_mlflow
+from nightjar.jobs.finishing.finish import Finish
 from nightjar.jobs.nightly import ingredients
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
@@ -62,7 +64,7 @@ from nightjar.training.run.launch import Launcher
 from nightjar.training.step.device import device_of_worker
 from nightjar.training.warm_start import WarmStart
 
-_SHAPING = ("train_days", "history_from", "baselines")
+_SHAPING = ("train_days", "history_from", "baselines", "publish")
 
 
 @dataclass(frozen=True)
@@ -185,20 +187,44 @@ class Night:
     @property
     def promotion(self) -> Promotion:
         """The gate's step."""
-        gate = self.config.gate
-        key = key_of(gate=gate.model_dump(mode="json"))
-        version = _name(self.artifact(self.config.training.model))
         return Promotion(
-            config=gate,
+            config=self.config.gate,
             models=storage.join(self.output, MODELS),
-            version=version,
+            version=self._version,
             date=self.date.isoformat(),
             day=self.features.days[-1],
             day_under=lambda spec: check_logs(self.logs, [self.date.isoformat()], spec)[0],
             features_after=self.features_after,
             holdout_dir=str(self.features.built.holdout_dir),
             baselines={model: self.artifact(model) for model in self.config.models[1:]},
-            output=storage.join(self.output, DECISIONS, str(DecisionName(version, key))),
+            output=self._judgement,
+            finish=self.finish.directory if self.finish else None,
+        )
+
+    @property
+    def _judgement(self) -> str:
+        key = key_of(gate=self.config.gate.model_dump(mode="json"))
+        return storage.join(self.output, DECISIONS, str(DecisionName(self._version, key)))
+
+    @property
+    def _version(self) -> str:
+        return _name(self.artifact(self.config.training.model))
+
+    @property
+    def finish(self) -> Finish | None:
+        """The step after the gate's; None if models serve as they were judged."""
+        if not self.config.nightly.publish.learn_evaluated_day:
+            return None
+        built = self.features.built
+        return Finish(
+            config=self.config.nightly.publish,
+            limits=self.config.gate.dry_run,
+            training=self.config.training,
+            output=self.output,
+            judged=self._version,
+            judgement=self._judgement,
+            state=built.state_dir,
+            holdout=str(built.holdout_dir),
         )
 
     @property
@@ -268,6 +294,7 @@ class Night:
             PACK: tuple(self.artifact(model) for model in models),
             EVALUATE: (self.evaluation,),
             GATE: (self.promotion.output,),
+            **({FINISH: (self.finish.directory,)} if self.finish else {}),
         }
 
     @property

@@ -1,8 +1,9 @@
 """What a night's model begins with: the newest champion that has not seen the night's new days, or nothing.
 
 The champion pointer's history is walked back through `previous`, as rollbacks would go, to the first model whose days
-end before the night's last training day. Neither the night's own promotion nor a later one changes what is found, so
-that a night that is run again has the same parent.
+end before the night's last training day. A champion that has learned the day by which it was judged stands for the
+model that was judged: that day is a training day of the next night. Neither the night's own promotion nor a later one
+changes what is found, so that a night that is run again has the same parent.
 """
 
 from __future__ import annotations
@@ -105,9 +106,10 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
 def parent_of(models: str, night: date) -> ParentVersion | None:
     """The newest in the champion's line that has learned from days before the night's last training day only."""
     for pointer in registry.line(models):
-        through = _learned_through(models, pointer.version)
+        version = pointer.judged or pointer.version
+        through = _learned_through(models, version)
         if through < night - timedelta(1):
-            return ParentVersion(pointer.version, through)
+            return ParentVersion(version, through)
     return None
 
 

@@ -11,23 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-from pydantic import ValidationError
-
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, ENCODER
+from nightjar.features.contract.artifact_files import CHAMPION, DRY_RUN, ENCODER
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import (
     ArtifactManifest,
     CountersManifest,
     DatasetManifest,
-    DecisionManifest,
     StateManifest,
 )
-from nightjar.features.contract.outputs import CountersName, night_of
+from nightjar.features.contract.outputs import CountersName, finished_of, night_of
 from nightjar.features.contract.publishing import (
-    begin,
-    commit,
-    describe_files,
     is_published,
     key_of,
     manifest_digest,
@@ -35,14 +29,13 @@ from nightjar.features.contract.publishing import (
 )
 from nightjar.features.contract.records import NightVerdict
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.contract.strict import Strict, explain
-from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.features.counts.counters import publish_counters
 from nightjar.features.dataset.build import rolled_up
 from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores
@@ -67,7 +60,8 @@ class Promotion:
     models: the registry; version: in it; date, day, holdout_dir: the day that both are judged on, as it was logged and
     as it was encoded for the candidate; day_under: the same day, with the columns that any model's spec reads;
     features_after: the feature plan of all days through the judged one, under any model's spec; baselines: artifacts
-    that were trained beside, by name; output: of the decision.
+    that were trained beside, by name; output: of the decision; finish: of the one on what the candidate has become by
+    learning the judged day (jobs.finishing), None if it does not learn it.
     """
 
     config: GateConfig
@@ -80,6 +74,7 @@ class Promotion:
     holdout_dir: str
     baselines: Mapping[str, str]
     output: str
+    finish: str | None = None
 
     def judge(self, spark: GetSpark) -> None:
         """Judge and publish the decision, unless it is."""
@@ -88,21 +83,13 @@ class Promotion:
         champion = registry.champion(self.models)
         dry = dry_run.run(storage.join(self.models, self.version))
         decision, of_champion = self._decide(spark, champion, dry)
-        begin(self.output)
-        _write(storage.join(self.output, DECISION), decision)
-        _write(storage.join(self.output, DRY_RUN), dry)
-        if of_champion:
-            _write(storage.join(self.output, CHAMPION), of_champion)
         inputs = {"candidate": manifest_digest(storage.join(self.models, self.version))}
-        commit(
+        publish_decision(
             self.output,
-            DecisionManifest(
-                inputs=inputs | ({"champion": champion.digest} if champion else {}),
-                files=describe_files(self.output),
-                version=self.version,
-                champion=champion.version if champion else None,
-                verdict=decision.verdict,
-            ),
+            decision,
+            {DRY_RUN: dry, **({CHAMPION: of_champion} if of_champion else {})},
+            of=(self.version, champion.version if champion else None),
+            inputs=inputs | ({"champion": champion.digest} if champion else {}),
         )
 
     def renew_counters(self, spark: GetSpark) -> None:
@@ -120,8 +107,9 @@ class Promotion:
             log.warning("the counters of the champion %s stay as they are: %s", target, error)
 
     def move(self, token: int | None = None) -> NightVerdict:
-        """Move the pointer to what serves the next day: to the candidate with its counters, if the published decision
-        allows it and the pointer never stood there; else to the champion's new counters. What became of the candidate.
+        """Move the pointer to what serves the next day: to the candidate, or what it was finished to, with its
+        counters, if the published decision allows it and the pointer never stood there; else to the champion's new
+        counters. What became of the candidate.
 
         token: number of the lease that is held, if any. Raises LockedError if another run has taken it over and moved.
         """
@@ -130,7 +118,8 @@ class Promotion:
         if target is not None:
             name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
             if target == self.version:
-                registry.promote(self.models, target, f"gate of the night {self.date}", name, token=token)
+                version = self._finished or target
+                registry.promote(self.models, version, f"gate of the night {self.date}", name, token=token)
             elif name:
                 registry.renew(self.models, name, f"counters of the night {self.date}", token)
         for check in decision.failures:
@@ -141,8 +130,26 @@ class Promotion:
         log.info("gate: %s is %s; champion: %s", self.version, verdict, self.champion)
         return verdict
 
+    @property
+    def _finished(self) -> str | None:
+        """What serves in the candidate's place, if it may."""
+        if self.finish is None:
+            return None
+        version = finished_of(self.version)
+        decision, _ = read_decision(self.finish, version)
+        return version if decision.verdict == "published" else None
+
+    @property
+    def next_counters(self) -> str | None:
+        """Directory of the counters that the next day is served with; None before there is a champion."""
+        target = self._next_champion()
+        name = target and registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
+        return registry.counters_directory(self.models, name) if name else None
+
     def _next_champion(self) -> str | None:
-        """The version that serves once the night is over; None if there is none."""
+        """The version that serves once the night is over, or that was judged before it was finished; None if there is
+        none.
+        """
         decision, against = read_decision(self.output, self.version)
         pointer = registry.champion(self.models)
         current = pointer.version if pointer else None
@@ -179,16 +186,16 @@ class Promotion:
         artifact = storage.join(self.models, self.version)
         served = {CANDIDATE: ServedModel(artifact)}
         if champion:
-            directory = storage.join(self.models, champion.version)
-            learned = str(read_manifest(directory, ArtifactManifest).lineage.learned_through_date)
-            if learned >= self.date:
+            version = champion.version
+            if champion.judged and self._learned(version) == self.date:  # the night again: as it was judged before
+                version = champion.judged
+            if (learned := self._learned(version)) >= self.date:
                 reason = (
-                    f"the champion {champion.version} has learned from {self.date}: its days go through {learned}; "
-                    f"not judged"
+                    f"the champion {version} has learned from {self.date}: its days go through {learned}; not judged"
                 )
                 check = GateCheck(metric="date", passed=False, reason=reason)
                 return Decision(verdict="rejected", rows=0, checks=(check,)), None
-            served[OF_CHAMPION] = self._served(champion.version)
+            served[OF_CHAMPION] = self._served(version)
         reference = self._reference()
         if reference:
             served[OF_REFERENCE] = self._served(reference.version)
@@ -208,10 +215,21 @@ class Promotion:
             baselines={name: rows.scores[name] for name in self.baselines},
             earlier=self._earlier(),
         )
-        if champion is None or of_champion is None:
+        compared = {name: served[name] for name in (CANDIDATE, OF_CHAMPION, OF_REFERENCE) if name in served}
+        figures = {
+            "counters_as_of": {name: model.counters_as_of for name, model in compared.items()},
+            "as_served": rows.figures_as_served(compared),
+        }
+        decision = decision.model_copy(update=figures)
+        if of_champion is None:
             return decision, None
+        directory = served[OF_CHAMPION].artifact
         model = read_manifest(directory, ArtifactManifest).model
         return decision, evaluate_scores(directory, model, self.day.fingerprint, rows.observed, of_champion)
+
+    def _learned(self, version: str) -> str:
+        """The last day that a version has learned from."""
+        return read_manifest(storage.join(self.models, version), ArtifactManifest).lineage.learned_through_date
 
     def _day_for(self, models: Iterable[ServedModel]) -> LogPartition:
         """The judged day with every column that a model reads, as far as the log has it."""
@@ -269,31 +287,3 @@ class Promotion:
                 f"{holdout.rows} and {holdout.positives}: the log has changed since it was encoded. "
                 f"Run the night again."
             )
-
-
-def read_decision(directory: str, version: str | None = None) -> tuple[Decision, str | None]:
-    """The published decision on a version (None for whichever it is on), and the champion that it was made against.
-
-    Raises DataError if there is none, if it is damaged, or if it and its manifest say different things.
-    """
-    manifest = read_manifest(directory, DecisionManifest)
-    content = read_verified(directory, entry_at(directory, manifest, DECISION))
-    try:
-        decision = Decision.model_validate_json(content)
-    except ValidationError as error:
-        raise DataError(explain(error, storage.join(directory, DECISION))) from error
-    version = version or manifest.version
-    passed = all(check.passed for check in decision.checks)
-    if (manifest.version, manifest.verdict) != (version, decision.verdict) or passed != (
-        decision.verdict == "published"
-    ):
-        raise DataError(
-            f"{directory} contradicts itself: its manifest says {manifest.version} is {manifest.verdict}; the decision "
-            f"says {decision.verdict} of {version}, with {len(decision.failures)} failed checks. Remove it, and run "
-            f"the gate again."
-        )
-    return decision, manifest.champion
-
-
-def _write(url: str, result: Strict) -> None:
-    storage.write_bytes(url, (result.model_dump_json(indent=1) + "\n").encode())

@@ -28,6 +28,7 @@ from nightjar.features.contract.outputs import (
     DATASETS,
     DECISIONS,
     EVALUATIONS,
+    FINISHES,
     METRICS,
     MODELS,
     NIGHTS,
@@ -54,7 +55,7 @@ from nightjar.serving.pointer import Pointer
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)
 OF_DAYS = (AGGREGATES, PROFILES, VALIDATIONS, SUMMARIES)
-OF_NIGHTS = (DECISIONS, NIGHTS)
+OF_NIGHTS = (DECISIONS, FINISHES, NIGHTS)
 # Files, with what tells the night or the day of each.
 FILES_OF_NIGHTS = ((REPORTS, night_of_figures), (METRICS, night_of_figures), (RUNS, day_of_run), (CANDIDATES, night_of))
 

@@ -14,6 +14,7 @@ from nightjar.features.contract.outputs import (
     AGGREGATE,
     ENCODE,
     EVALUATE,
+    FINISH,
     GATE,
     LATEST,
     METRICS,
@@ -34,13 +35,13 @@ from nightjar.features.contract.records import HookEvent, Ledger, NightVerdict, 
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
+from nightjar.jobs.common.decisions import read_decision
 from nightjar.jobs.common.ledger import ledger_of
 from nightjar.jobs.common.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.night import Night
-from nightjar.jobs.nightly.promotion import read_decision
 from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
@@ -53,6 +54,7 @@ _HISTORY = f"{ingredients.NIGHTLY}history_from"
 _DATASETS = (*_FEATURES, f"{ingredients.NIGHTLY}train_days", _HISTORY, START_REASON)
 _MODELS = (*_DATASETS, ingredients.START, ingredients.TRAINING, f"{ingredients.NIGHTLY}baselines")
 _ALL = (*_MODELS, ingredients.GATE)
+_SERVED = (*_ALL, f"{ingredients.NIGHTLY}publish")
 
 
 def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
@@ -66,6 +68,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
     plan = night.features
     made = {**night.directories(), AGGREGATE: tuple(plan.aggregate_dirs[day.date] for day in plan.needed)}
     artifact = (night.artifact(night.config.training.model),)
+    finished = made.get(FINISH, ())
 
     def step(name: str, made_from: tuple[str, ...], do: Callable[[GetSpark], object], *needs: str) -> Step:
         return Step(name, made.get(name, ()), needs, made_from, do)
@@ -85,7 +88,14 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         step(EVALUATE, _MODELS, lambda spark: _evaluate(night), *made[PACK]),
         step(GATE, _ALL, night.promotion.judge, *artifact),
         step(RENEW, _ALL, lambda spark: _renew(night, spark), *made[GATE]),
-        Step(PUBLISH, (night.record,), made[EVALUATE] + made[GATE], _ALL, lambda spark: _publish(night, run)),
+        *([step(FINISH, _SERVED, lambda spark: _finish(night, spark), *made[GATE])] if finished else []),
+        Step(
+            PUBLISH,
+            (night.record,),
+            made[EVALUATE] + made[GATE] + finished,
+            _SERVED,
+            lambda spark: _publish(night, run),
+        ),
     ]
 
 
@@ -137,6 +147,13 @@ def _renew(night: Night, spark: GetSpark) -> None:
     """Of a night that is on record nothing is left to do, whoever has become champion since."""
     if not is_published(night.record):
         night.promotion.renew_counters(spark)
+
+
+def _finish(night: Night, spark: GetSpark) -> None:
+    if night.launcher == "spark":
+        spark()
+    assert night.finish
+    night.finish.run(_lineage(night), night.launcher)
 
 
 def _publish(night: Night, run: JobRun) -> None:
@@ -212,7 +229,11 @@ def _record(night: Night, verdict: NightVerdict, ledger: Ledger) -> None:
             ingredients=night.made_from,
             directories={
                 step: tuple(directory.removeprefix(root) for directory in made)
-                for step, made in {VALIDATE: _found(night.validation.accepted), **night.directories()}.items()
+                for step, made in {
+                    VALIDATE: _found(night.validation.accepted),
+                    **night.directories(),
+                    RENEW: _found(night.promotion.next_counters),
+                }.items()
             },
         ),
     )

@@ -54,14 +54,20 @@ class Bin(Strict):
     mean_label: float
 
 
+def quality_of(observed: Observations, score: np.ndarray) -> Quality:
+    """The metrics that sums tell. n must be at least 1. Raises DataError if no row has a weight."""
+    label, weight, score = observed.label, observed.weight, score.astype(np.float64)
+    positive, negative = weight * label, weight * (1.0 - label)
+    [pairs] = ordered_pairs(np.zeros(len(label)), score, positive, negative)
+    groups = None if observed.group is None else group_sums(observed.group, score, positive, negative)
+    return quality(Sums.of(loss_sums(label, score, weight), pairs, groups))
+
+
 def measure(observed: Observations, score: np.ndarray) -> Metrics:
     """Every metric of one model's scores. n must be at least 1. Raises DataError if no row has a weight."""
     label, weight, truth = observed.label, observed.weight, observed.truth
     score = score.astype(np.float64)
-    positive, negative = weight * label, weight * (1.0 - label)
-    [pairs] = ordered_pairs(np.zeros(len(label)), score, positive, negative)
-    groups = None if observed.group is None else group_sums(observed.group, score, positive, negative)
-    found = quality(Sums.of(loss_sums(label, score, weight), pairs, groups))
+    found = quality_of(observed, score)
     floor = None if truth is None else loss_sums(label, truth, weight)
     bayes = None if floor is None else float(floor[3] / floor[0])
     expected_bayes = None if truth is None else float(np.average(cross_entropy(truth, truth), weights=weight))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from nightjar.features.contract.errors import UsageError
-from nightjar.features.contract.metrics.registry import METRICS, SelectionMetric
+from nightjar.features.contract.metrics.registry import METRICS, Quality, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
+from nightjar.features.contract.strict import Date
 from nightjar.serving.gate.parts import Support
 
 Verdict = Literal["published", "rejected"]
@@ -136,6 +138,18 @@ class GateConfig(Strict):
             )
 
 
+class PublishConfig(Strict):
+    """What serves once the gate has let a model through."""
+
+    learn_evaluated_day: bool = False
+    """True: the judged model goes on over the day by which it was judged, in one pass, and that finished model serves.
+    The next night begins with the judged one all the same, so that no row is learned twice."""
+    mean_move: float = Field(default=0.5, gt=0.0, allow_inf_nan=False)
+    """How far that may move the scores of the day's rows on average, in log-odds. Beyond it the judged model serves."""
+    largest_move: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    """How far it may move any row's score, in log-odds. Empty: as far as it likes."""
+
+
 class RowsNeeded(Strict):
     """How many rows an inconclusive rule would pass with on four days of five; None if with no number of them.
 
@@ -250,10 +264,30 @@ class AccumulatedLoss(Strict):
     scale: float
 
 
+class Movement(Strict):
+    """How far learning the judged day has moved the scores of its own rows, in log-odds (nats).
+
+    mean, p99, largest: of the absolute change, by weight; shift: the mean change with its sign. log_loss_before,
+    log_loss_after: of the judged model and of the finished one; the latter has learned these very rows.
+    """
+
+    rows: int
+    mean: float
+    p99: float
+    largest: float
+    shift: float
+    log_loss_before: float
+    log_loss_after: float
+
+
 class Decision(Strict):
-    """The gate's verdict with every check; `published` if all passed. Same inputs, same JSON.
+    """The verdict on a model with every check; `published` if all passed. Same inputs, same JSON.
 
     rejection: why, where rejected: `inconclusive` if nothing was shown to be wrong, but too little to be right.
+    counters_as_of: the day for which the counters were that candidate, champion and reference were scored with.
+    as_served: metrics of candidate, champion and reference with the values that stand in for columns in a request
+    (`serve_as`), where there are such. No rule judges by them: scores of one position are no forecast of what was
+    clicked at all of them. movement: of a finished model (serving.gate.finish), which the gate itself has not judged.
     """
 
     verdict: Verdict
@@ -263,6 +297,9 @@ class Decision(Strict):
     warnings: tuple[GateWarning, ...] = ()
     reference: Reference | None = None
     accumulated: AccumulatedLoss | None = None
+    counters_as_of: Mapping[str, Date] = {}
+    as_served: Mapping[str, Quality] = {}
+    movement: Movement | None = None
     parts: tuple[PartMetrics, ...] = ()
 
     @property

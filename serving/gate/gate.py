@@ -82,7 +82,7 @@ def decide(
         if name in others and (problem := _not_probabilities(others[name])):
             raise DataError(f"the {name}'s scores are no probabilities: {problem}. {remedy}")
     whole = whole_of(observed)
-    checks = [_supported(whole, config.overall), _sound(candidate_B)]
+    checks = [_supported(whole, config.overall), scores_check(candidate_B)]
     alone: list[PairedComparison] = []
     compared: dict[str, list[PairedComparison]] = {}
     if all(check.passed for check in checks):
@@ -96,7 +96,7 @@ def decide(
         for against in _AGAINST:
             if against in compared:
                 checks += _judge_rules(config, whole, parts, compared[against], against, since_promotion(earlier))
-    checks += _dry_run_checks(dry_run, config.dry_run) if dry_run else []
+    checks += dry_run_checks(dry_run, config.dry_run) if dry_run else []
     failures = [check for check in checks if not check.passed]
     doubtful = all(check.state == "inconclusive" for check in failures)
     return Decision(
@@ -148,7 +148,8 @@ def _supported(whole: Part, support: Support) -> GateCheck:
     return GateCheck(metric="support", passed=lacking is None, state=state, reason=reason)
 
 
-def _sound(score_B: np.ndarray) -> GateCheck:
+def scores_check(score_B: np.ndarray) -> GateCheck:
+    """Whether scores are probabilities."""
     problem = _not_probabilities(score_B)
     reason = f"scores are no probabilities: {problem}." if problem else "all scores lie within [0, 1]."
     return GateCheck(metric="scores", passed=problem is None, reason=reason)
@@ -193,7 +194,7 @@ def _informative(alone: Sequence[PairedComparison], config: GateConfig) -> GateC
     return GateCheck(metric="normalized_entropy", candidate=value, passed=passed, reason=reason)
 
 
-def _dry_run_checks(found: DryRun, limits: DryRunLimits) -> Iterator[GateCheck]:
+def dry_run_checks(found: DryRun, limits: DryRunLimits) -> Iterator[GateCheck]:
     """What was measured is named only where it is beyond a limit: it differs from run to run, a decision does not."""
     for problem in found.problems:
         yield GateCheck(metric="dry_run", passed=False, reason=f"the dry run failed: {problem}")

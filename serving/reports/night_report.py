@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
-from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, LOG_LOSS, METRICS, REGRET
+from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, HELD_OUT, LOG_LOSS, METRICS, REGRET, Metric
 from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.reports import feature_report, trends
@@ -64,7 +64,7 @@ def draw(output: str, only: Collection[str] | None = None) -> Pages:
         wanted = only is None or any(near.date in only for near in (before, night, after) if near)
         if wanted and (complete or not storage.exists(url)):
             with damage.noted(f"night {night.date}: its page"):
-                _put(url, render_night(night, before, after))
+                _put(url, render_night(night, before, after, judged=night.judged(nights)))
                 written.append(url)
     if damage.found != list(gathered.unreadable):
         _put(index, render_index(nights, damage.found))
@@ -85,8 +85,21 @@ def features_of(output: str, date: str) -> str:
     return feature_report.page_of(storage.join(output, REPORTS), date)
 
 
-def render_night(night: NightFindings, before: NightFindings | None = None, after: NightFindings | None = None) -> str:
-    """One night's page; what of it cannot be drawn is told there. before, after: the neighbours that it links to."""
+def render_night(
+    night: NightFindings,
+    before: NightFindings | None = None,
+    after: NightFindings | None = None,
+    *,
+    judged: NightFindings | None = None,
+) -> str:
+    """One night's page; what of it cannot be drawn is told there.
+
+    Args:
+        night: what there is of it.
+        before: the night that it links back to.
+        after: the night that it links on to.
+        judged: the night that judged the champion which served on the day.
+    """
     checks = night.validation.checks if night.validation else ()
     drifts = [check for check in checks if check.check == "drift"]
     compared, damage = night.compared, Damage(list(night.unreadable))
@@ -112,10 +125,20 @@ def render_night(night: NightFindings, before: NightFindings | None = None, afte
             failed=[check for check in checks if not check.passed],
             tallies=_tallies(checks),
             metrics=METRICS,
+            held_out=HELD_OUT,
+            judged=judged,
+            served=list(_served(night, judged)),
             problems=damage.found,
             **parts,
         )
     )
+
+
+def _served(night: NightFindings, judged: NightFindings | None) -> Iterator[tuple[Metric, float | None, float | None]]:
+    """A metric of the champion where it was judged, and where it served afterwards."""
+    if judged and night.against:
+        for metric in (*HELD_OUT, REGRET):
+            yield metric, judged.metric(metric.name), getattr(night.against.metrics, metric.name)
 
 
 def render_index(nights: Sequence[NightFindings], problems: Sequence[str] = ()) -> str:

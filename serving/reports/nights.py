@@ -11,24 +11,33 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TypeVar
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN, LEDGER, WARM_START, training_log
-from nightjar.features.contract.manifests import NightManifest, ValidationManifest
+from nightjar.features.contract.manifests import (
+    CountersManifest,
+    DecisionManifest,
+    NightManifest,
+    ValidationManifest,
+)
 from nightjar.features.contract.outputs import (
     ENCODE,
     EVALUATE,
+    FINISH,
     GATE,
     METRICS,
     MODELS,
     NIGHTS,
+    RENEW,
     SUMMARIES,
     SUMMARIZE,
     TRAIN,
     VALIDATE,
     VALIDATIONS,
     DatasetName,
+    judged_of,
     log_input,
     names_of_day,
     seconds_file,
@@ -69,7 +78,9 @@ class CurvePoint:
 @dataclass(frozen=True)
 class NightFindings:
     """One night. record: None if the validation ended it. summary, holdout: directories of its day's features and of
-    its day encoded. against: the champion that the model was judged by. seconds: by step. unreadable: what is damaged.
+    its day encoded. against: the champion that the model was judged by, and champion its version. finish: what came of
+    learning the judged day; counters: those that the next day is served with. seconds: by step. unreadable: what is
+    damaged.
     """
 
     date: str
@@ -81,6 +92,9 @@ class NightFindings:
     evaluation: Evaluation | None = None
     decision: Decision | None = None
     against: ModelEvaluation | None = None
+    champion: str | None = None
+    finish: Decision | None = None
+    counters: CountersManifest | None = None
     dry_run: DryRun | None = None
     curves: tuple[CurvePoint, ...] = ()
     parent: str | None = None
@@ -130,6 +144,22 @@ class NightFindings:
         return next((one.candidate for one in compared if one.metric == name), None)
 
     @property
+    def counters_age(self) -> int | None:
+        """How many days before this one the counters were for that the champion served with; 0 is renewed in time."""
+        as_of = self.decision and self.decision.counters_as_of.get("champion")
+        return (date.fromisoformat(self.date) - date.fromisoformat(as_of)).days if as_of else None
+
+    def counters_mib(self, folder: str) -> float:
+        """Size in MiB of the next day's counters: of the tables (FREQUENCY), or of what has changed in them (DELTA)."""
+        files = self.counters.files if self.counters else ()
+        return sum(entry.bytes for entry in files if entry.path.startswith(f"{folder}/")) / 2**20
+
+    def judged(self, nights: Sequence[NightFindings]) -> NightFindings | None:
+        """Of all nights the one that judged the champion which served on this night's day; None if it is not known."""
+        version = self.champion and judged_of(self.champion)
+        return next((night for night in nights if night.record and night.record.version == version), None)
+
+    @property
     def compared(self) -> Evaluation | None:
         """The night's models and, last, the champion that it was judged by."""
         if self.evaluation is None or self.against is None:
@@ -170,7 +200,7 @@ def gather(output: str) -> Gathered:
     champion = None
     with damage.noted("the champion pointer"):
         pointer = registry.champion(storage.join(output, MODELS))
-        champion = pointer.version if pointer else None
+        champion = judged_of(pointer.version) if pointer else None
     records = {m.date: (m, url) for m, url in _latest(storage.join(output, NIGHTS), NightManifest, damage)}
     validations = {m.date: m for m, _ in _latest(storage.join(output, VALIDATIONS), ValidationManifest, damage)}
     stopped = {day for day, found in validations.items() if not found.passed} - records.keys()
@@ -184,7 +214,7 @@ def gather(output: str) -> Gathered:
 
 def _night(output: str, record: NightManifest, published: str, champion: str | None) -> NightFindings:
     made = {step: [storage.join(output, d) for d in directories] for step, directories in record.directories.items()}
-    gate = next(iter(made.get(GATE, [])), "")
+    gate, finish = (next(iter(made.get(step, [])), "") for step in (GATE, FINISH))
     candidate = next(iter(made.get(TRAIN, [])), "")
     damage = Damage()
     ledger = _model(storage.join(published, LEDGER), Ledger, damage)
@@ -197,6 +227,13 @@ def _night(output: str, record: NightManifest, published: str, champion: str | N
     with damage.noted("the evaluation"):
         if directory := _first_published(made.get(EVALUATE, [])):
             evaluation = read_evaluation(directory)
+    against, counters = None, None
+    with damage.noted("what the model was judged against"):
+        if is_published(gate):
+            against = read_manifest(gate, DecisionManifest).champion
+    with damage.noted("the counters"):
+        if directory := _first_published(made.get(RENEW, [])):
+            counters = read_manifest(directory, CountersManifest)
     with damage.noted("the training's log"):
         curves += _curves(training_log(candidate))
     return NightFindings(
@@ -209,6 +246,9 @@ def _night(output: str, record: NightManifest, published: str, champion: str | N
         evaluation=evaluation,
         decision=_model(storage.join(gate, DECISION), Decision, damage),
         against=_model(storage.join(gate, CHAMPION), ModelEvaluation, damage),
+        champion=against,
+        finish=_model(storage.join(finish, DECISION), Decision, damage),
+        counters=counters,
         dry_run=_model(storage.join(gate, DRY_RUN), DryRun, damage),
         curves=tuple(curves),
         parent=warm.parent if warm else None,

@@ -43,8 +43,8 @@ class Fate:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def kind(self, directory: str) -> str:
-        """`datasets` and the like: the folder of the output that a directory is in."""
-        return directory.removeprefix(self.output + "/").partition("/")[0]
+        """`datasets` and the like: the folder of the output that a directory is in; of a finished model apart."""
+        return kind_of(directory.removeprefix(self.output + "/"))
 
     def patch(self) -> None:
         """Put a point at every start, middle and commit of a directory, and around every write that is in none."""
@@ -86,6 +86,12 @@ class Fate:
         publishing.begin, publishing.describe_files, publishing.commit = mortal_begin, mortal_describe, mortal_commit
         publishing.unpublish = mortal_unpublish
         storage.write_bytes, storage.create_bytes = mortal_write, mortal_create
+
+
+def kind_of(path: str) -> str:
+    """The kind of the directory at a path within an output."""
+    folder = path.partition("/")[0]
+    return f"finished {folder}" if path.endswith("-finished") else folder
 
 
 def tear(directory: str) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.publishing import MANIFEST, read_manifest
+from tests.faults.mortal import kind_of
 from tests.kits.small_night import CONFIG, write_day
 from tests.kits.submit import REPOSITORY
 
@@ -25,7 +26,7 @@ def place(tmp_path: Path) -> Path:
     """Three days of logs, a config with little to compute, and a first night twice, whose model is the champion."""
     for day in (1, 2, 3):
         write_day(tmp_path / "logs", day)
-    nightly = CONFIG["nightly"] | {"keep": {"models": 1, "datasets": 1}}
+    nightly = CONFIG["nightly"] | {"keep": {"models": 1, "datasets": 1}, "publish": {"learn_evaluated_day": True}}
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(CONFIG | {"nightly": nightly}))
     assert run(tmp_path, "undisturbed", "2026-01-02", None) == 0, (tmp_path / "undisturbed.log").read_text()[-4000:]
     shutil.copytree(tmp_path / "undisturbed", tmp_path / "killed")
@@ -59,7 +60,7 @@ def moments_of_directories(output: Path) -> set[str]:
     """Where a night can die on the way to each kind of directory that it publishes."""
     moments = set()
     for path in output.rglob(MANIFEST):
-        kind = path.relative_to(output).parts[0]
+        kind = kind_of(str(path.parent.relative_to(output)))
         moments |= {f"started {kind}", f"committing {kind}"}
         if json.loads(path.read_text())["files"]:
             moments.add(f"half written {kind}")
@@ -76,13 +77,16 @@ def test_a_night_killed_at_every_point_ends_as_the_undisturbed_one(place: Path) 
     assert len(set(points)) == len(points)
     directories = moments_of_directories(place / "undisturbed")
     assert {"committing profiles", "committing validations", "half written candidates"} < directories
+    assert {"half written finished candidates", "committing finished models", "started finishes"} < directories
     assert directories <= set(points)
     files = ("models/history/000002.json", "models/champion.json", "metrics/latest.prom", "reports/index.html")
     assert {f"{moment} writing {file}" for file in files for moment in ("before", "after")} <= set(points)
     assert {"half removed datasets", "removed datasets", "locked the output"} <= set(points)
     assert published(place / "killed") == published(place / "undisturbed")
     assert '"sequence": 2' in (place / "killed" / "models" / "champion.json").read_text()
-    [candidate] = (place / "killed" / "candidates").glob("2026-01-03-*/")
-    parent = read_manifest(str(candidate), CandidateManifest).parent
+    candidate, finished = sorted((place / "killed" / "candidates").glob("2026-01-03-*/"), key=lambda path: path.name)
+    parent, judged = (read_manifest(str(path), CandidateManifest).parent for path in (candidate, finished))
     assert parent is not None, "it is a warm start that was killed"
     assert parent.through_date == "2026-01-01"
+    assert judged is not None
+    assert judged.candidate == candidate.name, "it is a leaf that was killed"

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION, DRY_RUN
 from nightjar.features.contract.manifests import (
+    CountersManifest,
     DatasetManifest,
     DecisionManifest,
     NightManifest,
@@ -18,10 +19,12 @@ from nightjar.features.contract.manifests import (
     ValidationManifest,
 )
 from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
+from nightjar.jobs.common.decisions import publish_decision
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.evaluation import read_scores
-from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
+from nightjar.serving.evaluation.metrics import quality_of
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule, Movement, Reference
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.reference import ReferenceScores
 from nightjar.serving.gate.slices import slices_of
@@ -69,8 +72,47 @@ def summarize(output: Path, date: str) -> str:
     return directory
 
 
-def make_night(output: Path, date: str, seed: int) -> None:
-    """A night of a hand-made world, judged against the seed's neighbour."""
+def publish_finish(output: Path, judged: str, *, passed: bool) -> str:
+    """What came of learning the day of a night."""
+    directory = f"finishes/{judged}-finished-key"
+    moved = Movement(
+        rows=1234, mean=0.1234, p99=0.567, largest=2.345, shift=-0.0123, log_loss_before=0.61, log_loss_after=0.59
+    )
+    check = GateCheck(metric="mean_move", passed=passed, reason="scores move by 0.1234, the bound is 0.1.")
+    decision = Decision(
+        verdict="published" if passed else "rejected",
+        rejection=None if passed else "worse",
+        rows=1234,
+        checks=(check,),
+        movement=moved,
+    )
+    of = (f"{judged}-finished", judged)
+    publish_decision(str(output / directory), decision, {}, of=of, inputs={})
+    return directory
+
+
+def publish_counters(output: Path, served: str, through: str) -> str:
+    """Counters of two frequencies, and what has changed in them: 3 MiB and 1 MiB."""
+    directory = output / "models" / "counters" / f"{served}-key"
+    begin(str(directory))
+    for folder, mib in (("frequency", 3), ("delta", 1)):
+        (directory / folder / "rate").mkdir(parents=True)
+        (directory / folder / "rate" / "part-00000.parquet").write_bytes(bytes(mib << 20))
+    manifest = CountersManifest(
+        files=describe_files(str(directory)),
+        fingerprint="0",
+        first_date="2026-01-01",
+        through_date=through,
+        previous="before",
+        keys={"rate": 54321, "other": 7},
+        changed={"rate": 4321, "other": 0},
+    )
+    commit(str(directory), manifest)
+    return str(directory.relative_to(output))
+
+
+def make_night(output: Path, date: str, seed: int, *, champion: str = "before") -> None:
+    """A night of a hand-made world, judged against the seed's neighbour, which stands for the version `champion`."""
     world = make_world(output.parent / f"world-{date}", rows=400, seed=seed)
     version = f"{date}-wide_deep-key"
     artifact = str(output / "models" / version)
@@ -105,8 +147,10 @@ def make_night(output: Path, date: str, seed: int) -> None:
     decision = decide(
         GATE, observed, scores, scores[::-1].copy(), slices, dry, reference=reference, baselines=baselines
     )
+    decision = decision.model_copy(update={"as_served": {"candidate": quality_of(observed, informed)}})
     if date == REJECTED:
         decision = decide(UNTOLERATING, observed, informed, as_good, slices)
+        decision = decision.model_copy(update={"counters_as_of": {"champion": "2026-01-02"}})
         assert decision.rejection == "inconclusive"
     gate = output / "decisions" / f"{version}-key"
     begin(str(gate))
@@ -114,7 +158,7 @@ def make_night(output: Path, date: str, seed: int) -> None:
         (gate / name).write_text(result.model_dump_json())
     commit(
         str(gate),
-        DecisionManifest(files=describe_files(str(gate)), version=version, champion="before", verdict=decision.verdict),
+        DecisionManifest(files=describe_files(str(gate)), version=version, champion=champion, verdict=decision.verdict),
     )
     (output / "metrics").mkdir(exist_ok=True)
     (output / "metrics" / f"{date}.json").write_text('{"seconds": {"train": 12.5}}')
@@ -137,7 +181,10 @@ def make_night(output: Path, date: str, seed: int) -> None:
         "train": (f"candidates/{version}",),
         "evaluate": (f"evaluations/{date}-key",),
         "gate": (f"decisions/{version}-key",),
+        "renew": (publish_counters(output, served=f"{date}-next", through=date),),
     }
+    if date == GOOD:
+        directories["finish"] = (publish_finish(output, version, passed=True),)
     commit(
         str(record),
         NightManifest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -39,8 +39,8 @@ def publish(root: str, version: str) -> str:
     return directory
 
 
-def publish_all(root: str, names: str) -> None:
-    """Versions of one letter each, the last of the alphabet being the latest."""
+def publish_all(root: str, names: Iterable[str]) -> None:
+    """Versions, of a text one for each letter; the last by name is the latest."""
     for name in names:
         publish(root, name)
 

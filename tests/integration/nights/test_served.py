@@ -1,7 +1,8 @@
 """Served equals judged: on every day the gate's figures of the champion are those of the requests that it answered.
 
 Nights are run one by one. Before each, the requests of its day are scored as a server would: raw rows, the artifact and
-the counters that the pointer names at that moment.
+the counters that the pointer names at that moment. What serves has learned the day that judged it. A request does not
+know the price, which serves as 0.5; the gate judges by the log's.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ import yaml
 from sklearn.metrics import log_loss
 
 import nightjar
-from nightjar.features.contract.manifests import CountersManifest
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, CountersManifest, NightManifest
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.jobs import run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED
+from nightjar.jobs.common.decisions import read_decision
 from nightjar.serving import registry
+from nightjar.serving.gate.decision import Decision
 from tests.kits.small_night import CONFIG, make_day, write_day
 
 BAND = {"name": "band", "column": "price", "boundaries": [0.25, 0.5, 0.75]}
 
 
 def config_of(*, rejected: bool = False, changed: bool = False) -> dict[str, Any]:
-    """Nights; as changed, with one field more, another group and no dense feature."""
+    """Nights; as changed, with one field more, another group and no dense feature, so that nothing stands in."""
     config = copy.deepcopy(CONFIG)
+    config["features"]["dense"] = [{"name": "price", "serve_as": 0.5}]
+    config["nightly"]["publish"] = {"learn_evaluated_day": True}
     if changed:
         config["features"]["fields"].append(BAND)
         config["features"] |= {"group": "item", "dense": []}
@@ -49,10 +54,13 @@ def requests_of(day: int) -> pa.Table:
 
 @dataclass
 class Nights:
-    """What was served and judged, by day: log loss of the requests, the gate's of the champion, age of the counters."""
+    """What was served and judged, by day. served, without: log loss of the requests, with the log's prices and without;
+    judged: the gate's of the champion; as_of: day of the counters.
+    """
 
     output: Path
     served: dict[int, float] = field(default_factory=dict)
+    without: dict[int, float] = field(default_factory=dict)
     judged: dict[int, float] = field(default_factory=dict)
     as_of: dict[int, date] = field(default_factory=dict)
     statuses: dict[int, int] = field(default_factory=dict)
@@ -67,6 +75,21 @@ def champion_figures(output: Path, day: int) -> float | None:
     return float(json.loads((decision / "champion.json").read_text())["metrics"]["log_loss"])
 
 
+def is_judged(candidate: Path) -> bool:
+    """A night's own candidate, not what became of it."""
+    return (candidate / "manifest.json").exists() and not candidate.name.endswith("-finished")
+
+
+def candidate_of(nights: Nights, version: str) -> CandidateManifest:
+    return read_manifest(str(nights.output / "candidates" / version), CandidateManifest)
+
+
+def decision_of(nights: Nights, folder: str, day: int) -> Decision:
+    """Of a night's gate, or of its finish."""
+    [directory] = (nights.output / folder).glob(f"2026-01-{day:02d}-*")
+    return read_decision(str(directory))[0]
+
+
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
     """Nights 2 to 6: the third and fourth day's are rejected by force, from the fifth day on the spec is another."""
@@ -78,9 +101,11 @@ def nights(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Nights:
     for day in range(2, 7):
         if day > 2:
             model = nightjar.load_champion(models)
-            scores = model.score(requests_of(day)).astype(np.float64)
             found.as_of[day] = model.counters_as_of
-            found.served[day] = log_loss(make_day(day).column("clicked").to_numpy(), scores)
+            label = make_day(day).column("clicked").to_numpy()
+            for figures, as_logged in ((found.served, True), (found.without, False)):
+                scores = model.score(requests_of(day), as_logged=as_logged).astype(np.float64)
+                figures[day] = log_loss(label, scores)
         (place / "conf.yaml").write_text(yaml.safe_dump(config_of(rejected=day in (3, 4), changed=day >= 5)))
         arguments = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(found.output)]
         found.statuses[day] = run_nightly.main([*arguments, "--date", f"2026-01-{day:02d}"])
@@ -99,8 +124,70 @@ def test_the_gate_judges_the_champion_as_it_served(nights: Nights) -> None:
     assert {day: nights.served[day] for day in nights.judged} == pytest.approx(nights.judged, abs=1e-6)
 
 
+def test_what_serves_has_learned_the_day_that_judged_it(nights: Nights) -> None:
+    for day in (2, 5, 6):
+        pointer = nights.pointers[day]
+        assert pointer.version == f"{pointer.judged}-finished"
+        lineage = read_manifest(str(nights.output / "models" / pointer.version), ArtifactManifest).lineage
+        assert (lineage.judged, lineage.learned_date) == (pointer.judged, f"2026-01-{day:02d}")
+        assert lineage.state_through_date == f"2026-01-{day - 1:02d}", "under the judged model's vocabulary"
+        assert lineage.parent is not None
+        assert lineage.parent.candidate == pointer.judged
+        finished, judged = (candidate_of(nights, str(name)) for name in (pointer.version, pointer.judged))
+        assert finished.statistics["rows"] == 600, "the day's rows, once each"
+        assert finished.state == judged.state
+
+
+def test_no_row_is_learned_twice(nights: Nights) -> None:
+    """The next night begins with the judged model: what has learned the day is nobody's parent."""
+    for day, parent_day in ((3, 2), (4, 2), (5, 2), (6, 5)):
+        [name] = [path.name for path in (nights.output / "candidates").glob(f"2026-01-{day:02d}-*/") if is_judged(path)]
+        parent = candidate_of(nights, name).parent
+        assert parent is not None
+        assert (parent.candidate, parent.through_date) == (
+            nights.pointers[parent_day].judged,
+            f"2026-01-{parent_day - 1:02d}",
+        )
+
+
+def test_a_rejected_night_learns_nothing_more(nights: Nights) -> None:
+    for day in (3, 4):
+        assert [check.metric for check in decision_of(nights, "finishes", day).failures] == ["gate"]
+        assert not list((nights.output / "candidates").glob(f"2026-01-{day:02d}-*-finished"))
+
+
+def test_how_far_the_day_moved_its_scores_is_on_record(nights: Nights) -> None:
+    moved = decision_of(nights, "finishes", 5).movement
+    assert moved is not None
+    assert moved.rows == 600
+    assert 0.0 < moved.mean < moved.p99 <= moved.largest
+    judged = decision_of(nights, "decisions", 5).parts[0].figures[0].candidate
+    assert moved.log_loss_before == pytest.approx(judged, abs=1e-6), "as the gate has judged it"
+
+
+def test_figures_as_served_are_beside_those_as_logged(nights: Nights) -> None:
+    """On the fifth day the champion has a stand-in and the candidate has none; on the sixth neither has."""
+    found = {day: decision_of(nights, "decisions", day).as_served for day in nights.judged}
+    assert {day: sorted(figures) for day, figures in found.items()} == {
+        3: ["candidate", "champion"],
+        4: ["candidate", "champion"],
+        5: ["candidate", "champion"],
+        6: [],
+    }
+    for day in (3, 4, 5):
+        assert found[day]["champion"].log_loss == pytest.approx(nights.without[day], abs=1e-6)
+        assert abs(nights.without[day] - nights.served[day]) > 1e-5
+    logged = decision_of(nights, "decisions", 5).parts[0].figures[0].candidate
+    assert found[5]["candidate"].log_loss == pytest.approx(logged)
+
+
 def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:
     assert nights.as_of == {day: date(2026, 1, day) for day in (3, 4, 5, 6)}
+    for day in (3, 4, 5, 6):
+        assert decision_of(nights, "decisions", day).counters_as_of["champion"] == f"2026-01-{day:02d}"
+        [record] = (nights.output / "nights").glob(f"2026-01-{day:02d}-*")
+        renewed = read_manifest(str(record), NightManifest).directories["renew"]
+        assert renewed == (f"models/counters/{nights.pointers[day].counters}",)
     assert nights.statuses == {2: 0, 3: EXIT_REJECTED, 4: EXIT_REJECTED, 5: 0, 6: 0}
 
 

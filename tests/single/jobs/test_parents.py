@@ -10,6 +10,7 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest
+from nightjar.features.contract.outputs import finished_of
 from nightjar.features.contract.publishing import begin, commit, describe_files, manifest_digest
 from nightjar.jobs.nightly.parents import (
     ParentVersion,
@@ -29,9 +30,12 @@ def day(text: str) -> date:
     return date.fromisoformat(text)
 
 
-def publish(output: Path, night: str, kind: str = "models", model: str = "lr", beside: str = "") -> str:
-    """A night's model and its candidate; its days end the day before."""
-    version = f"{night}-{model}-0000"
+def publish(
+    output: Path, night: str, kind: str = "models", model: str = "lr", beside: str = "", *, finished: bool = False
+) -> str:
+    """A night's model and its candidate; its days end the day before. finished: it has learned the night's day, too."""
+    judged = f"{night}-{model}-0000"
+    version = finished_of(judged) if finished else judged
     candidate, artifact = str(output / "candidates" / version), str(output / kind / version)
     for directory in (candidate, artifact):
         begin(directory)
@@ -43,6 +47,7 @@ def publish(output: Path, night: str, kind: str = "models", model: str = "lr", b
     )
     through = date.fromordinal(day(night).toordinal() - 1).isoformat()
     lineage = {"state_through_date": through, "beside": beside or version}
+    lineage |= {"judged": judged, "learned_date": night} if finished else {}
     inputs = {"candidate": manifest_digest(candidate)}
     commit(
         artifact,
@@ -80,6 +85,15 @@ def test_what_was_rolled_back_is_nobodys_parent(output: Path) -> None:
     assert parents(output) == {**LINE, "2026-01-08": "2026-01-06", "2026-01-09": "2026-01-06"}
     registry.promote(str(output / "models"), publish(output, "2026-01-09"), "night 2026-01-09")
     assert parents(output)["2026-01-09"] == "2026-01-06"
+
+
+def test_a_night_begins_with_the_judged_model_of_a_finished_champion(output: Path) -> None:
+    """It has not learned the day that judged it, which is the next night's training day; the finished one has."""
+    judged, finished = publish(output, "2026-01-09"), publish(output, "2026-01-09", finished=True)
+    registry.promote(str(output / "models"), finished, "night 2026-01-09")
+    found = parent_of(str(output / "models"), day("2026-01-10"))
+    assert found == ParentVersion(judged, day("2026-01-08"))
+    assert parents(output) == LINE, "and the night itself has the parent that it had"
 
 
 def test_a_rejected_night_is_skipped(output: Path) -> None:

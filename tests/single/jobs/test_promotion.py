@@ -11,17 +11,19 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DECISION
 from nightjar.features.contract.errors import DataError, LockedError
-from nightjar.features.contract.manifests import ArtifactManifest, DecisionManifest
+from nightjar.features.contract.manifests import ArtifactManifest
 from nightjar.features.contract.publishing import begin, commit, describe_files
+from nightjar.jobs.common.decisions import publish_decision
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.serving import registry
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule
+from nightjar.serving.gate.finish import not_finished
 
 CONFIG = GateConfig(rules=(GateRule(metric="log_loss", tolerance=0.1),))
 NOTHING: Any = None
 
 
-def publish(models: Path, version: str) -> None:
+def publish(models: Path, version: str, judged: str | None = None) -> None:
     begin(str(models / version))
     storage.write_bytes(str(models / version / "weights"), version.encode())
     manifest = ArtifactManifest(
@@ -29,23 +31,18 @@ def publish(models: Path, version: str) -> None:
         model="lr",
         spec_fingerprint="0",
         columns=(),
-        lineage={},
+        lineage={"judged": judged} if judged else {},
         metrics={},
     )
     commit(str(models / version), manifest)
 
 
-def decided(place: Path, version: str, against: str | None) -> Promotion:
-    """A promotion whose decision is published already, as a killed night leaves it."""
+def decided(place: Path, version: str, against: str | None, finish: str | None = None) -> Promotion:
+    """A promotion whose decision is published already, as a killed night leaves it; and one on its finish."""
     output = str(place / "decisions" / version)
-    begin(output)
-    decision = Decision(verdict="published", rows=1, checks=())
-    storage.write_bytes(storage.join(output, DECISION), decision.model_dump_json().encode())
-    commit(
-        output,
-        DecisionManifest(files=describe_files(output), version=version, champion=against, verdict="published"),
-    )
-    return Promotion(CONFIG, str(place / "models"), version, "2026-01-05", NOTHING, NOTHING, NOTHING, "", {}, output)
+    publish_decision(output, Decision(verdict="published", rows=1, checks=()), {}, of=(version, against), inputs={})
+    models = str(place / "models")
+    return Promotion(CONFIG, models, version, "2026-01-05", NOTHING, NOTHING, NOTHING, "", {}, output, finish)
 
 
 @pytest.fixture
@@ -85,6 +82,41 @@ def test_a_night_whose_lease_was_taken_over_moves_nothing(place: Path) -> None:
         night.move(7)
     assert night.champion == "a"
     assert night.move(9) == "published"
+
+
+def finished(place: Path, decision: Decision) -> str:
+    """`b` was finished to `b-finished`, and that was said of it."""
+    publish(place / "models", "b-finished", judged="b")
+    directory = str(place / "finishes" / "b-finished")
+    publish_decision(directory, decision, {}, of=("b-finished", "b"), inputs={})
+    return directory
+
+
+def test_what_the_candidate_was_finished_to_serves_and_the_pointer_names_the_judged_one(place: Path) -> None:
+    night = decided(place, "b", against="a", finish=finished(place, Decision(verdict="published", rows=1, checks=())))
+    night.move()
+    moved = registry.champion(str(place / "models"))
+    assert moved is not None
+    assert (moved.version, moved.judged, moved.sequence) == ("b-finished", "b", 2)
+    night.move()
+    assert registry.champion(str(place / "models")) == moved
+
+
+def test_a_finish_that_failed_leaves_the_judged_model(place: Path) -> None:
+    night = decided(place, "b", against="a", finish=finished(place, not_finished("training", "it diverged.")))
+    night.move()
+    moved = registry.champion(str(place / "models"))
+    assert moved is not None
+    assert (moved.version, moved.judged) == ("b", None)
+
+
+def test_a_rollback_from_a_finished_model_leads_to_the_champion_before_and_stays(place: Path) -> None:
+    night = decided(place, "b", against="a", finish=finished(place, Decision(verdict="published", rows=1, checks=())))
+    night.move()
+    assert registry.rollback(str(place / "models")).version == "a"
+    night.move()
+    assert night.champion == "a"
+    assert registry.promote(str(place / "models"), "b-finished", "by hand").judged == "b"
 
 
 def rewrite(night: Promotion, decision: Decision | None, **changes: object) -> None:

@@ -26,7 +26,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("root") / "out"
     make_night(output, GOOD, seed=1)
     registry.promote(str(output / "models"), f"{GOOD}-wide_deep-key", "test")
-    make_night(output, REJECTED, seed=2)
+    make_night(output, REJECTED, seed=2, champion=f"{GOOD}-wide_deep-key-finished")
     validate(output, STOPPED, passed=False)
     summarize(output, STOPPED)
     write(str(output))
@@ -88,6 +88,54 @@ def test_a_nights_page_shows_what_was_found(output: Path) -> None:
     labels = page(output, GOOD).drawings
     for drawing in ("Log loss by training step", "Drift of every feature", "Difference in log loss", "Calibration"):
         assert any(label.startswith(drawing) for label in labels)
+
+
+def test_a_nights_page_shows_the_figures_as_served_beside_those_as_logged(output: Path) -> None:
+    [decision] = (output / "decisions").glob(f"{GOOD}-*/{DECISION}")
+    served = json.loads(decision.read_text())["as_served"]["candidate"]
+    text = page(output, GOOD).text
+    assert "As served" in text
+    assert all(f"{served[name]:.4f}" in text for name in ("normalized_entropy", "auc", "calibration"))
+    assert "As served" not in page(output, REJECTED).text
+
+
+def test_a_nights_page_says_what_learning_its_day_has_moved(output: Path) -> None:
+    text = page(output, GOOD).text
+    assert "The model has learned this day, too, and serves so." in text
+    for shown in ("1,234 rows by 0.1234 on average", "-0.0123 with its sign", "0.61000 before, 0.59000 after"):
+        assert shown in text
+
+
+def test_a_finish_that_was_refused_says_why(output: Path, tmp_path: Path) -> None:
+    shutil.copytree(output, tmp_path / "out")
+    [finish] = (tmp_path / "out" / "finishes").glob(f"{GOOD}-*")
+    said = json.loads((finish / DECISION).read_text())
+    said["verdict"], said["checks"][0]["passed"] = "rejected", False
+    (finish / DECISION).write_text(json.dumps(said))
+    write(str(tmp_path / "out"))
+    text = page(tmp_path / "out", GOOD).text
+    assert "does not serve so; what was judged does: scores move by 0.1234, the bound is 0.1." in text
+
+
+def test_a_nights_page_shows_the_counters_of_the_next_day_and_what_of_them_is_new(output: Path) -> None:
+    text = page(output, GOOD).text
+    assert f"through {GOOD}: 3.00 MiB; changed since the day before: 1.00 MiB" in text
+    for shown in ("54,321", "4,321"):
+        assert shown in text
+
+
+def test_a_nights_page_shows_the_champion_as_judged_and_as_served(output: Path) -> None:
+    """The champion of the rejected night is what the night before has judged, finished since."""
+    text = page(output, REJECTED).text
+    assert "what the gate said of the champion before it was finished on the day that judged it" in text
+    assert "with counters 2 days old" in text
+    assert f"Judged on {GOOD}" in text
+    [evaluated] = (output / "evaluations").glob(f"{GOOD}-*/metrics.json")
+    [served] = (output / "decisions").glob(f"{REJECTED}-*/{CHAMPION}")
+    was = json.loads(evaluated.read_text())["models"]["wide_deep"]["metrics"]["log_loss"]
+    now = json.loads(served.read_text())["metrics"]["log_loss"]
+    assert f"Log loss{was:.5f}{now:.5f}" in "".join(text.split("\n"))
+    assert "Served against judged" not in page(output, GOOD).text, "the champion before it is on no record"
 
 
 def test_a_nights_page_warns_of_a_better_baseline_and_shows_what_has_accumulated(output: Path) -> None:

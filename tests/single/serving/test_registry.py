@@ -172,6 +172,18 @@ def test_prune_keeps_the_latest_the_champion_and_the_one_before(root: str) -> No
         registry.prune(root, -1)
 
 
+def test_prune_keeps_a_finished_model_and_the_judged_one_together(tmp_path: Path) -> None:
+    """The next night begins with the judged one; and `keep` counts nights, not versions."""
+    root = str(tmp_path)
+    publish_all(root, ("a", "b", "b-finished", "c", "c-finished", "d", "d-finished"))
+    registry.promote(root, "a", "gate")
+    registry.promote(root, "b-finished", "gate")
+    assert registry.prune(root, 1) == ["c-finished", "c"]
+    registry.promote(root, "d-finished", "gate")
+    assert registry.prune(root, 1) == ["a"]
+    assert sorted(registry.versions(root)) == ["b", "b-finished", "d", "d-finished"]
+
+
 def test_the_command_line_lists_promotes_rolls_back_and_prunes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,1 @@
+"""The judged model learns the day that judged it, and serves."""
