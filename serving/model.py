@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import onnxruntime
@@ -76,6 +77,11 @@ class ServingModel:
     embeddings: tuple[EmbeddingTable, ...]
     counters: Counters
 
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """What the head asks for, of HEAD_INPUTS."""
+        return tuple(node.name for node in self.head.get_inputs())
+
     @property
     def counters_as_of(self) -> date:
         """The day whose requests the counters are for: they count what was logged before it."""
@@ -100,17 +106,17 @@ class ServingModel:
         """Probabilities of raw rows: float32[rows].
 
         rows: a list of dicts, one dict of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or
-        RecordBatch. A key that a dict lacks is a missing value. Raises DataError for anything else, if columns are
-        given and lack a required one of `inputs`, or if one is of another type.
+        RecordBatch; or any of them InContext. A key that a dict lacks is a missing value. Raises DataError for anything
+        else, if columns are given and lack a required one of `inputs`, or if one is of another type.
         as_logged: rows of a log: the columns of features with `serve_as` are read. Otherwise that value stands in for
         them, whatever the rows hold.
         """
         hashed = hash_rows(self.state, rows, as_logged=as_logged)
-        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hashed))
+        return self._score(Encoder(self.state.spec, self.state.encoder).encode(hashed), hashed.rows)
 
-    def rank(self, rows: Rows) -> np.ndarray:
-        """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
-        return order_of(self.score(rows))
+    def rank(self, rows: Rows, k: int | None = None) -> np.ndarray:
+        """Positions of the k most probable rows (of all if None), the best first, ties in the given order: int64[k]."""
+        return order_of(self.score(rows))[:k]
 
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
@@ -118,26 +124,32 @@ class ServingModel:
         if missing:
             raise DataError(f"the encoded rows lack the columns {missing}, which the model reads.")
         columns = {name: columns[name] for name in self.input_columns}
-        rows = _rows(next(iter(columns.values())))
+        return self._score(columns, _rows(next(iter(columns.values()))))
+
+    def _score(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
+        """Probabilities of encoded rows, of which some columns may have one for all: float32[rows]."""
         probabilities = np.empty(rows, dtype=np.float32)
         for start in range(0, rows, BATCH_ROWS):
             stop = min(start + BATCH_ROWS, rows)
-            batch = {name: _slice(column, start, stop) for name, column in columns.items()}
+            whole = stop - start == rows
+            batch = columns if whole else {name: _slice(column, start, stop) for name, column in columns.items()}
             logit = self._logit(batch, stop - start).astype(np.float64)
             probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
         return probabilities
 
     def _logit(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         feed: dict[str, np.ndarray] = {}
-        for name in (node.name for node in self.head.get_inputs()):
+        for name in self._asked:
             if name == "first_order":
                 assert self.wide is not None
                 feed[name] = self.wide.logit(columns, rows)
             elif name == "embeddings":
                 feed[name] = self._embed(columns, rows)
             else:
-                dense = [np.asarray(columns[c.name]) for c in self.manifest.columns if c.role == "dense"]
-                feed[name] = np.stack(dense, axis=1).astype(np.float32, copy=False)
+                names = [c.name for c in self.manifest.columns if c.role == "dense"]
+                feed[name] = np.empty((rows, len(names)), dtype=np.float32)
+                for place, column in enumerate(names):
+                    feed[name][:, place] = columns[column]
         return self.head.run(["logit"], feed)[0]
 
     def _embed(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
@@ -222,6 +234,8 @@ def _rows(column: ColumnValues) -> int:
 
 
 def _slice(column: ColumnValues, start: int, stop: int) -> ColumnValues:
+    if _rows(column) <= 1:
+        return column
     if not isinstance(column, Ragged):
         return column[start:stop]
     offsets = column.offsets[start : stop + 1]
