@@ -32,7 +32,7 @@ class WideTable:
             raise DataError(f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}.")
         if len(ids) and (ids[0] < 0 or ids[-1] >= layout.wide_rows or np.any(np.diff(ids) <= 0)):
             raise DataError(f"the wide table's ids must ascend within [0, {layout.wide_rows}).")
-        self._slots = layout.wide
+        self.slots = layout.wide
         self._ids, self._weights = ids, weights
         self._vector: np.ndarray | None = None
         if layout.wide_rows < DENSE_VECTOR_ROWS:
@@ -61,7 +61,7 @@ class WideTable:
         A column of one row stands for all of them.
         """
         logit = np.full(rows, self._bias, dtype=np.float64)
-        for slot in self._slots:
+        for slot in self.slots:
             column = columns[slot.column.name]
             if isinstance(column, Ragged):
                 weights = self.lookup(_rows_of(slot, column.values))

@@ -40,10 +40,7 @@ def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> Has
     as_logged: rows of a log, whose columns are read even where features have `serve_as`, which otherwise stands in.
     """
     spec = state.spec
-    needed = [feature.source for feature in read_features(spec, as_logged)]
-    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
-    columns, count = _columns(rows, needed, optional, lists)
+    columns, count = _read(spec, rows, as_logged)
     _require_so_far(spec, columns, count)
     arrays = {field.name: _column(field, columns, count, as_logged) for field in spec.fields}
     hashes = hash_columns({f.name: (arrays[f.name], f.multi_valued, f.source) for f in spec.fields if not f.boundaries})
@@ -59,6 +56,19 @@ def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> Has
         counts = {window: of + today for window, of in before.counts.items()}
         histories[frequency.name] = KeyHistory(counts, before.ranks, before.age)
     return HashedBatch(count, hashes, dense, histories)
+
+
+def read_columns(spec: FeatureSpec, rows: Rows, *, as_logged: bool = False) -> tuple[dict[str, pa.Array], int]:
+    """What each field reads of raw rows, by the field's name, and how many rows there are; see `hash_rows`."""
+    columns, count = _read(spec, rows, as_logged)
+    return {field.name: _column(field, columns, count, as_logged) for field in spec.fields}, count
+
+
+def _read(spec: FeatureSpec, rows: Rows, as_logged: bool) -> tuple[dict[str, pa.Array], int]:
+    needed = [feature.source for feature in read_features(spec, as_logged)]
+    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
+    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    return _columns(rows, needed, optional, lists)
 
 
 def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[CategoricalField | DenseFeature]:
