@@ -20,7 +20,6 @@ from nightjar.features.contract.manifests import (
 from nightjar.features.contract.publishing import begin, commit, describe_files, read_manifest
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
-from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.gate.decision import GateConfig, GateRule, Reference
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.reference import ReferenceScores
@@ -91,11 +90,11 @@ def make_night(output: Path, date: str, seed: int) -> None:
     evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
     models = {"wide_deep": load(artifact)}
     holdout = read_manifest(world.holdout, DatasetManifest)
-    observed, _ = predict(models, world.holdout, holdout)
+    observed, scored = predict(models, world.holdout, holdout)
     columns = {column.feature: column.name for column in reversed(holdout.columns)}
     encoded = to_columns(pq.read_table(Path(world.holdout) / "data"))
     slices = slices_of(artifact, {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by})
-    scores = read_scores(str(evaluation), artifact)
+    scores = scored["wide_deep"]
     measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
     dry = DryRun(problems=(), measured=measured)
     noise = np.random.default_rng(seed).normal(0.0, 0.1, (2, 400))
