@@ -68,6 +68,27 @@ def inputs(version: str, models: str) -> int:
     return 0
 
 
+@main.command(cls=Job, example="nightjar models card 2026-01-05-wide_deep-KEY --models /data/nightjar/models")
+@click.argument("version")
+@models_option
+def card(version: str, models: str) -> int:
+    """Print the card of a version: days, rows, checks, metrics, calibration, limits and lineage, as Markdown."""
+    from nightjar.features.contract import storage
+    from nightjar.features.contract.artifact_files import ENCODER
+    from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
+    from nightjar.features.contract.publishing import read_manifest
+    from nightjar.serving.reports import model_card
+    from nightjar.serving.reports.nights import gather
+
+    artifact = storage.join(models, version)
+    manifest = read_manifest(artifact, ArtifactManifest)
+    fitted = read_manifest(storage.join(artifact, ENCODER), StateManifest)
+    nights = gather(storage.absolute(models).rstrip("/").rpartition("/")[0]).nights
+    of_version = [night for night in nights if night.record and night.record.version == version]
+    print(model_card.render(version, manifest, fitted, of_version[-1] if of_version else None), end="")
+    return 0
+
+
 @main.command(cls=Job, example="nightjar models promote 2026-01-05-wide_deep-KEY --models /data/nightjar/models")
 @click.argument("version")
 @models_option

@@ -127,9 +127,9 @@ class Ranker:
             return model.score(rows)
         return self._requests.answered(model.score, rows, pointer.version, pointer.counters, model.counters_as_of)
 
-    def rank(self, rows: Rows) -> np.ndarray:
-        """Positions of the rows, the most probable first, int64[rows]; see ServingModel.rank."""
-        return order_of(self.score(rows))
+    def rank(self, rows: Rows, k: int | None = None) -> np.ndarray:
+        """Positions of the k most probable rows, the best first, int64[k]; see ServingModel.rank."""
+        return order_of(self.score(rows))[:k]
 
     def renew(self) -> None:
         """Load what the pointer names, if it has moved."""

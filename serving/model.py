@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import onnxruntime
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.artifact_files import ENCODER, HEAD, WIDE_IDS, WIDE_WEIGHTS, embedding_values
+from nightjar.features.contract.artifact_files import (
+    ENCODER,
+    GOLDEN_RAW,
+    HEAD,
+    WIDE_IDS,
+    WIDE_WEIGHTS,
+    embedding_values,
+)
 from nightjar.features.contract.errors import DataError, NightjarError
 from nightjar.features.contract.layout import table_layout
 from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
@@ -21,11 +29,12 @@ from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
-from nightjar.features.encoder.files import read_array
+from nightjar.features.encoder.files import read_array, read_table
 from nightjar.features.encoder.inputs import InputColumn, input_columns
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
+from nightjar.serving.explain.explanation import Explanation, explain
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
@@ -67,7 +76,10 @@ def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = Non
 
 @dataclass(frozen=True)
 class ServingModel:
-    """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads."""
+    """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads.
+
+    directory: of the artifact; fitted: the manifest of its encoder's state.
+    """
 
     manifest: ArtifactManifest
     state: FittedState
@@ -75,6 +87,13 @@ class ServingModel:
     wide: WideTable | None
     embeddings: tuple[EmbeddingTable, ...]
     counters: Counters
+    directory: str
+    fitted: StateManifest
+
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """What the head asks for, of HEAD_INPUTS."""
+        return tuple(node.name for node in self.head.get_inputs())
 
     @property
     def counters_as_of(self) -> date:
@@ -100,17 +119,17 @@ class ServingModel:
         """Probabilities of raw rows: float32[rows].
 
         rows: a list of dicts, one dict of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or
-        RecordBatch. A key that a dict lacks is a missing value. Raises DataError for anything else, if columns are
-        given and lack a required one of `inputs`, or if one is of another type.
+        RecordBatch; or any of them InContext. A key that a dict lacks is a missing value. Raises DataError for anything
+        else, if columns are given and lack a required one of `inputs`, or if one is of another type.
         as_logged: rows of a log: the columns of features with `serve_as` are read. Otherwise that value stands in for
         them, whatever the rows hold.
         """
         hashed = hash_rows(self.state, rows, as_logged=as_logged)
-        return self.score_encoded(Encoder(self.state.spec, self.state.encoder).encode(hashed))
+        return self._score(Encoder(self.state.spec, self.state.encoder).encode(hashed), hashed.rows)
 
-    def rank(self, rows: Rows) -> np.ndarray:
-        """Positions of the rows from the most to the least probable, ties in the given order: int64[rows]."""
-        return order_of(self.score(rows))
+    def rank(self, rows: Rows, k: int | None = None) -> np.ndarray:
+        """Positions of the k most probable rows (of all if None), the best first, ties in the given order: int64[k]."""
+        return order_of(self.score(rows))[:k]
 
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
@@ -118,27 +137,62 @@ class ServingModel:
         if missing:
             raise DataError(f"the encoded rows lack the columns {missing}, which the model reads.")
         columns = {name: columns[name] for name in self.input_columns}
-        rows = _rows(next(iter(columns.values())))
+        return self._score(columns, _rows(next(iter(columns.values()))))
+
+    def _score(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
+        """Probabilities of encoded rows, of which some columns may have one for all: float32[rows]."""
         probabilities = np.empty(rows, dtype=np.float32)
         for start in range(0, rows, BATCH_ROWS):
             stop = min(start + BATCH_ROWS, rows)
-            batch = {name: _slice(column, start, stop) for name, column in columns.items()}
-            logit = self._logit(batch, stop - start).astype(np.float64)
+            whole = stop - start == rows
+            batch = columns if whole else {name: _slice(column, start, stop) for name, column in columns.items()}
+            logit = self.logits(self.head_inputs(batch, stop - start))
             probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
         return probabilities
 
-    def _logit(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
+    def explain(self, row: Rows, *, as_logged: bool = False) -> Explanation:
+        """Why a row has its score: what every value, conjunction and number in it adds to the logit.
+
+        row: as `score` takes it, of one row. Raises DataError as `score` does, and for more or fewer rows than one.
+        """
+        return explain(self, row, as_logged=as_logged)
+
+    @cached_property
+    def mean_inputs(self) -> Mapping[str, np.ndarray]:
+        """The head's inputs, the golden rows' mean: `embeddings` float32[E] and `dense` float32[N], those it has.
+
+        With the counters that the artifact was packed with, whichever serve, so that all begin at the same place.
+        """
+        golden, spec = storage.join(self.directory, GOLDEN_RAW), self.state.spec
+        packed = load_counters(storage.join(self.directory, ENCODER), self.fitted, spec).frequencies(spec)
+        rows = read_table(storage.read_bytes(golden), golden)
+        hashed = hash_rows(replace(self.state, frequencies=packed), rows, as_logged=True)
+        inputs = self.head_inputs(Encoder(self.state.spec, self.state.encoder).encode(hashed), hashed.rows)
+        return {
+            name: values.mean(axis=0, dtype=np.float64).astype(np.float32)
+            for name, values in inputs.items()
+            if name != "first_order"
+        }
+
+    def logits(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The head's logits, float64[B], of what `head_inputs` gives."""
+        return self.head.run(["logit"], dict(inputs))[0].astype(np.float64)
+
+    def head_inputs(self, columns: Mapping[str, ColumnValues], rows: int) -> dict[str, np.ndarray]:
+        """What the head asks for, of encoded rows: first_order [B], embeddings [B, E], dense [B, N], all float32."""
         feed: dict[str, np.ndarray] = {}
-        for name in (node.name for node in self.head.get_inputs()):
+        for name in self._asked:
             if name == "first_order":
                 assert self.wide is not None
                 feed[name] = self.wide.logit(columns, rows)
             elif name == "embeddings":
                 feed[name] = self._embed(columns, rows)
             else:
-                dense = [np.asarray(columns[c.name]) for c in self.manifest.columns if c.role == "dense"]
-                feed[name] = np.stack(dense, axis=1).astype(np.float32, copy=False)
-        return self.head.run(["logit"], feed)[0]
+                names = [c.name for c in self.manifest.columns if c.role == "dense"]
+                feed[name] = np.empty((rows, len(names)), dtype=np.float32)
+                for place, column in enumerate(names):
+                    feed[name][:, place] = columns[column]
+        return feed
 
     def _embed(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         widths = [len(table.slots) * table.weights.shape[1] for table in self.embeddings]
@@ -189,7 +243,7 @@ def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingMo
     of_state = read_manifest(encoder, StateManifest)
     counters = load_counters(encoder, of_state, of_state.spec)
     state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
-    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters)
+    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters, directory, of_state)
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
@@ -222,6 +276,8 @@ def _rows(column: ColumnValues) -> int:
 
 
 def _slice(column: ColumnValues, start: int, stop: int) -> ColumnValues:
+    if _rows(column) <= 1:
+        return column
     if not isinstance(column, Ragged):
         return column[start:stop]
     offsets = column.offsets[start : stop + 1]

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from nightjar.features.encoder.requests import InContext
+
 Row = dict[str, Any]
 _PLAIN = (str, int, bool, type(None))
 _MISSING_OF_PANDAS = ("NAType", "NaTType")
@@ -37,6 +39,8 @@ _READ: Mapping[str, Callable[[str], Any]] = {
 
 def kept(rows: Any) -> Any:
     """What holds the rows as they are now, whatever their owner does with them later. Arrow's are never changed."""
+    if isinstance(rows, InContext):
+        return InContext(kept(rows.context), kept(rows.candidates))
     if isinstance(rows, pa.Table | pa.RecordBatch):
         return rows
     if isinstance(rows, Mapping):
@@ -52,6 +56,8 @@ def kept(rows: Any) -> Any:
 
 def to_rows(rows: Any) -> list[Row]:
     """Rows of every shape that a model scores, one mapping a row; a column that a row lacks is not in its mapping."""
+    if isinstance(rows, InContext):
+        return [{**rows.context, **row} for row in to_rows(rows.candidates)]
     if isinstance(rows, pa.Table | pa.RecordBatch):
         return _transposed({name: _of_arrow(rows.column(name)) for name in rows.schema.names})
     if isinstance(rows, Mapping) and any(_is_one_value(value) for value in rows.values()):
@@ -63,6 +69,8 @@ def to_rows(rows: Any) -> list[Row]:
 
 def first_value(rows: Any, name: str) -> Any:
     """What the first row has in a column; None where it is missing."""
+    if isinstance(rows, InContext):
+        return rows.context[name] if name in rows.context else first_value(rows.candidates, name)
     if isinstance(rows, pa.Table | pa.RecordBatch):
         return rows.column(name)[0].as_py() if name in rows.schema.names and rows.num_rows else None
     if isinstance(rows, Mapping) or hasattr(rows, "columns"):

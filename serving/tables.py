@@ -32,12 +32,19 @@ class WideTable:
             raise DataError(f"the wide table has ids of shape {ids.shape} but weights of shape {weights.shape}.")
         if len(ids) and (ids[0] < 0 or ids[-1] >= layout.wide_rows or np.any(np.diff(ids) <= 0)):
             raise DataError(f"the wide table's ids must ascend within [0, {layout.wide_rows}).")
-        self._slots = layout.wide
+        self.slots = layout.wide
         self._ids, self._weights = ids, weights
         self._vector: np.ndarray | None = None
         if layout.wide_rows < DENSE_VECTOR_ROWS:
             self._vector = np.zeros(layout.wide_rows, dtype=np.float32)
             self._vector[ids] = weights
+        self._bias = self.lookup(np.array([BIAS]))[0]
+        # Of one element each: a scalar would leave a product with a float32 column in float32.
+        self._of_dense = {
+            slot.offset: self.lookup(np.array([slot.offset])).astype(np.float64)
+            for slot in layout.wide
+            if slot.column.role == "dense"
+        }
 
     def lookup(self, coordinates: np.ndarray) -> np.ndarray:
         """Weight of each coordinate: float32[n] from int64[n]."""
@@ -49,15 +56,18 @@ class WideTable:
         return weights
 
     def logit(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
-        """bias + sum of w_j x_j: float32[B], summed in float64. x_j: 1 for an id, a dense column's value."""
-        logit = np.full(rows, self.lookup(np.array([BIAS]))[0], dtype=np.float64)
-        for slot in self._slots:
+        """bias + sum of w_j x_j: float32[B], summed in float64. x_j: 1 for an id, a dense column's value.
+
+        A column of one row stands for all of them.
+        """
+        logit = np.full(rows, self._bias, dtype=np.float64)
+        for slot in self.slots:
             column = columns[slot.column.name]
             if isinstance(column, Ragged):
                 weights = self.lookup(_rows_of(slot, column.values))
-                logit += np.bincount(column.row_of_value, weights, minlength=rows)
+                logit += np.bincount(column.row_of_value, weights, minlength=column.rows)
             elif slot.column.role == "dense":
-                logit += column * self.lookup(np.array([slot.offset])).astype(np.float64)
+                logit += column * self._of_dense[slot.offset]
             else:
                 logit += self.lookup(_rows_of(slot, column))
         return logit.astype(np.float32)
@@ -71,7 +81,10 @@ class EmbeddingTable:
     weights: np.ndarray
 
     def write_pooled(self, columns: Mapping[str, ColumnValues], out: np.ndarray) -> None:
-        """Fill out, float32[B, D * slots], with one vector a row and field, in the order of the slots."""
+        """Fill out, float32[B, D * slots], with one vector a row and field, in the order of the slots.
+
+        A column of one row stands for all of them.
+        """
         width = self.weights.shape[1]
         for n, slot in enumerate(self.slots):
             column = columns[slot.column.name]

@@ -286,3 +286,8 @@ def night_of_figures(name: str) -> str | None:
 def features_page(night: str) -> str:
     """In REPORTS: the page of a night's features."""
     return f"{night}-features.html"
+
+
+def card_file(night: str) -> str:
+    """In REPORTS: the card of a night's model."""
+    return f"{night}-card.md"

@@ -5,6 +5,8 @@ The log's check, the comparison of days, what Spark is told to read, and a reque
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pyarrow as pa
 
 # Parquet's unsigned integers are the next larger signed type to Spark, and the largest one a decimal.
@@ -18,6 +20,7 @@ _LISTS = ("is_list", "is_large_list", "is_fixed_size_list", "is_list_view", "is_
 _STRINGS = ("is_string", "is_large_string", "is_string_view")
 
 
+@lru_cache(maxsize=1024)
 def as_spark_reads(kind: pa.DataType) -> pa.DataType:
     """The one spelling of a type; a type that no feature can read is left as it is.
 

@@ -52,7 +52,9 @@ class Vocabulary:
     def lookup(self, hashes: np.ndarray) -> np.ndarray:
         """Ids of hashed values, int32[n]."""
         position, found = find(self.hashes, hashes)
-        ids = (OOV_ID + hashes % self.hash_ids).astype(np.int32)
+        ids = np.full(len(hashes), OOV_ID, np.int32)
+        if self.hash_ids > 1:
+            ids += (hashes % self.hash_ids).astype(np.int32)
         ids[found] = self.ids[position[found]]
         ids[hashes == MISSING] = MISSING_ID
         return ids
@@ -86,6 +88,7 @@ class HashedBatch:
     hashes: by field name, int64[rows] or, for a multi-valued field, Ragged int64 without missing values.
     numbers: by dense feature's name, float64[rows], NaN where missing.
     histories: by frequency name, of [rows].
+    A column may have one row instead, which stands for all of them.
     """
 
     rows: int
@@ -105,14 +108,14 @@ class Encoder:
         """Encode a batch.
 
         Returns, in the order of the data set's columns: `f_<field>` int32[rows] ids (Ragged, ascending and without
-        repeats, if multi-valued); `x_<cross>` int32[rows] ids (Ragged likewise); `d_<dense>` float32[rows].
+        repeats, if multi-valued); `x_<cross>` int32[rows] ids (Ragged likewise); `d_<dense>` float32[rows]. What is
+        made of columns of one row has one row, too.
         """
         columns: dict[str, ColumnValues] = {}
-        unique = {name: h.unique() if isinstance(h, Ragged) else h for name, h in batch.hashes.items()}
         for field_ in self.spec.fields:
-            columns[f"f_{field_.name}"] = _map(unique[field_.name], self.state.vocabularies[field_.name].lookup)
+            columns[f"f_{field_.name}"] = _map(batch.hashes[field_.name], self.state.vocabularies[field_.name].lookup)
         for cross in self.spec.crosses:
-            columns[f"x_{cross.name}"] = encode_cross(cross, unique, self.state.crosses.get(cross.name))
+            columns[f"x_{cross.name}"] = encode_cross(cross, batch.hashes, self.state.crosses.get(cross.name))
         dense: dict[str, np.ndarray] = {}
         for feature in self.spec.dense:
             boundaries, moments = self.state.boundaries.get(feature.name), self.state.moments.get(feature.name)
@@ -138,7 +141,11 @@ def encode_cross(
         buckets = (conjunctions & np.int64(cross.buckets - 1)).astype(np.int32)
         return buckets if fitted is None else np.where(fitted.admits(conjunctions), buckets, np.int32(cross.buckets))
 
-    return _map(conjoin([hashes[name] for name in cross.fields]), lookup)
+    sides = [hashes[name] for name in cross.fields]
+    if sum(isinstance(side, Ragged) for side in sides) > 1:
+        # Repeats in several lists would be multiplied before they are dropped.
+        sides = [side.unique() if isinstance(side, Ragged) else side for side in sides]
+    return _map(conjoin(sides), lookup)
 
 
 def _map(column: ColumnValues, lookup: Callable[[np.ndarray], np.ndarray]) -> ColumnValues:

@@ -10,6 +10,7 @@ follows (vocabulary look-up, crosses, frequency keys) works on these integers an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)
 _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
+_SHORT = _P5 + np.uint64(8)  # what XXH64 adds to the seed for eight bytes
 
 
 def canonical(value: Any) -> str | None:
@@ -54,15 +56,21 @@ def hash_strings(values: Sequence[str | bytes | None]) -> np.ndarray:
     return np.array(hashes, dtype=np.uint64).view(np.int64)
 
 
+def hash_bytes(values: Sequence[bytes]) -> np.ndarray:
+    """Hash of each UTF-8 string, int64[n], without Python's own work on any of them."""
+    digests = b"".join(map(xxhash.xxh64_digest, values, repeat(SEED)))
+    return np.frombuffer(digests, dtype=">i8").astype(np.int64)
+
+
 def hash_long(values: np.ndarray, seed: np.ndarray | int = SEED) -> np.ndarray:
     """XXH64 of each int64 as eight little-endian bytes under `seed` (a scalar or one per value): int64[n]."""
-    with np.errstate(over="ignore"):
-        h = np.asarray(seed).astype(np.int64).view(np.uint64) + _P5 + np.uint64(8)
-        h = h ^ (_rotate(values.astype(np.int64, copy=False).view(np.uint64) * _P2, 31) * _P1)
-        h = _rotate(h, 27) * _P1 + _P4
-        h = (h ^ (h >> np.uint64(33))) * _P2
-        h = (h ^ (h >> np.uint64(29))) * _P3
-        return (h ^ (h >> np.uint64(32))).view(np.int64)
+    # Arrays, even of one seed: NumPy lets their integers overflow in silence.
+    h = np.atleast_1d(seed).astype(np.int64, copy=False).view(np.uint64) + _SHORT
+    h = h ^ (_rotate(values.astype(np.int64, copy=False).view(np.uint64) * _P2, 31) * _P1)
+    h = _rotate(h, 27) * _P1 + _P4
+    h = (h ^ (h >> np.uint64(33))) * _P2
+    h = (h ^ (h >> np.uint64(29))) * _P3
+    return (h ^ (h >> np.uint64(32))).view(np.int64)
 
 
 def combine(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -74,11 +82,16 @@ def combine(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def conjoin(sides: Sequence[np.ndarray | Ragged]) -> np.ndarray | Ragged:
-    """`combine` of every choice of one value a side: int64[rows], or Ragged where a side is."""
+    """`combine` of every choice of one value a side: int64[rows], or Ragged where a side is.
+
+    A side of one row stands for as many as the others have.
+    """
     scalars = [side for side in sides if not isinstance(side, Ragged)]
     if len(scalars) == len(sides):
         return combine(scalars)
-    first, *others = (side if isinstance(side, Ragged) else of_scalars(side) for side in sides)
+    ragged = [side if isinstance(side, Ragged) else of_scalars(side) for side in sides]
+    rows = max(side.rows for side in ragged)
+    first, *others = (side if side.rows == rows else side.take(np.zeros(rows, np.int64)) for side in ragged)
     joined = Ragged(hash_long(first.values), first.offsets)
     for side in others:
         left, right, offsets = product(joined, side)

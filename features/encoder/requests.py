@@ -1,7 +1,8 @@
 """The shapes in which rows come to be scored, and each of their columns as one Arrow array.
 
 One rule for mappings, whatever the others bring: a key that is not there is a missing value. Where columns are given,
-as a Table, a DataFrame or a mapping of columns, a column that a feature reads must be there.
+as a Table, a DataFrame or a mapping of columns, a column that a feature reads must be there. What all rows have in
+common may be given once, as the context of the others (`InContext`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, partial
+from itertools import chain
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -21,7 +23,21 @@ from nightjar.features.encoder.arrow_types import as_spark_reads
 log = logging.getLogger(__name__)
 
 Row: TypeAlias = Mapping[str, Any]
-Rows: TypeAlias = pa.Table | pa.RecordBatch | Iterable[Row] | Row | Mapping[str, Sequence[Any]]
+PlainRows: TypeAlias = pa.Table | pa.RecordBatch | Iterable[Row] | Row | Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class InContext:
+    """A request's candidates, and what they have in common: user, device, hour, read and encoded once.
+
+    candidates: rows of any shape, which lack the context's columns. Rows that repeat the context give the same scores.
+    """
+
+    context: Row
+    candidates: PlainRows
+
+
+Rows: TypeAlias = PlainRows | InContext
 
 _BIG_INTEGER = pa.decimal128(38, 0)
 
@@ -30,13 +46,14 @@ _BIG_INTEGER = pa.decimal128(38, 0)
 class Request:
     """Rows as columns. names: in their order, repeats included; read: a column by its name, in any form that
     `array_of` takes; rows: None where only the columns tell; sparse: whether a column that is not there is missing in
-    every row.
+    every row; common: columns of one value that stands for every row.
     """
 
     names: Sequence[Any]
     read: Callable[[str], Any]
     rows: int | None
     sparse: bool = False
+    common: Collection[str] = ()
 
 
 def read_request(rows: Any, wanted: Sequence[str], lists: Collection[str] = ()) -> Request:
@@ -48,10 +65,12 @@ def read_request(rows: Any, wanted: Sequence[str], lists: Collection[str] = ()) 
 
     Raises DataError, which shows the right shapes, for anything that is no table of rows.
     """
+    if isinstance(rows, InContext):
+        return _in_context(rows, wanted, lists)
     if isinstance(rows, pa.RecordBatchReader):
         rows = rows.read_all()
     if isinstance(rows, pa.Table | pa.RecordBatch):
-        return Request(rows.schema.names, lambda name: rows.column(rows.schema.names.index(name)), rows.num_rows)
+        return Request(rows.schema.names, rows.column, rows.num_rows)
     if isinstance(rows, pa.Array | pa.ChunkedArray):
         rows = rows.to_pylist()
     if _is_series(rows):
@@ -68,9 +87,24 @@ def read_request(rows: Any, wanted: Sequence[str], lists: Collection[str] = ()) 
         raise _shapeless(f"{type(rows).__name__} {_short(rows)}", wanted)
     listed = list(rows)
     for number, row in enumerate(listed):
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):  # the second costs more than the look-ups
             raise _shapeless(f"row {number} is {type(row).__name__} {_short(row)}", wanted)
     return _of_mappings(listed)
+
+
+def _in_context(rows: InContext, wanted: Sequence[str], lists: Collection[str]) -> Request:
+    if not isinstance(rows.context, Mapping):
+        raise _shapeless(f"its context is {type(rows.context).__name__} {_short(rows.context)}", wanted)
+    context = rows.context
+    own = read_request(rows.candidates, [name for name in wanted if name not in context], lists)
+    both = sorted(set(own.names) & set(context))
+    if both:
+        raise DataError(f"context and candidates both bring the columns {both}. Leave each in one of them.")
+
+    def read(name: str) -> Any:
+        return [context[name]] if name in context else own.read(name)
+
+    return Request([*own.names, *context], read, own.rows, own.sparse, frozenset(context))
 
 
 def array_of(values: Any, name: str) -> pa.Array:
@@ -81,12 +115,13 @@ def array_of(values: Any, name: str) -> pa.Array:
     try:
         array = _to_arrow(values, name)
         if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
+            array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         if array.null_count == len(array):
             return pa.nulls(len(array))
-        return array.cast(as_spark_reads(array.type))
+        kind = as_spark_reads(array.type)
+        return array if array.type == kind else array.cast(kind)
     except UnicodeEncodeError as error:
         raise DataError(f"column {name!r} holds a string that is not Unicode: {error}. Repair or drop it.") from error
     except pa.ArrowNotImplementedError as error:
@@ -102,7 +137,7 @@ def warn_of_absent_keys(absent: tuple[str, ...]) -> None:
 
 
 def _of_mappings(rows: Sequence[Row]) -> Request:
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(chain.from_iterable(rows)))
     return Request(names, partial(_values, rows), len(rows), sparse=True)
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from nightjar.features.contract.categorical import CategoricalField
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec, Frequency
-from nightjar.features.encoder.arrow_types import is_categorical, is_number
 from nightjar.features.encoder.dense import hash_intervals
-from nightjar.features.encoder.encoder import ColumnValues, HashedBatch
+from nightjar.features.encoder.encoder import HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
-from nightjar.features.encoder.hashing import MISSING, conjoin, hash_strings
+from nightjar.features.encoder.hashing import conjoin
 from nightjar.features.encoder.ragged import Ragged
-from nightjar.features.encoder.requests import (
-    Rows,
-    array_of,
-    read_request,
-    warn_of_absent_keys,
-)
+from nightjar.features.encoder.raw_columns import hash_columns, numbers
+from nightjar.features.encoder.requests import Rows, array_of, read_request, warn_of_absent_keys
 from nightjar.features.encoder.state import FittedState
 
 # Whole numbers up to here are exact as floating-point numbers.
@@ -39,34 +32,43 @@ def so_far_columns(frequency: Frequency) -> tuple[str, str]:
 def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> HashedBatch:
     """Hash raw rows and look up their frequency counts.
 
-    rows: mappings, one mapping of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or RecordBatch.
+    rows: mappings, one mapping of values, a mapping of columns, a pandas DataFrame, a pyarrow Table or RecordBatch; or
+    any of them InContext, whose columns then have one row in the batch.
     Where columns are given, every one that the spec's features read must be there; a mapping without a key means a
     missing value in that row, whatever the other rows bring. Raises DataError for anything else, and for a column
     that is missing or of a type that the spec does not allow.
     as_logged: rows of a log, whose columns are read even where features have `serve_as`, which otherwise stands in.
     """
     spec = state.spec
-    needed = [feature.source for feature in read_features(spec, as_logged)]
-    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
-    columns, count = _columns(rows, needed, optional, lists)
+    columns, count = _read(spec, rows, as_logged)
     _require_so_far(spec, columns, count)
-    hashes: dict[str, ColumnValues] = {}
+    arrays = {field.name: _column(field, columns, count, as_logged) for field in spec.fields}
+    hashes = hash_columns({f.name: (arrays[f.name], f.multi_valued, f.source) for f in spec.fields if not f.boundaries})
     for field in spec.fields:
-        array, name = _column(field, columns, count, as_logged), field.source
         if field.boundaries:
-            hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
-        else:
-            hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
-    numbers = {d.name: _numbers(_column(d, columns, count, as_logged), d.source) for d in spec.dense}
+            hashes[field.name] = hash_intervals(numbers(arrays[field.name], field.source), field.boundaries)
+    dense = {d.name: numbers(_column(d, columns, count, as_logged), d.source) for d in spec.dense}
     histories = {}
     for frequency in spec.frequencies:
         keys = conjoin([hashes[name] for name in frequency.keys])
         before = state.frequencies[frequency.name].lookup(keys.unique() if isinstance(keys, Ragged) else keys)
-        today = _so_far(frequency, columns, count)
+        today = _so_far(frequency, columns)
         counts = {window: of + today for window, of in before.counts.items()}
         histories[frequency.name] = KeyHistory(counts, before.ranks, before.age)
-    return HashedBatch(count, hashes, numbers, histories)
+    return HashedBatch(count, hashes, dense, histories)
+
+
+def read_columns(spec: FeatureSpec, rows: Rows, *, as_logged: bool = False) -> tuple[dict[str, pa.Array], int]:
+    """What each field reads of raw rows, by the field's name, and how many rows there are; see `hash_rows`."""
+    columns, count = _read(spec, rows, as_logged)
+    return {field.name: _column(field, columns, count, as_logged) for field in spec.fields}, count
+
+
+def _read(spec: FeatureSpec, rows: Rows, as_logged: bool) -> tuple[dict[str, pa.Array], int]:
+    needed = [feature.source for feature in read_features(spec, as_logged)]
+    optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
+    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    return _columns(rows, needed, optional, lists)
 
 
 def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[CategoricalField | DenseFeature]:
@@ -97,7 +99,7 @@ def _require_so_far(spec: FeatureSpec, columns: Mapping[str, pa.Array], count: i
     if lacking:
         raise DataError(f"the rows lack the columns {lacking}, counts of their day so far. {hint}")
     for name in required if count else ():
-        missing = int(np.isnan(_numbers(columns[name], name)).sum())
+        missing = int(np.isnan(numbers(columns[name], name)).sum())
         if missing:
             raise DataError(f"column {name!r}, a count of the day so far, is missing in {missing} rows. {hint}")
 
@@ -114,7 +116,8 @@ def _columns(
         lists: those of `needed` that hold lists.
     """
     request = read_request(rows, needed, lists)
-    if request.rows == 0 or (not len(request.names) and not request.sparse):
+    own = [name for name in request.names if name not in request.common]
+    if request.rows == 0 or (not own and not request.sparse):
         return {name: pa.nulls(0) for name in needed}, 0
     absent = [name for name in dict.fromkeys(needed) if name not in request.names]
     if absent and not request.sparse:
@@ -129,61 +132,20 @@ def _columns(
     if repeated:
         raise DataError(f"the rows have the columns {repeated} more than once. Keep one of each.")
     columns = {name: array_of(request.read(name), name) for name in present}
-    lengths = {name: len(array) for name, array in columns.items()}
-    count = next(iter(lengths.values())) if request.rows is None else request.rows
+    lengths = {name: len(array) for name, array in columns.items() if name not in request.common}
+    count = next(iter(lengths.values()), 0) if request.rows is None else request.rows
     if set(lengths.values()) - {count}:
         raise DataError(f"the columns differ in length: {lengths}. Give one value a row in each.")
     return columns | {name: pa.nulls(count) for name in absent}, count
 
 
-def _hash(array: pa.Array, name: str) -> np.ndarray:
-    if pa.types.is_null(array.type):
-        return np.full(len(array), MISSING)
-    if not is_categorical(array.type):
-        raise DataError(
-            f"column {name!r} has the type {array.type}; a field must be string, integral or boolean. "
-            f"Cast it, or declare it under dense."
-        )
-    encoded = array.dictionary_encode()
-    # Bytes, since Spark too hashes a log's bytes as they are, whether they are valid UTF-8 or not.
-    values = pc.cast(pc.cast(encoded.dictionary, pa.string()), pa.binary())
-    hashes = np.append(hash_strings(values.to_pylist()), MISSING)
-    return hashes[pc.fill_null(encoded.indices, len(hashes) - 1).to_numpy()]
+def _so_far(frequency: Frequency, columns: Mapping[str, pa.Array]) -> Counts:
+    """Counts of the day so far, of each row or of all."""
 
-
-def _hash_lists(array: pa.Array, name: str) -> Ragged:
-    if pa.types.is_null(array.type):
-        return Ragged(np.zeros(0, dtype=np.int64), np.zeros(len(array) + 1, dtype=np.int64))
-    if not pa.types.is_list(array.type):
-        raise DataError(f"column {name!r} has the type {array.type}; a multi-valued field must be a list.")
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
-    values = array.flatten()
-    kept = values.is_valid().to_numpy(zero_copy_only=False)
-    rows = np.repeat(np.arange(len(array)), lengths)[kept]
-    offsets = np.zeros(len(array) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows, minlength=len(array)), out=offsets[1:])
-    return Ragged(_hash(values.filter(values.is_valid()), name), offsets)
-
-
-def _numbers(array: pa.Array, name: str) -> np.ndarray:
-    kind = array.type
-    if pa.types.is_null(kind):
-        return np.full(len(array), np.nan)
-    if not is_number(kind):
-        raise DataError(f"column {name!r} has the type {kind}; a number must be integral, floating or boolean.")
-    if pa.types.is_decimal(kind):
-        # Rounded to the nearest, as Java's are; Arrow's cast is not.
-        return np.array([math.nan if value is None else float(value) for value in array.to_pylist()], np.float64)
-    if pa.types.is_boolean(kind):
-        array = pc.cast(array, pa.int8())
-    return pc.fill_null(pc.cast(array, pa.float64(), safe=False), np.nan).to_numpy()
-
-
-def _so_far(frequency: Frequency, columns: Mapping[str, pa.Array], count: int) -> Counts:
     def today(name: str) -> np.ndarray:
         if frequency.as_of == "day" or name not in columns:
-            return np.zeros(count, dtype=np.int64)
-        counts = np.nan_to_num(_numbers(columns[name], name))
+            return np.zeros(1, dtype=np.int64)
+        counts = np.nan_to_num(numbers(columns[name], name))
         odd = counts[(counts < 0) | (counts >= _COUNTED)]
         if len(odd):
             raise DataError(f"column {name!r} holds {odd[0]:g}; a count must lie between 0 and 2^53.")

@@ -6,16 +6,14 @@ n-th model, float32[rows], in the order of its data set.
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import EVALUATION, model_scores
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import EvaluationManifest
-from nightjar.features.contract.publishing import manifest_digest, read_manifest, verify
+from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.strict import explain
-from nightjar.features.encoder.files import read_array
 from nightjar.serving.evaluation.comparison import Evaluation
 
 
@@ -28,19 +26,6 @@ def read_evaluation(directory: str) -> Evaluation:
     except (FileNotFoundError, ValidationError) as error:
         said = explain(error, url) if isinstance(error, ValidationError) else f"{directory} holds no {EVALUATION}."
         raise DataError(f"{said}\nRemove {directory}, and evaluate again.") from error
-
-
-def read_scores(directory: str, artifact: str) -> np.ndarray:
-    """Scores that an artifact (its directory) got, float32[rows]. Raises DataError if it was not evaluated there."""
-    digest = manifest_digest(artifact)
-    evaluation = read_evaluation(directory)
-    for number, model in enumerate(evaluation.models.values()):
-        if model.artifact == digest:
-            scores = read_array(scores_url(directory, number))
-            if scores.shape != (evaluation.rows,):
-                raise DataError(f"{directory} holds scores of shape {scores.shape} for {evaluation.rows} rows.")
-            return scores
-    raise DataError(f"{directory} holds no scores of {artifact}. Evaluate it on the same day first.")
 
 
 def scores_url(directory: str, number: int) -> str:

@@ -1,8 +1,9 @@
 """A page for every night and one over all of them, drawn from what is published: <output>/reports/.
 
 <date>.html: what ran, data checks, learning curves, metrics, slices, warm start, decision; <date>-features.html: the
-day's features; index.html: trends. Drawing them again from the same directories gives the same pages. A night whose
-directories were pruned keeps its old page. What is damaged, or cannot be drawn, is told on the pages.
+day's features; <date>-card.md: the card of the night's model; index.html: trends. Drawing them again from the same
+directories gives the same pages. A night whose directories were pruned keeps its old page. What is damaged, or cannot
+be drawn, is told on the pages.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from markupsafe import Markup
 from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ValidationCheck
 from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, HELD_OUT, LOG_LOSS, METRICS, REGRET, Metric
-from nightjar.features.contract.outputs import INDEX, REPORTS, night_page
+from nightjar.features.contract.outputs import INDEX, REPORTS, card_file, night_page
 from nightjar.serving.gate.decision import Decision
-from nightjar.serving.reports import feature_report, trends
+from nightjar.serving.reports import feature_report, model_card, trends
 from nightjar.serving.reports.evaluation_report import SideBySide, environment
 from nightjar.serving.reports.nights import Damage, NightFindings, gather
 
@@ -58,13 +59,19 @@ def draw(output: str, only: Collection[str] | None = None) -> Pages:
             with damage.noted(f"night {night.date}: the page of its features"):
                 page = feature_report.draw(night.summary, night.validation, night.holdout, night_page(night.date))
                 _put(features_of(output, night.date), page)
+        if only is None or night.date in only:
+            with damage.noted(f"night {night.date}: the card of its model"):
+                card = model_card.draw(output, night)
+                if card is not None:
+                    _put(card_of(output, night.date), card)
         url = page_of(output, night.date)
         complete = night.evaluation is not None or night.record is None
         # A neighbour's page links to the night's.
         wanted = only is None or any(near.date in only for near in (before, night, after) if near)
         if wanted and (complete or not storage.exists(url)):
             with damage.noted(f"night {night.date}: its page"):
-                _put(url, render_night(night, before, after, judged=night.judged(nights)))
+                has_card = storage.exists(card_of(output, night.date))
+                _put(url, render_night(night, before, after, judged=night.judged(nights), has_card=has_card))
                 written.append(url)
     if damage.found != list(gathered.unreadable):
         _put(index, render_index(nights, damage.found))
@@ -85,12 +92,18 @@ def features_of(output: str, date: str) -> str:
     return feature_report.page_of(storage.join(output, REPORTS), date)
 
 
+def card_of(output: str, date: str) -> str:
+    """Where the card of a night's model is."""
+    return storage.join(output, REPORTS, card_file(date))
+
+
 def render_night(
     night: NightFindings,
     before: NightFindings | None = None,
     after: NightFindings | None = None,
     *,
     judged: NightFindings | None = None,
+    has_card: bool = False,
 ) -> str:
     """One night's page; what of it cannot be drawn is told there.
 
@@ -99,6 +112,7 @@ def render_night(
         before: the night that it links back to.
         after: the night that it links on to.
         judged: the night that judged the champion which served on the day.
+        has_card: whether there is a card of its model to link to.
     """
     checks = night.validation.checks if night.validation else ()
     drifts = [check for check in checks if check.check == "drift"]
@@ -122,6 +136,7 @@ def render_night(
             night=night,
             before=before,
             after=after,
+            card=card_file(night.date) if has_card else None,
             failed=[check for check in checks if not check.passed],
             tallies=_tallies(checks),
             metrics=METRICS,

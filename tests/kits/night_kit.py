@@ -22,7 +22,6 @@ from nightjar.features.contract.publishing import begin, commit, describe_files,
 from nightjar.jobs.common.decisions import publish_decision
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
-from nightjar.serving.evaluation.evaluation import read_scores
 from nightjar.serving.evaluation.metrics import quality_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule, Movement, Reference
 from nightjar.serving.gate.gate import decide
@@ -133,11 +132,11 @@ def make_night(output: Path, date: str, seed: int, *, champion: str = "before") 
     evaluated = evaluate({"wide_deep": artifact}, [world.holdout], str(evaluation))
     models = {"wide_deep": load(artifact)}
     holdout = read_manifest(world.holdout, DatasetManifest)
-    observed, _ = predict(models, world.holdout, holdout)
+    observed, scored = predict(models, world.holdout, holdout)
     columns = {column.feature: column.name for column in reversed(holdout.columns)}
     encoded = to_columns(pq.read_table(Path(world.holdout) / "data"))
     slices = slices_of(artifact, {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by})
-    scores = read_scores(str(evaluation), artifact)
+    scores = scored["wide_deep"]
     measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
     dry = DryRun(problems=(), measured=measured)
     noise = np.random.default_rng(seed).normal(0.0, 0.1, (2, 400))

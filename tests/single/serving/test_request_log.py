@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.serving import request_log
+from nightjar.serving import InContext, request_log
 from nightjar.serving.raw_values import from_json, kind_of, to_json, to_rows
 from nightjar.serving.request_log import SCHEMA, RequestLog
 
@@ -67,6 +67,20 @@ def test_scoring_through_the_log_notes_answers_and_refusals(tmp_path: Path) -> N
         with pytest.raises(DataError, match="no such column"):
             log.answered(refuse, ROWS, "v")
     assert written(tmp_path).column("error").to_pylist() == [None, None, "no such column", "no such column"]
+
+
+def test_candidates_in_their_context_are_written_as_whole_rows(tmp_path: Path) -> None:
+    candidates: list[dict[str, Any]] = [{"item": 1}, {"item": 2}]
+    with RequestLog(str(tmp_path / "log"), sample_by="user") as log:
+        log.write(InContext({"user": "ann"}, candidates), np.array([0.25, 0.5], np.float32), "v1", at=AT)
+        log.write(InContext({"item": 3}, pa.table({"user": ["bob"]})), np.array([0.75], np.float32), "v1", at=AT)
+        candidates.clear()
+    rows = written(tmp_path / "log").to_pylist()
+    assert [(row["request"], json.loads(row["raw"])) for row in rows] == [
+        ("ann", {"user": "ann", "item": 1}),
+        ("ann", {"user": "ann", "item": 2}),
+        ("bob", {"item": 3, "user": "bob"}),
+    ]
 
 
 def test_raw_values_come_back_as_they_were() -> None:

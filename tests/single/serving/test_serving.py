@@ -18,7 +18,7 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.layout import BIAS, TableLayout, table_layout
 from nightjar.features.encoder.rows import Rows
 from nightjar.jobs import promote_model
-from nightjar.serving import tables
+from nightjar.serving import InContext, tables
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.tables import WideTable, pool
 from tests.kits.serving_kit import World, encode, make_rows, make_world
@@ -58,6 +58,25 @@ def test_every_kind_of_rows_gives_the_same_scores(world: World, artifact: str):
     for form in (table, chunked, columns, frame):
         np.testing.assert_array_equal(model.score(form), scores)
     np.testing.assert_array_equal(model.score_encoded(encode(world.state, rows)), scores)
+
+
+CONTEXT = ("user", "seen", "words", "age", "pair_impressions_so_far", "pair_positives_so_far")
+
+
+@pytest.mark.parametrize("common", [CONTEXT, CONTEXT[:1], ("item_id", "tags"), tuple(make_rows(1, seed=1)[0])])
+def test_candidates_in_their_context_have_the_scores_of_rows_that_repeat_it(artifact: str, common: tuple[str, ...]):
+    """Also of lists and numbers in common, of crosses within and over the context, and of batches of 7 rows."""
+    model = serving.load(artifact)
+    for seed in range(20):
+        first, *rows = make_rows(21, seed)
+        context = {name: first[name] for name in common}
+        candidates = [{name: value for name, value in row.items() if name not in common} for row in rows]
+        repeated = [{**row, **context} for row in rows]
+        np.testing.assert_array_equal(model.score(InContext(context, candidates)), model.score(repeated))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("nightjar.serving.model.BATCH_ROWS", 7)
+            found = model.score(InContext(context, candidates))
+        np.testing.assert_allclose(found, model.score(repeated), rtol=0, atol=1e-7)
 
 
 def test_a_key_absent_from_some_dicts_is_missing_there(artifact: str):
@@ -125,7 +144,9 @@ def test_no_rows_give_no_scores(artifact: str):
 def test_rank_orders_by_score_and_keeps_ties(artifact: str):
     model, rows = serving.load(artifact), make_rows(30, seed=8)
     scores = model.score(rows + rows)
-    assert list(model.rank(rows + rows)) == sorted(range(60), key=lambda n: (-scores[n], n))
+    expected = sorted(range(60), key=lambda n: (-scores[n], n))
+    assert list(model.rank(rows + rows)) == expected
+    assert list(model.rank(rows + rows, k=7)) == expected[:7]
 
 
 def test_batches_and_threads_change_nothing(artifact: str, monkeypatch: pytest.MonkeyPatch):

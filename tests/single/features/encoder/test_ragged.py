@@ -33,9 +33,16 @@ def test_a_ragged_column_is_its_lists(rows: list[list[int]]) -> None:
     assert column.row_of_value.tolist() == [n for n, row in enumerate(rows) for _ in row]
 
 
-@given(lists)
-def test_unique_sorts_each_list_and_drops_repeats(rows: list[list[int]]) -> None:
+ids = st.lists(st.lists(st.integers(-(2**31), 2**31 - 1) | st.integers(-1, 1), max_size=5), max_size=8)
+
+
+@given(lists, ids)
+def test_unique_sorts_each_list_and_drops_repeats(rows: list[list[int]], of_ids: list[list[int]]) -> None:
     assert plain(ragged(rows).unique()) == [sorted(set(row)) for row in rows]
+    column = ragged(of_ids)
+    unique = Ragged(column.values.astype(np.int32), column.offsets).unique()
+    assert unique.values.dtype == np.int32
+    assert plain(unique) == [sorted(set(row)) for row in of_ids]
 
 
 @given(lists, st.data())

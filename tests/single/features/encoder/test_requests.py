@@ -228,3 +228,45 @@ def test_anything_at_all_is_scored_or_refused_with_a_message(rows: Any) -> None:
     if isinstance(rows, dict) and any(isinstance(rows.get(name), str) for name in ("user", "country")):
         assert batch.rows == 1
     assert all((c.rows if isinstance(c, Ragged) else len(c)) == batch.rows for c in batch.hashes.values())
+
+
+CONTEXTS: dict[str, Callable[[], Any]] = {
+    "mappings": lambda: [{"country": "de", "price": 1.0}, {"country": None}, {"country": "fr", "price": 3.0}],
+    "columns": lambda: {"country": ["de", None, "fr"], "price": [1.0, None, 3.0]},
+    "arrow": lambda: pa.table({"country": ["de", None, "fr"], "price": [1.0, None, 3.0]}),
+    "pandas": lambda: pd.DataFrame({"country": ["de", None, "fr"], "price": [1.0, None, 3.0]}),
+}
+
+
+@pytest.mark.parametrize("candidates", CONTEXTS.values(), ids=CONTEXTS.keys())
+@pytest.mark.parametrize("tags", [["x", None, "x", "y"], [], None])
+def test_a_context_stands_for_every_row_and_is_hashed_once(candidates: Callable[[], Any], tags: Any) -> None:
+    context = {"user": "ann", "tags": tags, "unread": object()}
+    batch = batch_of(requests.InContext(context, candidates()))
+    repeated = [{**context, **row} for row in CONTEXTS["mappings"]()]
+    whole = batch_of(repeated)
+    assert batch.rows == 3
+    for name, column in whole.hashes.items():
+        found = batch.hashes[name]
+        if isinstance(column, Ragged):
+            assert isinstance(found, Ragged)
+            assert found.rows == 1
+            np.testing.assert_array_equal(found.take(np.zeros(3, int)).values, column.values)
+        else:
+            assert len(found) == (1 if name in context else 3)
+            np.testing.assert_array_equal(np.broadcast_to(found, 3), column)
+    np.testing.assert_array_equal(batch.numbers["price"], whole.numbers["price"])
+
+
+def test_a_column_in_context_and_candidates_is_refused_and_so_is_one_in_neither() -> None:
+    with pytest.raises(DataError, match=r"context and candidates both bring the columns \['country'\]"):
+        batch_of(requests.InContext({"country": "de"}, [ROW]))
+    with pytest.raises(DataError, match=r"the rows lack the columns \['price'\], which features read"):
+        batch_of(requests.InContext({"user": "ann", "tags": []}, pa.table({"country": ["de"]})))
+    with pytest.raises(DataError, match="its context is list"):
+        batch_of(requests.InContext([ROW], [ROW]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("nobody", [[], pa.table({"country": pa.array([], pa.string())}), {"country": []}])
+def test_a_context_without_candidates_has_no_rows(nobody: Any) -> None:
+    assert batch_of(requests.InContext({"user": "ann", "tags": [], "price": 1.0}, nobody)).rows == 0
