@@ -22,7 +22,7 @@ from nightjar.features.contract.outputs import CANDIDATES, FINISHES, MODELS, Dec
 from nightjar.features.contract.publishing import key_of, manifest_digest, read_manifest
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.serving.evaluation.comparison import predict
-from nightjar.serving.gate.decision import Decision, DryRunLimits, PublishConfig
+from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, not_finished
 from nightjar.serving.model import load
 from nightjar.serving.packing import dry_run
@@ -43,13 +43,13 @@ log = logging.getLogger(__name__)
 class Finish:
     """The finish of a night's model.
 
-    limits: of its dry run; training: how the judged model was trained; output: folder that nights are published in;
+    gate: what it is held to; training: how the judged model was trained; output: folder that nights are published in;
     judged: the version; judgement: directory of the decision on it; state, holdout: directories of its encoder state
     and of the judged day, encoded under it.
     """
 
     config: PublishConfig
-    limits: DryRunLimits
+    gate: GateConfig
     training: TrainingConfig
     output: str
     judged: str
@@ -65,7 +65,7 @@ class Finish:
     @property
     def directory(self) -> str:
         """Where the decision on it goes."""
-        key = key_of(publish=self.config.model_dump(mode="json"), dry_run=self.limits.model_dump(mode="json"))
+        key = key_of(publish=self.config.model_dump(mode="json"), gate=self.gate.model_dump(mode="json"))
         return storage.join(self.output, FINISHES, str(DecisionName(self.version, key)))
 
     @property
@@ -108,7 +108,7 @@ class Finish:
         models = {JUDGED: load(judged), FINISHED: load(self.artifact)}
         observed, scores = predict(models, self.holdout, day)
         dry = dry_run.run(self.artifact)
-        return decide_finish(self.config, self.limits, observed, scores[JUDGED], scores[FINISHED], dry), dry
+        return decide_finish(self.config, self.gate, observed, scores[JUDGED], scores[FINISHED], dry), dry
 
     def _job(self) -> TrainingJob:
         """One pass over the judged day, from where the judged candidate's training ended."""

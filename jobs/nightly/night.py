@@ -218,7 +218,7 @@ class Night:
         built = self.features.built
         return Finish(
             config=self.config.nightly.publish,
-            limits=self.config.gate.dry_run,
+            gate=self.config.gate,
             training=self.config.training,
             output=self.output,
             judged=self._version,

@@ -1,7 +1,8 @@
 """Finished models: may a model that has learned the day by which it was judged serve in its place?
 
-It cannot be judged by that day again, and no later one is there. So it is held to the dry run and to bounds on how far
-the scores of the day's own rows may move.
+It cannot be judged by that day again, and no later one is there. So it is held to the dry run, to bounds on how far
+the scores of the day's own rows may move, and to the gate's calibration on these rows: a model that misses the level of
+rows which it has just learned was thrown off by the last of them.
 
 Shapes: B impressions.
 """
@@ -12,14 +13,15 @@ import numpy as np
 
 from nightjar.features.contract.metrics.sums import CLIP, cross_entropy
 from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.decision import Decision, DryRunLimits, GateCheck, Movement, PublishConfig
-from nightjar.serving.gate.gate import dry_run_checks, scores_check
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Movement, PublishConfig
+from nightjar.serving.gate.gate import calibration_check, dry_run_checks, scores_check
+from nightjar.serving.gate.parts import whole_of
 from nightjar.serving.packing.dry_run import DryRun
 
 
 def decide_finish(
     config: PublishConfig,
-    limits: DryRunLimits,
+    gate: GateConfig,
     observed: Observations,
     judged_B: np.ndarray,
     finished_B: np.ndarray,
@@ -29,7 +31,7 @@ def decide_finish(
 
     Args:
         config: the bounds.
-        limits: of the dry run.
+        gate: its bounds of calibration and of the dry run.
         observed: what is known of the judged day's impressions.
         judged_B: scores of the judged model.
         finished_B: scores of the finished model.
@@ -37,11 +39,12 @@ def decide_finish(
     """
     checks, movement = [scores_check(finished_B)], None
     if checks[0].passed:
+        checks.append(calibration_check(whole_of(observed), finished_B, gate))
         movement = movement_of(observed, judged_B, finished_B)
         checks.append(_bounded("mean_move", movement.mean, config.mean_move))
         if config.largest_move is not None:
             checks.append(_bounded("largest_move", movement.largest, config.largest_move))
-    checks += dry_run_checks(dry_run, limits)
+    checks += dry_run_checks(dry_run, gate.dry_run)
     passed = all(check.passed for check in checks)
     return Decision(
         verdict="published" if passed else "rejected",

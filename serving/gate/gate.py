@@ -92,7 +92,7 @@ def decide(
         alone, compared = compare_paired(
             every, candidate_B, others, sound, resamples=config.resamples, seed=config.seed
         )
-        checks += [_calibrated(whole, candidate_B, config), _informative(alone, config)]
+        checks += [calibration_check(whole, candidate_B, config), _informative(alone, config)]
         for against in _AGAINST:
             if against in compared:
                 checks += _judge_rules(config, whole, parts, compared[against], against, since_promotion(earlier))
@@ -155,8 +155,15 @@ def scores_check(score_B: np.ndarray) -> GateCheck:
     return GateCheck(metric="scores", passed=problem is None, reason=reason)
 
 
-def _calibrated(whole: Part, score_B: np.ndarray, config: GateConfig) -> GateCheck:
-    """Few positives make the ratio of a perfect model vary widely: only an interval that lies outside is a failure."""
+def calibration_check(whole: Part, score_B: np.ndarray, config: GateConfig) -> GateCheck:
+    """Whether scores are calibrated. Few positives make the ratio of a perfect model vary widely: only an interval that
+    lies outside is a failure.
+
+    Args:
+        whole: all impressions.
+        score_B: the model's scores.
+        config: the bounds, and the bootstrap.
+    """
     low, high = config.calibration
     ratio = float(np.sum(whole.weight_P * score_B[whole.rows_P]) / np.sum(whole.unit_positive))
     drawn_R = draw_calibration(whole, score_B, resamples=config.resamples, seed=config.seed)

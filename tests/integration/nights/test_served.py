@@ -166,19 +166,20 @@ def test_how_far_the_day_moved_its_scores_is_on_record(nights: Nights) -> None:
 
 
 def test_figures_as_served_are_beside_those_as_logged(nights: Nights) -> None:
-    """On the fifth day the champion has a stand-in and the candidate has none; on the sixth neither has."""
+    """On the fifth day the champion has a stand-in and the candidate has none; on the sixth the reference alone has."""
     found = {day: decision_of(nights, "decisions", day).as_served for day in nights.judged}
     assert {day: sorted(figures) for day, figures in found.items()} == {
         3: ["candidate", "champion"],
         4: ["candidate", "champion"],
         5: ["candidate", "champion"],
-        6: [],
+        6: ["candidate", "champion", "reference"],
     }
     for day in (3, 4, 5):
         assert found[day]["champion"].log_loss == pytest.approx(nights.without[day], abs=1e-6)
         assert abs(nights.without[day] - nights.served[day]) > 1e-5
-    logged = decision_of(nights, "decisions", 5).parts[0].figures[0].candidate
-    assert found[5]["candidate"].log_loss == pytest.approx(logged)
+    for day in (5, 6):
+        logged = decision_of(nights, "decisions", day).parts[0].figures[0].candidate
+        assert found[day]["candidate"].log_loss == pytest.approx(logged), "nothing stands in"
 
 
 def test_counters_are_as_of_the_day_that_they_serve_whatever_the_gate_said(nights: Nights) -> None:

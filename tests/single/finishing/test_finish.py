@@ -15,7 +15,7 @@ from nightjar.features.contract.manifests import ArtifactManifest, CandidateMani
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.jobs.finishing.finish import Finish
-from nightjar.serving.gate.decision import Decision, DryRunLimits, GateCheck, PublishConfig
+from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, PublishConfig
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig, WideConfig
 from nightjar.training.job import TrainingJob
@@ -44,7 +44,7 @@ def finish_in(output: Path) -> Finish:
     publish_decision(str(output / "decision"), said, {}, of=(JUDGED, None), inputs={})
     return Finish(
         config=PublishConfig(learn_evaluated_day=True, mean_move=2.0),
-        limits=DryRunLimits(),
+        gate=GateConfig(calibration=(0.5, 2.0)),
         training=TRAINING,
         output=str(output),
         judged=JUDGED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nightjar.serving.gate.decision import Decision, DryRunLimits, PublishConfig
+from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, movement_of, not_finished
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from tests.kits.gate_kit import Impressions
@@ -21,7 +21,7 @@ def impressions() -> Impressions:
 
 def decide(impressions: Impressions, finished: np.ndarray, dry_run: DryRun = SOUND, **bounds: float) -> Decision:
     config = PublishConfig(learn_evaluated_day=True, **bounds)
-    return decide_finish(config, DryRunLimits(), impressions.observed, impressions.scores(), finished, dry_run)
+    return decide_finish(config, GateConfig(), impressions.observed, impressions.scores(), finished, dry_run)
 
 
 def test_movements_are_changes_of_the_log_odds(impressions: Impressions) -> None:
@@ -72,6 +72,17 @@ def test_a_few_rows_may_move_far_unless_that_is_bounded(impressions: Impressions
     finished = 1.0 / (1.0 + np.exp(-impressions.logit - shift))
     assert decide(impressions, finished).verdict == "published"
     assert decide(impressions, finished, largest_move=5.0).verdict == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("shift", "failed"), [(-0.25, []), (-0.6, ["calibration_ratio"]), (0.6, ["calibration_ratio"])]
+)
+def test_a_model_that_misses_the_level_of_the_rows_it_has_learned_is_refused(
+    impressions: Impressions, shift: float, failed: list[str]
+) -> None:
+    """Its last rows have thrown it off: on generated nights such a model was worse on the next day, too."""
+    decision = decide(impressions, impressions.scores(shift=shift), mean_move=1.0)
+    assert [check.metric for check in decision.failures] == failed
 
 
 def test_scores_that_are_no_probabilities_are_never_served(impressions: Impressions) -> None:
