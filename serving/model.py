@@ -65,7 +65,7 @@ def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = Non
     return moved(held, directory, manifest, spec) if held else load_counters(directory, manifest, spec)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServingModel:
     """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads."""
 
@@ -75,6 +75,14 @@ class ServingModel:
     wide: WideTable | None
     embeddings: tuple[EmbeddingTable, ...]
     counters: Counters
+
+    def __repr__(self) -> str:
+        spec = self.state.spec
+        return (
+            f"<{self.manifest.model} of {self.manifest.lineage.date}: {spec.name}, {len(spec.fields)} fields, "
+            f"{len(spec.dense)} dense features, {len(spec.crosses)} crosses, {len(spec.frequencies)} frequencies; "
+            f"counters as of {self.counters_as_of}>"
+        )
 
     @property
     def counters_as_of(self) -> date:

@@ -86,7 +86,7 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         if not spec.dense:
             return {directory: [] for directory in days}
         bins = [bin_of(source(feature.source).cast("double")).alias(feature.name) for feature in spec.dense]
-        columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *bins]
+        columns = [F.col(DAY).alias("day"), positive(spec).alias("positive"), *bins]
         rows = reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws])
         folders = {table_folder(HISTOGRAM, feature.name): most for feature in spec.dense}
         counts = partial_counts(rows, "bigint").withColumnRenamed("value", "bin")

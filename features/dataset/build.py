@@ -19,7 +19,7 @@ from typing import Literal
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
 from nightjar.features.contract.outputs import (
     AGGREGATES,
@@ -32,11 +32,10 @@ from nightjar.features.contract.outputs import (
 )
 from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.counts.aggregate import check_values, publish_aggregates
+from nightjar.features.counts.aggregate import check_values, publish_aggregates, refuse_left_out
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup
 from nightjar.features.dataset.write import EncodedDays, publish_dataset
 from nightjar.features.fit.fitting import publish_state
-from nightjar.features.input.bad_rows import too_many
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition, Logs, check_logs, dates_between, day_after
 
@@ -208,7 +207,7 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     Raises DataError: before anything is published if the logs hold values that cannot be used, and whenever Spark
     cannot read a file.
     """
-    with damage_reported():
+    with damage_reported(plan.days[0].input):
         return _build(spark, plan)
 
 
@@ -219,34 +218,13 @@ def aggregate(spark: SparkSession, plan: BuildPlan) -> dict[str, AggregateManife
     """
     new = [day for day in plan.days if not is_published(plan.aggregate_dirs[day.date])]
     log.info("checking and counting %d of %d days", len(new), len(plan.days))
-    with damage_reported():
+    with damage_reported(plan.days[0].input):
         totals = check_values(spark, plan.spec, new)
         of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in new}
         publish_aggregates(spark, plan.spec, of_day)
     found = {directory: read_manifest(directory, AggregateManifest) for directory in plan.aggregate_dirs.values()}
-    _refuse_left_out(plan.days, found)
+    refuse_left_out(plan.days, found)
     return found
-
-
-def _refuse_left_out(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> None:
-    """Raises DataError if more rows were left out of a day than the config allows by now."""
-    manifests = {manifest.date: manifest for manifest in aggregates.values()}
-    problems = [
-        f"  date {day.date}: {problem}"
-        for day in days
-        if (counts := manifests[day.date]).left_out
-        and (
-            problem := too_many(
-                counts.rows + sum(counts.left_out.values()), counts.left_out, day.input.bad_rows_at_most
-            )
-        )
-    ]
-    if problems:
-        raise DataError(
-            "more rows were left out of the logs than may be:\n"
-            + "\n".join(problems)
-            + "\nCorrect the logs, or raise the bound. The quarantine of each day's aggregate holds the rows."
-        )
 
 
 def counted(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> list[LogPartition]:

@@ -48,7 +48,7 @@ def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> Has
     spec = state.spec
     needed = [feature.source for feature in read_features(spec, as_logged)]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    lists = [f.source for f in spec.fields if f.multi_valued and not f.split and (as_logged or f.serve_as is None)]
     columns, count = _columns(rows, needed, optional, lists)
     _require_so_far(spec, columns, count)
     hashes: dict[str, ColumnValues] = {}
@@ -56,6 +56,8 @@ def hash_rows(state: FittedState, rows: Rows, *, as_logged: bool = False) -> Has
         array, name = _column(field, columns, count, as_logged), field.source
         if field.boundaries:
             hashes[field.name] = hash_intervals(_numbers(array, name), field.boundaries)
+        elif field.split and (as_logged or field.serve_as is None):
+            hashes[field.name] = _hash_lists(_split(array, name, field.split), name)
         else:
             hashes[field.name] = _hash_lists(array, name) if field.multi_valued else _hash(array, name)
     numbers = {d.name: _numbers(_column(d, columns, count, as_logged), d.source) for d in spec.dense}
@@ -163,6 +165,34 @@ def _hash_lists(array: pa.Array, name: str) -> Ragged:
     offsets = np.zeros(len(array) + 1, dtype=np.int64)
     np.cumsum(np.bincount(rows, minlength=len(array)), out=offsets[1:])
     return Ragged(_hash(values.filter(values.is_valid()), name), offsets)
+
+
+def split_lists(strings: pa.Array, separator: str) -> pa.Array:
+    """Delimited lists as lists: what lies between separators, without the empty pieces; none of what is no Unicode.
+
+    features.spark.rows.values_of is the twin. strings: of Arrow's type string; null stays null.
+    """
+    encoded = strings.dictionary_encode()
+    pieces = [_pieces(value, separator) for value in pc.cast(encoded.dictionary, pa.binary()).to_pylist()]
+    return pa.array(pieces, pa.list_(pa.string())).take(encoded.indices)
+
+
+def _pieces(value: bytes, separator: str) -> list[str]:
+    try:
+        return [piece for piece in value.decode().split(separator) if piece]
+    except UnicodeDecodeError:
+        return []
+
+
+def _split(array: pa.Array, name: str, separator: str) -> pa.Array:
+    if pa.types.is_null(array.type):
+        return array
+    if not pa.types.is_string(array.type):
+        raise DataError(
+            f"column {name!r} has the type {array.type}; a field with split is a string with {separator!r} between its "
+            f"values, as in the log."
+        )
+    return split_lists(array, separator)
 
 
 def _numbers(array: pa.Array, name: str) -> np.ndarray:

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache
 from typing import Protocol
 
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of_folder
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
-from nightjar.features.input.bad_rows import usable, with_raw, with_reason
-from nightjar.features.input.config import MALFORMED_ROW, PARQUET, TABLE, InputConfig
-from nightjar.features.input.damage import opening
-from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
+from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.features.input.files import FileHead, file_problems, header_of, read_heads, schema_of, types_read
+from nightjar.features.input.reading import Columns, Piece, columns_to_read, open_rows, pieces_of
 from nightjar.features.spark.rows import source
-from nightjar.features.spark.tables import DAY, day_of_file, for_spark, literal
+from nightjar.features.spark.tables import DAY, day_of_file
 
 log = logging.getLogger(__name__)
 
-CASE_SENSITIVE = "spark.sql.caseSensitive"
 NOT_EMPTY = "the day is listed under input.empty_days, but holds rows. Take it off the list."
 
 
@@ -46,7 +42,8 @@ class LogPartition:
     for the day's rows. names: all columns of a text file, in their order. timestamp: the column that gives the day if
     no folder does. columns: names and Spark types that Spark is told to read from files; none of a table. is_empty: a
     day without traffic; all but its date, rows and fingerprint is that of another day. hashes: the sum of the hashes of
-    the rows that can be used, where a timestamp gives the day. spec: says which rows can be used.
+    the rows that can be used, where a timestamp gives the day. spec: says which rows can be used. pieces: of csv
+    files whose headers differ, those that have the same.
     """
 
     date: str
@@ -57,10 +54,11 @@ class LogPartition:
     input: InputConfig = PARQUET
     names: tuple[str, ...] = ()
     timestamp: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: Columns = ()
     is_empty: bool = False
     hashes: int | None = None
     spec: FeatureSpec | None = None
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def leaves_out(self) -> bool:
@@ -109,7 +107,7 @@ class DateFolders:
 
     def check(self, dates: Sequence[str], spec: FeatureSpec) -> list[LogPartition]:
         """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
-        self.config.require_types(spec)
+        self.config.require_types(spec, lambda: header_of(storage.join(self.root, date_folder(dates[0])), self.config))
         problems: dict[str, list[str]] = defaultdict(list)
         partitions: dict[str, LogPartition | None] = {}
         for day in dates:
@@ -140,6 +138,7 @@ class DateFolders:
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
             spec=spec,
+            pieces=pieces_of(heads, self.config),
         )
 
 
@@ -196,74 +195,19 @@ def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[D
 
     Rows that the input leaves out are not among them, whichever pass reads them.
     """
-    return [usable(table, spec, config) for table, spec, config in _tables(spark, partitions)]
+    return [_read(spark, days) for days in _alike(partitions)]
 
 
 def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
     """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`."""
-    return [with_reason(with_raw(table), spec, config) for table, spec, config in _tables(spark, partitions)]
+    return [_read(spark, days, all_rows=True) for days in _alike(partitions)]
 
 
-def _tables(
-    spark: SparkSession, partitions: Sequence[LogPartition]
-) -> Iterator[tuple[DataFrame, FeatureSpec, InputConfig]]:
-    """All rows, one table a set of types, each with what says which rows can be used."""
+def _alike(partitions: Sequence[LogPartition]) -> Iterable[list[LogPartition]]:
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:
         alike[partition.types, partition.names, partition.columns].append(partition)
-    for days in alike.values():
-        assert days[0].spec, "a day that was checked has a spec"
-        yield _read(spark, days), days[0].spec, days[0].input
-
-
-def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[tuple[str, str], ...]:
-    """Names and Spark types of what is read from files: all columns of a text file, otherwise what the spec reads.
-
-    So Spark meets no column that it cannot read and that nobody asks for. schema: types as Spark reads them.
-    """
-    if config.is_text:
-        return tuple(config.typed(config.names_in(schema)))
-    names = [name for name in spec.source_columns() if name in schema.names]
-    return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
-
-
-def _spark_type(kind: pa.DataType, config: InputConfig) -> str:
-    if config.format == "orc" and pa.types.is_timestamp(kind):
-        return "timestamp"  # of an ORC file, Spark takes both kinds for moments
-    return from_arrow_type(kind).simpleString()
-
-
-def open_log(
-    spark: SparkSession, config: InputConfig, urls: Sequence[str], columns: Sequence[tuple[str, str]] = ()
-) -> DataFrame:
-    """All rows of some files, or of one table.
-
-    Args:
-        spark: the session.
-        config: says how they are read.
-        urls: of files or folders; or the one table.
-        columns: names and Spark types to read from files.
-    """
-    reader = spark.read.options(**config.reader_options)
-    if columns:
-        columns = [*columns, (MALFORMED_ROW, "string")] if config.keeps_malformed else columns
-        reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in columns))
-    with opening(urls[0], config.format):
-        if config.format == TABLE:
-            return _table(spark, reader, urls[0])
-        if config.is_files:
-            return reader.format(config.format).load([literal(for_spark(url)) for url in urls])
-        return reader.format(config.format).load(urls[0] or None)
-
-
-def _table(spark: SparkSession, reader: DataFrameReader, name: str) -> DataFrame:
-    """A catalog's table. Catalogs ignore the case of names, unlike the columns of files (jobs.common.spark_session)."""
-    before = spark.conf.get(CASE_SENSITIVE)
-    spark.conf.set(CASE_SENSITIVE, "false")
-    try:
-        return reader.table(name)
-    finally:
-        spark.conf.set(CASE_SENSITIVE, str(before))
+    return alike.values()
 
 
 def with_day(table: DataFrame, timestamp: str, dates: Sequence[str]) -> DataFrame:
@@ -280,15 +224,22 @@ def day_of(timestamp: str) -> Column:
     return F.unix_date(F.to_date(source(timestamp).cast("timestamp")))
 
 
-def _read(spark: SparkSession, days: Sequence[LogPartition]) -> DataFrame:
+def _read(spark: SparkSession, days: Sequence[LogPartition], *, all_rows: bool = False) -> DataFrame:
     first = days[0]
     if all(day.is_empty for day in days):
-        return _read(spark, [replace(first, is_empty=False)]).where(F.lit(False))
+        return _read(spark, [replace(first, is_empty=False)], all_rows=all_rows).where(F.lit(False))
     days = [day for day in days if not day.is_empty]
-    table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.columns)
+    urls: dict[Columns, dict[str, None]] = defaultdict(dict)
+    for day in days:
+        for columns, of_piece in day.pieces or ((first.columns, (day.url,)),):
+            urls[columns] |= dict.fromkeys(of_piece)
+    pieces = tuple((columns, tuple(of_piece)) for columns, of_piece in urls.items())
+    assert first.spec, "a day that was checked has a spec"
     if not first.timestamp:
         # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
-        return table.withColumn(DAY, F.lit(day_number(first.date)) if len(days) == 1 else day_of_file())
+        of_day = F.lit(day_number(first.date)) if len(days) == 1 else day_of_file()
+        return open_rows(spark, first.input, pieces, first.spec, of_day, all_rows=all_rows)
+    table = open_rows(spark, first.input, pieces, first.spec, all_rows=all_rows)
     dates = [day.date for day in days]
     return with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
 

@@ -94,7 +94,7 @@ class Pass:
 
     def _changed_days(self) -> list[str]:
         """The days that are not as they were counted, from a look at the log itself: one a line, with the numbers."""
-        label = positive(self.spec.label).alias("positive")
+        label = positive(self.spec).alias("positive")
         rows = reduce(DataFrame.unionAll, [raw.select(DAY, label) for raw in read_logs(self.spark, self.days)])
         counts = rows.groupBy(DAY).agg(F.count(F.lit(1)).alias("rows"), F.sum("positive").alias("positives")).collect()
         there = {row[DAY]: RowCount(row["rows"], row["positives"]) for row in counts}
