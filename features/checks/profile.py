@@ -27,14 +27,15 @@ from nightjar.features.spark.tables import write_days
 
 HISTOGRAM_SCHEMA = "bin bigint, impressions bigint, positives bigint"
 
-_BINS_PER_OCTAVE = 32
+# Narrow, so that two of the few values of a column, such as years, never share a bin.
+_BINS_PER_OCTAVE = 4096
 _SMALLEST = 2.0**-20
 _LARGEST = 1.7976931348623157e308
 
 
 def profile_dir(output: str, spec: FeatureSpec, day: LogPartition) -> str:
     """Where the profile of a day goes."""
-    key = key_of(spec=spec.fingerprint, log=day.fingerprint)
+    key = key_of(spec=spec.fingerprint, log=day.fingerprint, bins=_BINS_PER_OCTAVE)
     return storage.join(output, PROFILES, str(DailyName(day.date, key)))
 
 
@@ -50,9 +51,9 @@ def profiles(
 
 
 def bin_of(value: Column) -> Column:
-    """A double's bin, bigint; null for a missing one. 32 bins an octave of |x| on either side of zero.
+    """A double's bin, bigint; null for a missing one. 4096 bins an octave of |x| on either side of zero.
 
-    Values below 2^-20 share bin 0. Edges are odd multiples of 1/64 of an octave, which no integer meets, so that
+    Values below 2^-20 share bin 0. Edges are odd multiples of 1/8192 of an octave, which no integer meets, so that
     the last digit of a logarithm never decides.
     """
     known = F.when(value.isNotNull() & ~F.isnan(value), F.greatest(F.least(value, F.lit(_LARGEST)), F.lit(-_LARGEST)))
