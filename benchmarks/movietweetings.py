@@ -23,7 +23,7 @@ from nightjar.features.contract.outputs import CANDIDATES, MODELS
 from nightjar.features.contract.publishing import key_of
 from nightjar.features.dataset.build import build, encode_days
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, plan_build
-from nightjar.features.input.folders import dates_between, day_after
+from nightjar.features.input.days import dates_between, day_after
 from nightjar.jobs import import_movietweetings
 from nightjar.jobs.common.cli import entry_point
 from nightjar.jobs.common.spark_session import spark_session

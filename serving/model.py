@@ -74,7 +74,7 @@ def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = Non
     return moved(held, directory, manifest, spec) if held else load_counters(directory, manifest, spec)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServingModel:
     """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads.
 
@@ -94,6 +94,14 @@ class ServingModel:
     def _asked(self) -> tuple[str, ...]:
         """What the head asks for, of HEAD_INPUTS."""
         return tuple(node.name for node in self.head.get_inputs())
+
+    def __repr__(self) -> str:
+        spec = self.state.spec
+        return (
+            f"<{self.manifest.model} of {self.manifest.lineage.date}: {spec.name}, {len(spec.fields)} fields, "
+            f"{len(spec.dense)} dense features, {len(spec.crosses)} crosses, {len(spec.frequencies)} frequencies; "
+            f"counters as of {self.counters_as_of}>"
+        )
 
     @property
     def counters_as_of(self) -> date:

@@ -6,6 +6,10 @@ Divergence is Jensen and Shannon's, in bits: 0 for equal distributions, 1 for di
 
 over the values that make up a thousandth of all days together, each by itself, and over all the others as one: among
 rare values two samples of the same distribution look as different as two distributions.
+
+Numbers are first put together by quantiles of the reference days, and those outside their range on either side: a value
+that few rows hold says nothing, and a range that many hold must not be wider than what can move within it. A value with
+as many rows as a quantile stays by itself, and so do all where there are no more than quantiles.
 """
 
 from __future__ import annotations
@@ -16,13 +20,14 @@ from functools import reduce
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from nightjar.features.input.folders import day_number
+from nightjar.features.input.days import day_number
 from nightjar.features.spark.arrow_tasks import map_arrow
 
 HEAD_SHARE = 0.001
+QUANTILES = 64
 
 # Terms are summed as integers, so that the order in which Spark's tasks end does not matter.
 _UNITS = 2.0**40
@@ -34,12 +39,13 @@ class DailyCounts:
     """A feature's values by day.
 
     table: day int, value bigint, impressions bigint, one row a day and value. sizes: impressions of each day, by date,
-    in all. min_count: fewer impressions than that count as none.
+    in all. min_count: fewer impressions than that count as none. ordered: values are numbers, or bins of such.
     """
 
     table: DataFrame
     sizes: Mapping[str, int]
     min_count: int = 1
+    ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,13 @@ def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift
     ]
     of_day = [F.sum(F.when(F.col("day") == day_number(day), F.col("impressions")).otherwise(0)) for day in dates]
     by_value = reduce(DataFrame.unionAll, numbered).groupBy("feature", "value")
-    wide = by_value.agg(*(count.alias(f"n{i}") for i, count in enumerate(of_day))).drop("value")
+    wide = by_value.agg(*(count.alias(f"n{i}") for i, count in enumerate(of_day)))
+    ordered = [n for n, counts in enumerate(features) if counts.ordered]
+    if ordered:
+        is_ordered = F.col("feature").isin(ordered)
+        before = [f"n{i}" for i, day in enumerate(dates) if day != newest]
+        wide = wide.where(~is_ordered).unionByName(_by_quantile(wide.where(is_ordered), before))
+    wide = wide.drop("value")
 
     def summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         sums = np.zeros((len(days), _SUMS, len(dates)), np.int64)
@@ -120,6 +132,38 @@ def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift
     tasks = map_arrow(wide, summed, "sums array<bigint>").collect()
     total = np.array([task["sums"] for task in tasks], np.int64).sum(axis=0).reshape(len(days), _SUMS, len(dates))
     return [dict(zip(dates, of.drifts(sums), strict=True)) for of, sums in zip(days, total, strict=True)]
+
+
+def _by_quantile(wide: DataFrame, before: Sequence[str]) -> DataFrame:
+    """Put the values of numbers together, in the same columns.
+
+    Args:
+        wide: feature, value and the impressions of each day.
+        before: names of those of the reference days.
+    """
+    weight = reduce(Column.__add__, map(F.col, before), F.lit(0))
+    of_feature = Window.partitionBy("feature")
+    so_far = of_feature.orderBy("value").rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    placed = wide.withColumn("weight", weight).withColumns(
+        {
+            "total": F.sum("weight").over(of_feature),
+            "shown": F.count_if(F.col("weight") > 0).over(of_feature),
+            "through": F.sum("weight").over(so_far),
+        }
+    )
+    weight, total, through = F.col("weight"), F.col("total"), F.col("through")
+    # Twice the middle of a value's rows, so that nothing is rounded: below the range 0, above it 2 * total.
+    middle = 2 * through - weight
+    quantile = F.when(middle == 0, -1).otherwise(F.floor(F.try_divide(middle * QUANTILES, 2 * total)))
+    alone = (weight > 0) & ((F.col("shown") <= QUANTILES) | (weight * QUANTILES >= total))
+    counts = [name for name in wide.columns if name not in ("feature", "value")]
+    return (
+        placed.withColumn("alone", alone)
+        .withColumn("value", F.when(F.col("alone"), F.col("value")).otherwise(quantile))
+        .groupBy("feature", "alone", "value")
+        .agg(*(F.sum(name).alias(name) for name in counts))
+        .drop("alone")
+    )
 
 
 def _terms(p: np.ndarray, q: np.ndarray) -> np.ndarray:

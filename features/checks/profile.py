@@ -20,21 +20,23 @@ from nightjar.features.contract.outputs import PROFILES, DailyName, log_input
 from nightjar.features.contract.publishing import begin, commit, describe_files, is_published, key_of, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.counting import partial_counts
-from nightjar.features.input.folders import DAY, LogPartition, day_number, read_logs
+from nightjar.features.input.days import day_number
+from nightjar.features.input.folders import DAY, LogPartition, read_logs
 from nightjar.features.input.passes import require_unchanged
 from nightjar.features.spark.rows import positive, source, values_of
 from nightjar.features.spark.tables import write_days
 
 HISTOGRAM_SCHEMA = "bin bigint, impressions bigint, positives bigint"
 
-_BINS_PER_OCTAVE = 32
+# Narrow, so that two of the few values of a column, such as years, never share a bin.
+_BINS_PER_OCTAVE = 4096
 _SMALLEST = 2.0**-20
 _LARGEST = 1.7976931348623157e308
 
 
 def profile_dir(output: str, spec: FeatureSpec, day: LogPartition) -> str:
     """Where the profile of a day goes."""
-    key = key_of(spec=spec.fingerprint, log=day.fingerprint)
+    key = key_of(spec=spec.fingerprint, log=day.fingerprint, bins=_BINS_PER_OCTAVE)
     return storage.join(output, PROFILES, str(DailyName(day.date, key)))
 
 
@@ -50,9 +52,9 @@ def profiles(
 
 
 def bin_of(value: Column) -> Column:
-    """A double's bin, bigint; null for a missing one. 32 bins an octave of |x| on either side of zero.
+    """A double's bin, bigint; null for a missing one. 4096 bins an octave of |x| on either side of zero.
 
-    Values below 2^-20 share bin 0. Edges are odd multiples of 1/64 of an octave, which no integer meets, so that
+    Values below 2^-20 share bin 0. Edges are odd multiples of 1/8192 of an octave, which no integer meets, so that
     the last digit of a logarithm never decides.
     """
     known = F.when(value.isNotNull() & ~F.isnan(value), F.greatest(F.least(value, F.lit(_LARGEST)), F.lit(-_LARGEST)))
@@ -86,7 +88,7 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
         if not spec.dense:
             return {directory: [] for directory in days}
         bins = [bin_of(source(feature.source).cast("double")).alias(feature.name) for feature in spec.dense]
-        columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *bins]
+        columns = [F.col(DAY).alias("day"), positive(spec).alias("positive"), *bins]
         rows = reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws])
         folders = {table_folder(HISTOGRAM, feature.name): most for feature in spec.dense}
         counts = partial_counts(rows, "bigint").withColumnRenamed("value", "bin")

@@ -38,6 +38,9 @@ from nightjar.features.spark.tables import day_of_file, read_tables, table_rows
 
 TOP = 12
 RANGES = 12
+# A feature with more rows in its histograms is shown by wider bins: what comes back to the driver stays small.
+_MOST_BINS = 20_000
+_WIDE = 128
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,18 @@ class _Ingredients:
             parts.append(ids.select("table", F.lit(None).cast("int"), "hash", F.lit(True), nothing, nothing))
         if dense:
             bins = self._read(self.profiled, HISTOGRAM, dense, HISTOGRAM_SCHEMA)
-            parts.append(bins.select(F.col("table") + len(fields), day_of_file(), "bin", F.lit(False), *counts))
+            widths = F.array(*(F.lit(self._width(feature)) for feature in self.plan.spec.dense))[F.col("table")]
+            bin_ = (F.signum("bin") * F.ceil(F.abs("bin") / widths)).cast("bigint")
+            parts.append(bins.select(F.col("table") + len(fields), day_of_file(), bin_, F.lit(False), *counts))
         return reduce(DataFrame.unionAll, parts).toDF("feature", "day", "value", "known", *counts)
 
     def _read(self, directories: Mapping[str, Manifest], folder: str, names: Sequence[str], schema: str) -> DataFrame:
         return read_tables(self.spark, directories, folder, names, schema)
+
+    def _width(self, feature: DenseFeature) -> int:
+        """How many bins of its histograms are one here."""
+        rows = table_rows(self.profiled, table_folder(HISTOGRAM, feature.name))
+        return _WIDE if rows > _MOST_BINS else 1
 
     def _of_days(self, feature: CategoricalField | DenseFeature, what: str) -> tuple[int, ...]:
         """`values` or `missing` of the feature's column, by day."""
@@ -177,7 +187,7 @@ class _Ingredients:
 
     def _dense(self, feature: DenseFeature, tally: Tally) -> DenseSummary:
         values, missing = self._of_days(feature, "values"), self._of_days(feature, "missing")
-        return DenseSummary(values=values, missing=missing, ranges=_ranges(tally))
+        return DenseSummary(values=values, missing=missing, ranges=_ranges(tally, self._width(feature)))
 
 
 def _bucket(counts: np.ndarray) -> Bucket:
@@ -185,8 +195,11 @@ def _bucket(counts: np.ndarray) -> Bucket:
     return Bucket(impressions=tuple(shown), positives=positives)
 
 
-def _ranges(tally: Tally) -> tuple[Range, ...]:
-    """Bins put together to at most RANGES ranges of equal weight over all days; a heavy bin is a range of its own."""
+def _ranges(tally: Tally, width: int = 1) -> tuple[Range, ...]:
+    """Bins put together to at most RANGES ranges of equal weight over all days; a heavy bin is a range of its own.
+
+    width: how many bins of a histogram one of the tally is.
+    """
     order = np.argsort(tally.values)
     bins, counts = tally.values[order], tally.counts[order]
     weights = counts[:, :-1].sum(axis=1)
@@ -196,6 +209,15 @@ def _ranges(tally: Tally) -> tuple[Range, ...]:
     for number in np.unique(of_range):
         inside = of_range == number
         bucket, first, last = _bucket(counts[inside]), int(bins[inside][0]), int(bins[inside][-1])
-        low, high = bin_edges(first)[0], bin_edges(last)[1]
+        low, high = _edges(first, width)[0], _edges(last, width)[1]
         found.append(Range(low=low, high=high, impressions=bucket.impressions, positives=bucket.positives))
     return tuple(found)
+
+
+def _edges(number: int, width: int) -> tuple[float, float]:
+    """The least and the largest double of so many bins in one; number: of those away from zero, from 1."""
+    if number == 0:
+        return bin_edges(0)
+    sign = 1 if number > 0 else -1
+    near, far = sign * (width * (abs(number) - 1) + 1), sign * width * abs(number)
+    return bin_edges(min(near, far))[0], bin_edges(max(near, far))[1]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from nightjar.features.input.folders import day_number
+from nightjar.features.input.days import day_number
 from nightjar.features.spark.arrow_tasks import map_arrow
 
 EVERYTHING = sys.maxsize

@@ -216,7 +216,7 @@ def _drifts(
             table = read_daily(spark, aggregates, table_folder(VOCABULARY, feature.name), VOCABULARY_SCHEMA)
             return DailyCounts(table.select("day", table.hash.alias("value"), "impressions"), sizes, feature.min_count)
         table = read_daily(spark, profiled, table_folder(HISTOGRAM, feature.name), HISTOGRAM_SCHEMA)
-        return DailyCounts(table.withColumnRenamed("bin", "value"), sizes)
+        return DailyCounts(table.withColumnRenamed("bin", "value"), sizes, ordered=True)
 
     features = features_of(spec)
     return list(zip(features, drifts([counts(feature) for feature in features], newest), strict=True))

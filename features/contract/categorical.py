@@ -1,14 +1,17 @@
-"""What a feature spec says of categorical inputs: fields, their crosses, and which conjunctions a cross admits."""
+"""What a feature spec says of categorical inputs (fields, their crosses, which conjunctions a cross admits), and of
+labels that are made of other columns."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, TypeAdapter, model_validator
 
-from nightjar.features.contract.strict import Strict
+from nightjar.features.contract.errors import did_you_mean
+from nightjar.features.contract.strict import Strict, named_in
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=100)]
 Pooling = Literal["sum", "mean", "sqrtn"]
@@ -27,6 +30,9 @@ class CategoricalField(Strict):
     """The log column that it reads; the field's name if empty."""
     multi_valued: bool = False
     """The column holds a list of values."""
+    split: str | None = Field(None, min_length=1, max_length=20)
+    """Of a multi-valued field: the column is a string that holds the values with this between them, in requests as in
+    the log. Nothing between two of them is no value. A string that is not Unicode holds none."""
     kind: Literal["vocabulary", "hashed"] = "vocabulary"
     """`vocabulary` gives a value that was seen often enough an id of its own. `hashed` has no vocabulary: the hash of a
     value gives its id."""
@@ -85,6 +91,8 @@ class CategoricalField(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> CategoricalField:
+        if self.split and not self.multi_valued:
+            raise ValueError("split makes a list of a string; set multi_valued: true")
         if self.kind == "vocabulary" and self.buckets is not None:
             raise ValueError("buckets belongs to a hashed field; for unknown values of a vocabulary set oov_buckets")
         if self.kind == "hashed":
@@ -233,3 +241,61 @@ class Cross(Strict):
     def hashed_size(self) -> int:
         """Number of ids of a hashed cross: its buckets, and one for what is not admitted."""
         return self.buckets + int(self.is_fitted)
+
+
+class LabelRule(Strict):
+    """A label that is computed: 1 where the rule holds, 0 where it does not, missing where a column of it is."""
+
+    column: str | None = Field(None, min_length=1)
+    """The column whose number is compared."""
+    share_of: str | None = Field(None, min_length=1)
+    """The column that the number is divided by first; the label is missing where it is 0."""
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    """1 from this number on."""
+    above: float | None = Field(None, allow_inf_nan=False)
+    """1 above this number."""
+    sql: str | None = Field(None, min_length=1)
+    """Instead of a column: an expression of Spark's SQL that is true or false, or 1 or 0."""
+    columns: tuple[str, ...] = ()
+    """The columns that `sql` reads."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelRule:
+        if self.sql:
+            if idle := self._set("column", "share_of", "at_least", "above"):
+                raise ValueError(f"sql says all of the rule; remove {idle}")
+            if not self.columns:
+                raise ValueError("sql needs columns: the list of those that it reads")
+        elif not self.column or (self.at_least is None) == (self.above is None) or self.columns:
+            raise ValueError("a label's rule is a column with at_least or above, or sql with columns")
+        return self
+
+    def __str__(self) -> str:
+        if self.sql:
+            return self.sql
+        value = f"{self.column} / {self.share_of}" if self.share_of else str(self.column)
+        return f"{value} >= {self.at_least:.15g}" if self.above is None else f"{value} > {self.above:.15g}"
+
+
+def _column_or_rule(label: Any) -> Any:
+    """Validated here, so that a mistake is told once and not for both kinds."""
+    if isinstance(label, LabelRule):
+        return label
+    return LabelRule.model_validate(label) if isinstance(label, Mapping) else _COLUMN.validate_python(label)
+
+
+Column = Annotated[str, Field(min_length=1)]
+_COLUMN: TypeAdapter[str] = TypeAdapter(Column)
+Label = Annotated[Column | LabelRule, BeforeValidator(_column_or_rule)]
+
+
+def unknown_fields(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Names of fields in crosses and frequencies of a spec, as it is read, that no field has: one mistake each."""
+    known = named_in(spec.get("fields"))
+    for kind, key in (("crosses", "fields"), ("frequencies", "keys")) if known else ():
+        for name, one in named_in(spec.get(kind)).items():
+            names = one.get(key) if isinstance(one, Mapping) else getattr(one, key)
+            listed = names if isinstance(names, list | tuple) else ()
+            if missing := [field for field in listed if isinstance(field, str) and field not in known]:
+                hint = did_you_mean(missing, known)
+                yield f"{kind}.{name}.{key}: {missing} are not among the fields {sorted(known)}{hint}"

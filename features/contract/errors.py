@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 # A URL; what stands before its host, up to the last @, may hold an @ as a password, or a slash as an AWS secret.
@@ -49,6 +51,14 @@ class LockedError(NightjarError):
     """Another run is at work where this one would write."""
 
     exit_status = 5
+
+
+def did_you_mean(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """What to add to a message about names that nobody knows: those that are spelt like them; empty if none is."""
+    names = {name.casefold(): name for name in known}
+    close = {name: get_close_matches(name.casefold(), names, n=1) for name in unknown}
+    found = [f"{names[like[0]]!r} for {name!r}" for name, like in close.items() if like]
+    return f". Did you mean {', '.join(found)}?" if found else ""
 
 
 def masked(text: str) -> str:

@@ -48,7 +48,7 @@ def dataset_columns(
     """Every column of a data set that is encoded under `spec` with vocabularies of these sizes: those of all fields,
     and of the crosses that have an exact one.
     """
-    columns = [ColumnSpec(name="label", feature=spec.label, role="label")]
+    columns = [ColumnSpec(name="label", feature=str(spec.label), role="label")]
     for role in ("weight", "group", "truth"):
         source = getattr(spec, role)
         if source or (role == "weight" and spec.is_weighted):

@@ -8,13 +8,21 @@ set, model and artifact. This module is free of PySpark.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, StrictFloat, StrictInt, ValidationError, model_validator
 
-from nightjar.features.contract.categorical import CategoricalField, Cross, Name, is_finite_number
-from nightjar.features.contract.strict import Strict, digest
+from nightjar.features.contract.categorical import (
+    CategoricalField,
+    Cross,
+    Label,
+    LabelRule,
+    Name,
+    is_finite_number,
+    unknown_fields,
+)
+from nightjar.features.contract.strict import Strict, digest, with_problems
 
 Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
 Statistic = Literal["impressions", "positives", "rate", "log_odds", "log_count", "count_rank", "days_since_first_seen"]
@@ -147,8 +155,9 @@ class FeatureSpec(Strict):
 
     name: Name
     """Names the spec in manifests and pages."""
-    label: str = Field(min_length=1, description="0 or 1, integral, boolean or floating")
-    """The column of the label: 0 or 1, integral, boolean or floating."""
+    label: Label
+    """The column of the label: 0 or 1, integral, boolean or floating. Or a rule that makes it of other columns, which
+    no feature may read, but for `share_of`."""
     timestamp: str = Field(min_length=1)
     """The column of the impression's time, in UTC."""
     group: str | None = None
@@ -169,12 +178,19 @@ class FeatureSpec(Strict):
     sampling: Sampling | None = None
     """Leaves negatives of the training days out. Empty: every row is trained on."""
 
-    @model_validator(mode="after")
-    def _check(self) -> FeatureSpec:
-        problems = [*self._duplicate_names(), *self._unknown_fields(), *self._forbidden_sources(), *self._unserved()]
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, value: Any, validated: ModelWrapValidatorHandler[FeatureSpec]) -> FeatureSpec:
+        """All mistakes at once: names that nothing has are told beside whatever else is wrong."""
+        unknown = list(unknown_fields(value)) if isinstance(value, Mapping) else []
+        try:
+            spec = validated(value)
+        except ValidationError as error:
+            raise with_problems(error, unknown, value) from error
+        problems = [*spec._duplicate_names(), *unknown, *spec._forbidden_sources(), *spec._unserved()]
         if problems:
-            raise ValueError("\n".join(problems))
-        return self
+            raise with_problems(None, problems, value)
+        return spec
 
     def _duplicate_names(self) -> Iterator[str]:
         for kind, features in (("fields", self.fields), ("dense", self.dense), ("crosses", self.crosses)):
@@ -183,19 +199,9 @@ class FeatureSpec(Strict):
         counts = Counter(name for name in self.dense_names())
         yield from (f"two dense features are both called {name!r}" for name, n in counts.items() if n > 1)
 
-    def _unknown_fields(self) -> Iterator[str]:
-        by_name = {field.name: field for field in self.fields}
-        for cross in self.crosses:
-            missing = [name for name in cross.fields if name not in by_name]
-            if missing:
-                yield f"crosses.{cross.name}.fields: {missing} are not among the fields {sorted(by_name)}"
-        for frequency in self.frequencies:
-            missing = [name for name in frequency.keys if name not in by_name]
-            if missing:
-                yield f"frequencies.{frequency.name}.keys: {missing} are not among the fields {sorted(by_name)}"
-
     def _forbidden_sources(self) -> Iterator[str]:
-        forbidden = {column: role for role in ("label", "truth", "weight") if (column := getattr(self, role))}
+        forbidden = {column: role for role in ("truth", "weight") if (column := getattr(self, role))}
+        forbidden |= dict.fromkeys(self._outcome_columns, "label")
         for kind, features in (("fields", self.fields), ("dense", self.dense)):
             for feature in features:
                 if feature.source in forbidden:
@@ -207,6 +213,21 @@ class FeatureSpec(Strict):
     def _unserved(self) -> Iterator[str]:
         if all(feature.serve_as is not None for feature in self.reading()):
             yield "every field and dense feature has serve_as, so that a request brings nothing to score"
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The log columns that the label is made of."""
+        rule = self.label
+        share_of = (rule.share_of,) if isinstance(rule, LabelRule) and rule.share_of else ()
+        return (*self._outcome_columns, *share_of)
+
+    @property
+    def _outcome_columns(self) -> tuple[str, ...]:
+        """Those that are only known afterwards."""
+        rule = self.label
+        if isinstance(rule, str):
+            return (rule,)
+        return (rule.column,) if rule.column else rule.columns
 
     @property
     def request(self) -> str | None:
@@ -251,7 +272,7 @@ class FeatureSpec(Strict):
 
     def source_columns(self) -> list[str]:
         """The log columns that the spec reads, without repeats, in order of first use."""
-        columns = [self.label, self.timestamp, self.group, self.weight, self.truth, self.request]
+        columns = [*self.label_columns, self.timestamp, self.group, self.weight, self.truth, self.request]
         columns += [field.source for field in self.fields] + [feature.source for feature in self.dense]
         return list(dict.fromkeys(column for column in columns if column))
 
@@ -264,8 +285,13 @@ class FeatureSpec(Strict):
         """
         keys = {name for frequency in self.frequencies for name in frequency.keys}
         counted = [[f.name, f.keys, sorted(f.windows), f.delay_days, f.is_ranked, f.is_dated] for f in self.frequencies]
-        hashed = [[f.name, f.source, f.multi_valued, f.boundaries] for f in self.fields if f.name in keys]
-        return digest([self.label, self.timestamp, sorted(counted), sorted(hashed)])[:16]
+        hashed = [
+            [f.name, f.source, f.multi_valued, f.boundaries, *([f.split] if f.split else [])]
+            for f in self.fields
+            if f.name in keys
+        ]
+        label = self.label if isinstance(self.label, str) else self.label.model_dump(mode="json")
+        return digest([label, self.timestamp, sorted(counted), sorted(hashed)])[:16]
 
     @property
     def fingerprint(self) -> str:

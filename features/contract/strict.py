@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from nightjar.features.contract.errors import SpecError, is_secret
 from nightjar.features.contract.outputs import HISTORY, LOCK, POINTER
@@ -56,6 +57,31 @@ class Strict(BaseModel):
 def digest(value: Any) -> str:
     """sha256 of a JSON value in canonical form, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def with_problems(error: ValidationError | None, problems: Sequence[str], value: Any) -> ValidationError:
+    """A pydantic error with more mistakes of the mapping `value`, so that all of them are reported at once."""
+    lines: list[InitErrorDetails] = []
+    for one in error.errors(include_url=False) if error else ():
+        known: Any = one["type"] if one["type"] != "value_error" else _told(one["msg"])
+        lines.append({"type": known, "loc": one["loc"], "input": one["input"], "ctx": one.get("ctx", {})})
+    if problems:
+        lines.append({"type": _told("\n".join(problems)), "loc": (), "input": value})
+    return ValidationError.from_exception_data(error.title if error else "", lines)
+
+
+def _told(text: str) -> PydanticCustomError:
+    return PydanticCustomError("value_error", "{text}", {"text": text})
+
+
+def named_in(items: Any) -> dict[str, Any]:
+    """Those of a list that have a name, by it: mappings as they are read, or models. Anything else is left out."""
+    found = {}
+    for item in items if isinstance(items, list | tuple) else ():
+        name = item.get("name") if isinstance(item, Mapping) else getattr(item, "name", None)
+        if isinstance(name, str):
+            found[name] = item
+    return found
 
 
 def explain(error: ValidationError, source: str) -> str:

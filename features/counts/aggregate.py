@@ -34,7 +34,8 @@ from nightjar.features.counts.counting import partial_counts
 from nightjar.features.encoder.admission import RANK_BITS, SKETCH_REGISTERS
 from nightjar.features.input.bad_rows import REASON, ValueRule, examples, too_many, value_rules, write_quarantine
 from nightjar.features.input.config import BadRowLimits
-from nightjar.features.input.folders import DAY, LogPartition, day_number, day_of, read_all_rows, read_logs
+from nightjar.features.input.days import day_number
+from nightjar.features.input.folders import DAY, LogPartition, day_of, read_all_rows, read_logs
 from nightjar.features.input.passes import Pass, RowCount, require_unchanged
 from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import (
@@ -43,9 +44,9 @@ from nightjar.features.spark.rows import (
     hash_value,
     hashed,
     keys_of,
+    label_of,
     positive,
     row_hash,
-    source,
     value_of,
     values_of,
 )
@@ -84,7 +85,7 @@ class Totals:
 def vocabulary_counts(raws: Sequence[DataFrame], spec: FeatureSpec) -> DataFrame:
     """In: raw rows and DAY. Out: table int (position of the field), day int, LABELLED_SCHEMA: partial counts."""
     values = [F.array_distinct(values_of(field)) if field.multi_valued else value_of(field) for field in spec.fields]
-    columns = [F.col(DAY).alias("day"), positive(spec.label).alias("positive"), *_numbered(values)]
+    columns = [F.col(DAY).alias("day"), positive(spec).alias("positive"), *_numbered(values)]
     counts = partial_counts(reduce(DataFrame.unionAll, [raw.select(*columns) for raw in raws]), "string")
     hashed_value = hash_value(F.col("value")).alias("hash")
     return counts.select("table", "day", hashed_value, "value", "impressions", "positives")
@@ -136,7 +137,7 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
             if row[f"bad:{n}"] and rule.reason != "null_label":
                 values = _bad_values(read_logs(spark, [partition])[0], rule)
                 problems.append(
-                    f"  date {partition.date}: {rule.role} {rule.column!r} must {rule.wanted}; found {values}"
+                    f"  date {partition.date}: {rule.role} {rule.name!r} must {rule.wanted}; found {values}"
                 )
     if problems:
         raise DataError(
@@ -156,7 +157,7 @@ def _looked_at(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogP
         raw.select(
             DAY,
             REASON,
-            (used & (source(spec.label).cast("double") == 1)).alias("positive"),
+            (used & (label_of(spec) == 1)).alias("positive"),
             (used & (day_of(spec.timestamp) != F.col(DAY))).alias("misdated"),
             (row_hash(spec) if text else F.lit(0)).alias("touched"),
             *(F.coalesce(rule.bad, F.lit(True)).alias(f"bad:{n}") for n, rule in enumerate(rules)),
@@ -187,6 +188,23 @@ def _left_out_problems(
         yield f"  date {partition.date}: {problem}{examples(read_all_rows(spark, [partition])[0])}"
     elif left_out:
         log.warning("date %s: left out %d of %d rows: %s", partition.date, sum(left_out.values()), rows, left_out)
+
+
+def refuse_left_out(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> None:
+    """Raises DataError if more rows were left out of a day than the config allows by now. aggregates: by directory."""
+    manifests = {manifest.date: manifest for manifest in aggregates.values()}
+    problems = []
+    for day in days:
+        counts = manifests[day.date]
+        rows = counts.rows + sum(counts.left_out.values())
+        if problem := too_many(rows, counts.left_out, day.input.bad_rows_at_most):
+            problems.append(f"  date {day.date}: {problem}")
+    if problems:
+        raise DataError(
+            "more rows were left out of the logs than may be:\n"
+            + "\n".join(problems)
+            + "\nCorrect the logs, or raise the bound. The quarantine of each day's aggregate holds the rows."
+        )
 
 
 def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, tuple[LogPartition, Totals]]) -> None:
@@ -287,7 +305,7 @@ def _tables(
     rows = reduce(DataFrame.unionAll, [hashed(raw, spec) for raw in raws])
     if spec.fields:
         yield (
-            vocabulary_counts([of_values.through(raw, positive(spec.label)) for raw in raws], spec),
+            vocabulary_counts([of_values.through(raw, positive(spec)) for raw in raws], spec),
             {table_folder(VOCABULARY, field.name): most for field in spec.fields},
             "hash",
         )
@@ -315,7 +333,7 @@ def _tables(
 
 
 def _bad_values(raw: DataFrame, rule: ValueRule) -> str:
-    value = F.coalesce(source(rule.column).cast("string"), F.lit("null")).alias("value")
+    value = F.coalesce(rule.value.cast("string"), F.lit("null")).alias("value")
     counts = raw.where(F.coalesce(rule.bad, F.lit(True))).groupBy(value).agg(F.count(F.lit(1)).alias("rows"))
     worst = counts.orderBy(F.desc("rows"), "value").limit(_SHOWN + 1).collect()
     shown = ", ".join(f"{row['value']} ({row['rows']} rows)" for row in worst[:_SHOWN])

@@ -36,7 +36,7 @@ from nightjar.features.counts.point_in_time import (
     counts_schema,
     reach,
 )
-from nightjar.features.input.folders import date_of, day_number
+from nightjar.features.input.days import date_of, day_number
 from nightjar.features.spark.tables import (
     PART,
     Destination,

@@ -18,18 +18,22 @@ from dataclasses import replace
 from pyspark.sql import SparkSession
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest, DatasetManifest
 from nightjar.features.contract.outputs import DATASETS, DatasetName
 from nightjar.features.contract.publishing import is_published, key_of, manifest_digest, read_manifest
-from nightjar.features.counts.aggregate import check_values, publish_aggregates, publish_without_rows
+from nightjar.features.counts.aggregate import (
+    check_values,
+    publish_aggregates,
+    publish_without_rows,
+    refuse_left_out,
+)
 from nightjar.features.counts.rollup import History, Rollup, newest_rollup, publish_rollup
 from nightjar.features.dataset.plan import BuildPlan, BuiltFeatures
 from nightjar.features.dataset.write import EncodedDays, publish_dataset
 from nightjar.features.fit.fitting import publish_state
-from nightjar.features.input.bad_rows import too_many
 from nightjar.features.input.damage import damage_reported
-from nightjar.features.input.folders import LogPartition, day_after
+from nightjar.features.input.days import day_after
+from nightjar.features.input.folders import LogPartition
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ def build(spark: SparkSession, plan: BuildPlan) -> BuiltFeatures:
     Raises DataError: before anything is published if the logs hold values that cannot be used, and whenever Spark
     cannot read a file.
     """
-    with damage_reported():
+    with damage_reported(plan.days[0].input):
         return _build(spark, plan)
 
 
@@ -62,35 +66,14 @@ def aggregate(spark: SparkSession, plan: BuildPlan, also: Iterable[LogPartition]
     for day in without_rows:
         publish_without_rows(plan.spec, plan.aggregate_dirs[day.date], day)
     logged = [day for day in new if day not in without_rows]
-    with damage_reported():
+    with damage_reported((logged or plan.days)[0].input):
         totals = check_values(spark, plan.spec, logged)
         of_day = {plan.aggregate_dirs[day.date]: (day, totals[day.date]) for day in logged}
         publish_aggregates(spark, plan.spec, of_day)
     directories = [plan.aggregate_dirs[day.date] for day in days]
     found = {directory: read_manifest(directory, AggregateManifest) for directory in directories}
-    _refuse_left_out(days, found)
+    refuse_left_out(days, found)
     return found
-
-
-def _refuse_left_out(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> None:
-    """Raises DataError if more rows were left out of a day than the config allows by now."""
-    manifests = {manifest.date: manifest for manifest in aggregates.values()}
-    problems = [
-        f"  date {day.date}: {problem}"
-        for day in days
-        if (counts := manifests[day.date]).left_out
-        and (
-            problem := too_many(
-                counts.rows + sum(counts.left_out.values()), counts.left_out, day.input.bad_rows_at_most
-            )
-        )
-    ]
-    if problems:
-        raise DataError(
-            "more rows were left out of the logs than may be:\n"
-            + "\n".join(problems)
-            + "\nCorrect the logs, or raise the bound. The quarantine of each day's aggregate holds the rows."
-        )
 
 
 def counted(days: Sequence[LogPartition], aggregates: Mapping[str, AggregateManifest]) -> list[LogPartition]:

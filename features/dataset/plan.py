@@ -27,14 +27,8 @@ from nightjar.features.contract.publishing import is_published, key_of, key_of_c
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.rollup import days_read, newest_rollup
 from nightjar.features.dataset.history import KnownHistory, known_history
-from nightjar.features.input.folders import (
-    LogPartition,
-    Logs,
-    check_logs,
-    dates_between,
-    day_after,
-    day_number,
-)
+from nightjar.features.input.days import dates_between, day_after, day_number
+from nightjar.features.input.folders import LogPartition, Logs, check_logs
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,8 @@ from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.ragged import Ragged, from_arrow
 from nightjar.features.encoder.rows import so_far_columns
 from nightjar.features.encoder.state import load_encoder_state
-from nightjar.features.input.folders import LogPartition, day_number, read_logs
+from nightjar.features.input.days import day_number
+from nightjar.features.input.folders import LogPartition, read_logs
 from nightjar.features.input.passes import Pass, RowCount, require_unchanged
 from nightjar.features.spark.arrow_tasks import Through, map_arrow
 from nightjar.features.spark.equal_rows import first_copies, with_unique_hashes

@@ -11,8 +11,9 @@ from nightjar.features.contract.categorical import CategoricalField
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.encoder.rows import so_far_columns
 
-InputType = Literal["category", "number", "list of categories", "count"]
-"""category: a string, an integer or a boolean. number: integral, floating or boolean. count: an integer, 0 or more."""
+InputType = Literal["category", "number", "list of categories", "delimited list", "count"]
+"""category: a string, an integer or a boolean. number: integral, floating or boolean. delimited list: a string that
+holds the values of a list. count: an integer, 0 or more."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def input_columns(spec: FeatureSpec) -> tuple[InputColumn, ...]:
 def _column(name: str, features: list[CategoricalField | DenseFeature]) -> InputColumn:
     kinds = [_type(feature) for feature in features]
     # What several features read is what the narrowest of them takes.
-    kind = next(kind for kind in ("list of categories", "category", "number") if kind in kinds)
+    kind = next(kind for kind in ("delimited list", "list of categories", "category", "number") if kind in kinds)
     meaning = ", ".join(_meaning(feature) for feature in features)
     return InputColumn(name, kind, any(feature.serve_as is None for feature in features), meaning)
 
@@ -48,13 +49,16 @@ def _column(name: str, features: list[CategoricalField | DenseFeature]) -> Input
 def _type(feature: CategoricalField | DenseFeature) -> InputType:
     if isinstance(feature, DenseFeature) or feature.boundaries:
         return "number"
+    if feature.split:
+        return "delimited list"
     return "list of categories" if feature.multi_valued else "category"
 
 
 def _meaning(feature: CategoricalField | DenseFeature) -> str:
     what = f"{'dense feature' if isinstance(feature, DenseFeature) else 'field'} {feature.name}"
     if feature.serve_as is None:
-        return what
+        split = feature.split if isinstance(feature, CategoricalField) else None
+        return f"{what}, split at {split!r}" if split else what
     value = list(feature.serve_as) if isinstance(feature.serve_as, tuple) else feature.serve_as
     return f"{what}, served as {value!r} whatever a request brings"
 

@@ -15,7 +15,7 @@ from nightjar.features.encoder.encoder import HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.hashing import conjoin
 from nightjar.features.encoder.ragged import Ragged
-from nightjar.features.encoder.raw_columns import hash_columns, numbers
+from nightjar.features.encoder.raw_columns import hash_columns, numbers, split_column
 from nightjar.features.encoder.requests import Rows, array_of, read_request, warn_of_absent_keys
 from nightjar.features.encoder.state import FittedState
 
@@ -67,7 +67,7 @@ def read_columns(spec: FeatureSpec, rows: Rows, *, as_logged: bool = False) -> t
 def _read(spec: FeatureSpec, rows: Rows, as_logged: bool) -> tuple[dict[str, pa.Array], int]:
     needed = [feature.source for feature in read_features(spec, as_logged)]
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
-    lists = [field.source for field in spec.fields if field.multi_valued and (as_logged or field.serve_as is None)]
+    lists = [f.source for f in spec.fields if f.multi_valued and not f.split and (as_logged or f.serve_as is None)]
     return _columns(rows, needed, optional, lists)
 
 
@@ -79,9 +79,11 @@ def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[Categorica
 def _column(
     feature: CategoricalField | DenseFeature, columns: Mapping[str, pa.Array], count: int, as_logged: bool
 ) -> pa.Array:
-    """The feature's column, or what stands in for it, as often as there are rows."""
+    """The feature's column, as lists if it is split, or what stands in for it, as often as there are rows."""
     if as_logged or feature.serve_as is None:
-        return columns[feature.source]
+        array = columns[feature.source]
+        separator = feature.split if isinstance(feature, CategoricalField) else None
+        return split_column(array, feature.source, separator) if separator else array
     value = list(feature.serve_as) if isinstance(feature.serve_as, tuple) else feature.serve_as
     return pa.array([value] * count)
 

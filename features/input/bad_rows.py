@@ -13,10 +13,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from nightjar.features.contract.artifact_files import QUARANTINE
+from nightjar.features.contract.categorical import LabelRule
 from nightjar.features.contract.manifests import FileEntry
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import MALFORMED_ROW, BadRowLimits, InputConfig
-from nightjar.features.spark.rows import source
+from nightjar.features.spark.rows import label_of, source
 from nightjar.features.spark.tables import DAY, Destination, dealt, position, write_tables
 
 REASON = "row:reason"
@@ -28,12 +29,13 @@ _SHOWN_LETTERS = 200
 
 @dataclass(frozen=True)
 class ValueRule:
-    """What a role's values must be. bad: true or null for one that cannot be used; reason: of a row that is left out;
-    wanted: what the values must do, for people.
+    """What a role's values must be. name: of the column, or the rule; bad: true or null for a value that cannot be
+    used; reason: of a row that is left out; wanted: what the values must do, for people.
     """
 
     role: str
-    column: str
+    name: str
+    value: Column
     bad: Column
     reason: str
     wanted: str
@@ -41,19 +43,26 @@ class ValueRule:
 
 def value_rules(spec: FeatureSpec) -> Iterator[ValueRule]:
     """Of labels, timestamps, weights and truths, in the order in which a row's reason is looked for."""
-    label = source(spec.label).cast("double")
-    yield ValueRule("label", spec.label, label.isNull(), "null_label", "be 0 or 1")
-    at = source(spec.timestamp).isNull()
-    yield ValueRule("timestamp", spec.timestamp, at, "null_timestamp", "not be null")
-    yield ValueRule("label", spec.label, ~label.isin(0.0, 1.0), "out_of_range", "be 0 or 1")
+    label, name = label_of(spec), str(spec.label)
+    yield ValueRule("label", name, label, label.isNull(), "null_label", "be 0 or 1")
+    at = source(spec.timestamp)
+    yield ValueRule("timestamp", spec.timestamp, at, at.isNull(), "null_timestamp", "not be null")
+    yield ValueRule(
+        "label",
+        name,
+        label if isinstance(spec.label, LabelRule) else source(name),
+        ~label.isin(0.0, 1.0),
+        "out_of_range",
+        "be 0 or 1",
+    )
     if spec.weight:
         weight = source(spec.weight).cast("float")
         bad = ~((weight >= 0) & (weight < float("inf")))
-        yield ValueRule("weight", spec.weight, bad, "out_of_range", "be finite and not negative")
+        yield ValueRule("weight", spec.weight, source(spec.weight), bad, "out_of_range", "be finite and not negative")
     if spec.truth:
         truth = source(spec.truth).cast("double")
         bad = ~((truth >= 0) & (truth <= 1))
-        yield ValueRule("truth", spec.truth, bad, "out_of_range", "lie between 0 and 1")
+        yield ValueRule("truth", spec.truth, truth, bad, "out_of_range", "lie between 0 and 1")
 
 
 def with_reason(rows: DataFrame, spec: FeatureSpec, config: InputConfig) -> DataFrame:
@@ -70,9 +79,10 @@ def with_reason(rows: DataFrame, spec: FeatureSpec, config: InputConfig) -> Data
     return rows.withColumn(REASON, reason)
 
 
-def with_raw(rows: DataFrame) -> DataFrame:
-    """Append `RAW`: the row as people may read it, a malformed one as it is in the file, string."""
-    columns = [source(name).alias(name) for name in rows.columns if name not in (MALFORMED_ROW, DAY)]
+def with_raw(rows: DataFrame, spec: FeatureSpec, config: InputConfig) -> DataFrame:
+    """Append `RAW`: what is read of the row as people may read it, a malformed one as it is in the file, string."""
+    read = {*spec.source_columns(), *config.columns}
+    columns = [source(name) for name in rows.columns if name in read]
     raw = F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
     return rows.withColumn(RAW, F.coalesce(source(MALFORMED_ROW), raw) if MALFORMED_ROW in rows.columns else raw)
 

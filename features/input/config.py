@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from nightjar.features.contract.errors import SpecError
+from nightjar.features.contract.errors import SpecError, did_you_mean
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict, digest
 
@@ -47,6 +47,8 @@ _ARROW = {
 }
 FILE_FORMATS = ("parquet", "orc", "csv", "json")
 TABLE = "table"
+# Microseconds of one, by timestamp_format.
+EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000}
 
 # Where Spark puts the text of a row that is not as the columns say.
 MALFORMED_ROW = "row:malformed"
@@ -89,8 +91,13 @@ class InputConfig(Strict):
     """Rows and folders of days before it, or after tomorrow, are misdated: they are counted, told, and do not begin the
     history."""
     columns: Mapping[str, SparkType] = {}
-    """Of csv and json: the Spark type of each column that the spec reads; types are never guessed. Of a csv without a
-    header: all columns in their order. A line of JSON may lack any of them, and then holds null."""
+    """Of csv and json: the Spark type of each column that the spec reads; types are never guessed. In a csv they are
+    found by the names of each file's header; without a header these are all columns in their order. A line of JSON may
+    lack any of them, and then holds null."""
+    timestamp_format: str | None = Field(None, min_length=1)
+    """How the timestamp is written where it is none of Spark's: `epoch_s` or `epoch_ms`, a number of seconds or
+    milliseconds since 1970-01-01 UTC; or of a string a pattern of Spark's, such as `dd.MM.yyyy HH:mm:ss`, in UTC unless
+    it holds a time zone. What is not written so counts as missing. Empty: it is a timestamp."""
     empty_days: tuple[date, ...] = ()
     """Days without traffic. They count as days of no rows; any other day without rows ends the night."""
     options: Mapping[str, bool | int | float | str] = {}
@@ -108,22 +115,22 @@ class InputConfig(Strict):
                 f"days: folders needs one of the formats {list(FILE_FORMATS)}; got {self.format!r}. For a table of any "
                 f"format give days: timestamp"
             )
-        if self.is_text != bool(self.columns):
-            raise ValueError(
-                f"columns: {self.format} needs the type of every column that the spec reads"
-                if self.is_text
-                else f"columns: {self.format} has types of its own; cast them where the log is written"
-            )
+        if self.columns and not self.is_text:
+            raise ValueError(f"columns: {self.format} has types of its own; cast them where the log is written")
         if self.format == "csv":
             if lists := [name for name, kind in self.columns.items() if kind.startswith("array")]:
-                raise ValueError(f"columns: {lists} are lists, which a csv cannot hold; use json, parquet or orc")
-            for name in ("sep", "quote"):
-                if len(value := self.option(name)) != 1:
-                    raise ValueError(f"options.{name} must be one character; got {value!r}")
+                raise ValueError(
+                    f"columns: {lists} are lists, which a csv cannot hold; use string and the field's split, or json, "
+                    f"parquet or orc"
+                )
+            if not self.option("sep"):
+                raise ValueError("options.sep must be one character or more")
+            if len(quote := self.option("quote")) > 1:
+                raise ValueError(f"options.quote must be one character, or none for no quotes; got {quote!r}")
         if self.bad_rows == "drop" and "mode" in map(str.lower, self.options):
             raise ValueError("options.mode: bad_rows: drop says what becomes of malformed rows; remove one of them")
-        if self.is_text and self.is_on("multiLine"):
-            raise ValueError("options.multiLine: a row must be a line")
+        if self.format == "json" and self.is_on("multiLine"):
+            raise ValueError("options.multiLine: a row of json must be a line")
         return self
 
     def __hash__(self) -> int:
@@ -143,6 +150,11 @@ class InputConfig(Strict):
     def is_text(self) -> bool:
         """True if the files do not say of what types they are."""
         return self.format in _TEXT_OPTIONS
+
+    @property
+    def is_epoch(self) -> bool:
+        """True if the timestamp is a number since 1970-01-01."""
+        return self.timestamp_format in EPOCHS
 
     @property
     def keeps_malformed(self) -> bool:
@@ -193,30 +205,51 @@ class InputConfig(Strict):
         known = {name for name in self.columns if names.count(name) == 1}
         return [(n, self.columns[n]) if n in known else (f"unread:{i}", "string") for i, n in enumerate(names)]
 
-    def require_types(self, spec: FeatureSpec) -> None:
-        """Raises SpecError if a text file's column that `spec` reads has no type."""
-        unknown = [name for name in spec.source_columns() if name not in self.columns]
-        if self.is_text and unknown:
-            lines = [f"    {json.dumps(name, ensure_ascii=False)}: {_usual_type(name, spec)}" for name in unknown]
+    def require_types(self, spec: FeatureSpec, header: Callable[[], Sequence[str]] = tuple) -> None:
+        """Raises SpecError if a text file's column that `spec` reads has no type, or if a feature reads what is made a
+        timestamp.
+
+        header: the columns that a file names itself, if it does; only asked to tell them.
+        """
+        if self.timestamp_format and (readers := [f.name for f in spec.reading() if f.source == spec.timestamp]):
             raise SpecError(
-                f"input.columns lacks the types of {unknown}, which the features read. Add them, with the types that "
-                f"the log has; for example\n  columns:\n" + "\n".join(lines)
+                f"input.timestamp_format makes a timestamp of the column {spec.timestamp!r}, which the features "
+                f"{readers} read, and which a request would bring as it is. Give the features a column of their own."
             )
+        lacking = [name for name in spec.source_columns() if name not in self.columns]
+        if not self.is_text or not lacking:
+            return
+        names = header()
+        absent = [name for name in lacking if names and name not in names]
+        if absent:
+            raise SpecError(
+                f"the features read {absent}, which are neither in input.columns nor in the log's header, "
+                f"{list(names)}{did_you_mean(absent, names) or '.'}"
+            )
+        known = {**{name: _usual_type(name, spec, self) for name in lacking}, **self.columns}
+        order = [*(name for name in names if name in known), *(name for name in known if name not in names)]
+        lines = [f"    {json.dumps(name, ensure_ascii=False)}: {known[name]}" for name in order]
+        raise SpecError(
+            f"input.columns lacks the types of {lacking}, which the features read. Put this in its place, with the "
+            f"types that the log has:\n  columns:\n" + "\n".join(lines)
+        )
 
     @property
     def reading(self) -> list[Any]:
         """What the same files could be read otherwise by: part of a day's identity."""
         # Keys that came later are left out where nobody sets them: what was read before them keeps its identity.
-        return [self.format, list(self.columns.items()), self.reader_options, *self._set("bad_rows")]
+        later = [[name, getattr(self, name)] for name in self._set("bad_rows", "timestamp_format")]
+        return [self.format, list(self.columns.items()), self.reader_options, *later]
 
 
-def _usual_type(column: str, spec: FeatureSpec) -> SparkType:
+def _usual_type(column: str, spec: FeatureSpec, config: InputConfig) -> SparkType:
     """The type that a column most often has, by what reads it."""
     if column == spec.timestamp:
-        return "timestamp"
-    if column == spec.label:
-        return "int"
-    if any(field.source == column and field.multi_valued for field in spec.fields):
+        kinds: dict[str | None, SparkType] = {None: "timestamp", "epoch_s": "bigint", "epoch_ms": "bigint"}
+        return kinds.get(config.timestamp_format, "string")
+    if column in spec.label_columns:
+        return "int" if column == spec.label else "double"
+    if any(field.source == column and field.multi_valued and not field.split for field in spec.fields):
         return "array<string>"
     numbers = [spec.weight, spec.truth, *(feature.source for feature in spec.dense)]
     numbers += [field.source for field in spec.fields if field.boundaries]

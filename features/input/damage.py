@@ -11,20 +11,30 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.input.config import InputConfig
+from nightjar.features.input.malformed import first_malformed
 
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file ([^\n]+?)\.\s+SQLSTATE")
 _MALFORMED = re.compile(r"Malformed records are detected in record parsing: ([^\n]{1,200})")
 _NO_STORAGE = re.compile(r"^\w*Error: (\[Errno \d+\] [^\n]{1,300})", re.MULTILINE)
+_VALUE = re.compile(r"\[[A-Z][A-Z0-9_.]+\] [^\n]+?(?=\.? SQLSTATE: 22)")
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\] [^\n]+?(?=\.? SQLSTATE|\n|$)")
 
 
 @contextmanager
-def damage_reported() -> Iterator[None]:
-    """Turn Spark's error about a file that it cannot read, or a task's about storage, into a DataError that says so."""
+def damage_reported(config: InputConfig | None = None) -> Iterator[None]:
+    """Turn Spark's error about a file that it cannot read, or a task's about storage, into a DataError that says so.
+
+    config: of the log, to look for the row that is not as its columns say.
+    """
     try:
         yield
     except (PySparkException, Py4JError) as error:
         unreadable, no_storage = _UNREADABLE.search(str(error)), _NO_STORAGE.search(str(error))
+        if unreadable is None and (value := _VALUE.search(str(error))):
+            raise DataError(
+                f"a value of the log cannot be computed: {value[0]}. Correct it, or features.label and input."
+            ) from error
         if unreadable is None and no_storage is None:
             raise
         if unreadable is None:
@@ -35,7 +45,9 @@ def damage_reported() -> Iterator[None]:
             ) from error
         url, malformed = unquote(unreadable[1]), _MALFORMED.search(str(error))
         raise DataError(
-            f"{url} holds a row that is not as its columns say: {malformed[1]}\nCorrect it, or input.columns."
+            f"{url} holds a row that is not as its columns say: "
+            f"{(config and first_malformed(url, config)) or malformed[1]}\n"
+            f"Correct it, or input.columns; or leave such rows out (input.bad_rows: drop)."
             if malformed
             else f"{url} is damaged: Spark cannot read its rows. Restore it."
         ) from error
@@ -47,9 +59,13 @@ def opening(location: str, form: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as error:
-        condition = _CONDITION.search(str(error))
-        reason = condition[0] if condition else " ".join(str(error).split("\n")[:2])
         raise DataError(
-            f"Spark cannot open {location!r} as {form}: {reason}. Correct input.format, input.options, and --logs or "
-            f"input.location; a format of another project needs its package (spark-submit --packages)."
+            f"Spark cannot open {location!r} as {form}: {condition_of(error)}. Correct input.format, input.options, "
+            f"and --logs or input.location; a format of another project needs its package (spark-submit --packages)."
         ) from error
+
+
+def condition_of(error: Exception) -> str:
+    """What Spark calls the error, in one line."""
+    condition = _CONDITION.search(str(error))
+    return condition[0] if condition else " ".join(str(error).split("\n")[:2])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import logging
 import zlib
@@ -36,6 +35,7 @@ from nightjar.features.encoder.arrow_types import (
     is_number,
 )
 from nightjar.features.input.config import InputConfig
+from nightjar.features.input.text import csv_rows, lines_of
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ Shape = tuple[int | None, pa.Schema]
 
 @dataclass(frozen=True)
 class FileHead:
-    """A readable file. rows: None where only reading tells; schema: names and types as Spark reads them, empty where a
-    text file is.
+    """A readable file at `url`. rows: None where only reading tells; schema: names and types as Spark reads them, empty
+    where a text file is.
 
     identity: JSON values that are others when the content is.
     """
@@ -65,6 +65,7 @@ class FileHead:
     rows: int | None
     schema: pa.Schema
     identity: list[Any]
+    url: str
 
 
 def read_heads(location: str, config: InputConfig) -> tuple[list[FileHead], list[str]]:
@@ -76,6 +77,13 @@ def read_heads(location: str, config: InputConfig) -> tuple[list[FileHead], list
     return [head for head in found if isinstance(head, FileHead)], problems
 
 
+def header_of(location: str, config: InputConfig) -> list[str]:
+    """The names in the header of a folder's first csv file; none if it cannot be read, or has no header."""
+    urls = _files_at(location, config)[0] if config.format == "csv" and config.is_on("header") else []
+    head = _try_read_head(urls[0], config) if urls else ""
+    return [] if isinstance(head, str) else list(head.schema.names)
+
+
 def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
     """What is wrong with the files of one day, or of a whole table, taken together."""
     if not heads:
@@ -85,14 +93,11 @@ def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputCon
         yield f"the log is empty. {WITHOUT_ROWS}"
         return
     schemas = [head.schema for head in heads if len(head.schema)]
-    if config.format == "csv" and (other := next((s.names for s in schemas if s.names != schemas[0].names), None)):
-        yield f"the files' headers differ: {schemas[0].names} and {other}. Write one."
-        return
     if config.format == "json":
         first = {name for schema in schemas for name in schema.names}
         if absent := tuple(name for name in spec.source_columns() if name not in first):
             _warn_of_absent_keys(absent)
-    yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec)
+    yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec, config)
 
 
 @cache
@@ -112,11 +117,12 @@ def schema_of(heads: Sequence[FileHead], config: InputConfig) -> pa.Schema:
     return next(head.schema for head in heads if len(head.schema))
 
 
-def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec) -> Iterator[str]:
+def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
     """Columns that the spec reads and that are missing, repeated, of several types, or of one that is not allowed."""
     names = schemas[0].names
     missing = [c for c in spec.source_columns() if not all(c in schema.names for schema in schemas)]
     if missing:
+        names = next(schema.names for schema in schemas if not all(c in schema.names for c in missing))
         yield f"the columns {missing} are missing; the log has {names}. Correct the feature spec or the log."
     repeated = [c for c in spec.source_columns() if any(schema.names.count(c) > 1 for schema in schemas)]
     if repeated:
@@ -125,7 +131,7 @@ def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec) -> Iterator
         types = sorted({str(schema.field(column).type) for schema in schemas})
         if len(types) > 1:
             yield f"column {column!r} has several types in one day: {types}. Write one type."
-    for role, column, allowed, wanted in _requirements(spec):
+    for role, column, allowed, wanted in _requirements(spec, config):
         if column not in missing + repeated and not allowed(kind := schemas[0].field(column).type):
             yield f"column {column!r} ({role}) has the type {kind}; it must be {wanted}. Cast it in the log."
 
@@ -151,7 +157,7 @@ def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
             stream.seek(0)
             is_empty = config.is_text and not identity[0]
             rows, schema = _NOTHING if is_empty else _SHAPES[config.format](stream, url, config)
-        return FileHead(rows, schema, identity)
+        return FileHead(rows, schema, identity, url)
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
@@ -213,16 +219,14 @@ def _csv(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
     """The names are the header's; without one they are the config's, and Spark counts each row's columns."""
     names = list(config.columns)
     if config.is_on("header"):
-        comment = config.option("comment")
-        lines = (line for line in _lines(url, config) if not (comment and line.startswith(comment)))
-        names = next(csv.reader(lines, delimiter=config.option("sep"), quotechar=config.option("quote")), [])
+        names = next((row for _, row in csv_rows(url, config)), [])
     return _text(names, config)
 
 
 def _json(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
     """The names are those in the first lines."""
     names: dict[str, None] = {}
-    for number, line in enumerate(islice(_lines(url, config), _FIRST_LINES), 1):
+    for number, line in enumerate(islice(filter(str.strip, lines_of(url, config)), _FIRST_LINES), 1):
         row = json.loads(line)
         if not isinstance(row, dict):
             raise ValueError(f"row {number} is not an object")
@@ -235,15 +239,6 @@ def _text(names: Iterable[str], config: InputConfig) -> Shape:
     return (None, _as_spark_reads(columns, [config.arrow_type(name) for name in columns])) if columns else _NOTHING
 
 
-def _lines(url: str, config: InputConfig) -> Iterator[str]:
-    """Lines of a text file, blank ones left out, unpacked as its name says."""
-    encoding = config.option("encoding").lower()
-    with storage.open_unpacked(url) as stream:
-        for line in io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding, newline=None):
-            if line.strip():
-                yield line
-
-
 _NOTHING: Shape = (0, pa.schema([]))
 _SHAPES: dict[str, Callable[[BinaryIO, str, InputConfig], Shape]] = {
     "parquet": _parquet,
@@ -254,11 +249,20 @@ _SHAPES: dict[str, Callable[[BinaryIO, str, InputConfig], Shape]] = {
 _NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "json": "JSON"}
 
 
-def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.DataType], bool], str]]:
+def _requirements(
+    spec: FeatureSpec, config: InputConfig
+) -> Iterator[tuple[str, str, Callable[[pa.DataType], bool], str]]:
     """(role, column, test of its type, the allowed types in words)."""
     categorical, number = "string, integral or boolean", "integral or floating"
-    yield "label", spec.label, is_number, f"{number} or boolean"
-    yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
+    if isinstance(spec.label, str) or not spec.label.sql:
+        for column in spec.label_columns:
+            yield "label", column, is_number, f"{number} or boolean"
+    if config.timestamp_format is None:
+        yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
+    elif config.is_epoch:
+        yield "timestamp", spec.timestamp, _is_weight, f"{number}, as input.timestamp_format says"
+    else:
+        yield "timestamp", spec.timestamp, pa.types.is_string, "string, as input.timestamp_format says"
     for role in ("group", "request"):
         if column := getattr(spec, role):
             yield role, column, is_categorical, categorical
@@ -268,6 +272,8 @@ def _requirements(spec: FeatureSpec) -> Iterator[tuple[str, str, Callable[[pa.Da
     for field in spec.fields:
         if field.boundaries:
             yield f"field {field.name}", field.source, is_number, f"{number} or boolean"
+        elif field.split:
+            yield f"field {field.name}", field.source, pa.types.is_string, "a string, which is split"
         elif field.multi_valued:
             yield f"field {field.name}", field.source, is_categorical_list, f"a list of {categorical} values"
         else:

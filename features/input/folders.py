@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from typing import Protocol
 
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import from_arrow_type
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError, UsageError
+from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of_folder
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
-from nightjar.features.input.bad_rows import usable, with_raw, with_reason
-from nightjar.features.input.config import MALFORMED_ROW, PARQUET, TABLE, InputConfig
-from nightjar.features.input.damage import opening
-from nightjar.features.input.files import FileHead, file_problems, read_heads, schema_of, types_read
+from nightjar.features.input.config import PARQUET, InputConfig
+from nightjar.features.input.days import day_after, day_number, listed
+from nightjar.features.input.files import FileHead, file_problems, header_of, read_heads, schema_of, types_read
+from nightjar.features.input.reading import Columns, Piece, columns_to_read, open_rows, pieces_of
 from nightjar.features.spark.rows import source
-from nightjar.features.spark.tables import DAY, day_of_file, for_spark, literal
+from nightjar.features.spark.tables import DAY, day_of_file
 
-CASE_SENSITIVE = "spark.sql.caseSensitive"
 NOT_EMPTY = "the day is listed under input.empty_days, but holds rows. Take it off the list."
 
 log = logging.getLogger(__name__)
@@ -53,6 +50,7 @@ class LogPartition:
     day without traffic; all but its date, rows and fingerprint is that of another day. hashes: the sum of the hashes of
     the rows that can be used, where a timestamp gives the day. spec: says which rows can be used. gone: there is no log
     to be read, as the log of an old day may be removed once it is counted, or that of a skipped day has never come.
+    pieces: of csv files whose headers differ, those that have the same.
     """
 
     date: str
@@ -63,11 +61,12 @@ class LogPartition:
     input: InputConfig = PARQUET
     names: tuple[str, ...] = ()
     timestamp: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
+    columns: Columns = ()
     is_empty: bool = False
     hashes: int | None = None
     spec: FeatureSpec | None = None
     gone: bool = False
+    pieces: tuple[Piece, ...] = ()
 
     @classmethod
     def without_log(cls, day: str, fingerprint: str | None = None) -> LogPartition:
@@ -141,7 +140,7 @@ class DateFolders:
 
     def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
-        self.config.require_types(spec)
+        self.config.require_types(spec, lambda: header_of(storage.join(self.root, date_folder(dates[0])), self.config))
         problems: dict[str, list[str]] = defaultdict(list)
         partitions: dict[str, LogPartition | None] = {}
         there = set(storage.list_folders(self.root))
@@ -175,6 +174,7 @@ class DateFolders:
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
             spec=spec,
+            pieces=pieces_of(heads, self.config),
         )
 
 
@@ -230,7 +230,7 @@ def check_logs(
 def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
     """Raise a DataError that lists the problems, each with the days that have it, if there are any."""
     if problems:
-        lines = [f"  {_dates(days)}: {problem}" if days else f"  {problem}" for problem, days in problems.items()]
+        lines = [f"  {listed(days)}: {problem}" if days else f"  {problem}" for problem, days in problems.items()]
         raise DataError(f"the logs in {location} have {len(lines)} problem(s):\n" + "\n".join(lines))
 
 
@@ -240,81 +240,26 @@ def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[D
     Rows that the input leaves out are not among them, whichever pass reads them. Raises DataError if the log of a day
     is gone.
     """
-    return [usable(table, spec, config) for table, spec, config in _tables(spark, partitions)]
+    return [_read(spark, days) for days in _alike(partitions)]
 
 
 def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
     """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`."""
-    return [with_reason(with_raw(table), spec, config) for table, spec, config in _tables(spark, partitions)]
+    return [_read(spark, days, all_rows=True) for days in _alike(partitions)]
 
 
-def _tables(
-    spark: SparkSession, partitions: Sequence[LogPartition]
-) -> Iterator[tuple[DataFrame, FeatureSpec, InputConfig]]:
-    """All rows, one table a set of types, each with what says which rows can be used."""
+def _alike(partitions: Sequence[LogPartition]) -> list[list[LogPartition]]:
+    """Days that are read together; a day without traffic only where there is no other."""
     if gone := [partition.date for partition in partitions if partition.gone]:
         raise DataError(
-            f"the rows of {_dates(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
+            f"the rows of {listed(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
             f"other dates."
         )
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:
         if not partition.is_empty:
             alike[partition.types, partition.names, partition.columns].append(partition)
-    for days in list(alike.values()) or [list(partitions[:1])]:
-        assert days[0].spec, "a day that was checked has a spec"
-        rows = _read(spark, days)
-        yield rows if alike else rows.where(F.lit(False)), days[0].spec, days[0].input
-
-
-def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[tuple[str, str], ...]:
-    """Names and Spark types of what is read from files: all columns of a text file, otherwise what the spec reads.
-
-    So Spark meets no column that it cannot read and that nobody asks for. schema: types as Spark reads them.
-    """
-    if config.is_text:
-        return tuple(config.typed(config.names_in(schema)))
-    names = [name for name in spec.source_columns() if name in schema.names]
-    return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
-
-
-def _spark_type(kind: pa.DataType, config: InputConfig) -> str:
-    if config.format == "orc" and pa.types.is_timestamp(kind):
-        return "timestamp"  # of an ORC file, Spark takes both kinds for moments
-    return from_arrow_type(kind).simpleString()
-
-
-def open_log(
-    spark: SparkSession, config: InputConfig, urls: Sequence[str], columns: Sequence[tuple[str, str]] = ()
-) -> DataFrame:
-    """All rows of some files, or of one table.
-
-    Args:
-        spark: the session.
-        config: says how they are read.
-        urls: of files or folders; or the one table.
-        columns: names and Spark types to read from files.
-    """
-    reader = spark.read.options(**config.reader_options)
-    if columns:
-        columns = [*columns, (MALFORMED_ROW, "string")] if config.keeps_malformed else columns
-        reader = reader.schema(", ".join(f"`{n.replace('`', '``')}` {kind}" for n, kind in columns))
-    with opening(urls[0], config.format):
-        if config.format == TABLE:
-            return _table(spark, reader, urls[0])
-        if config.is_files:
-            return reader.format(config.format).load([literal(for_spark(url)) for url in urls])
-        return reader.format(config.format).load(urls[0] or None)
-
-
-def _table(spark: SparkSession, reader: DataFrameReader, name: str) -> DataFrame:
-    """A catalog's table. Catalogs ignore the case of names, unlike the columns of files (jobs.common.spark_session)."""
-    before = spark.conf.get(CASE_SENSITIVE)
-    spark.conf.set(CASE_SENSITIVE, "false")
-    try:
-        return reader.table(name)
-    finally:
-        spark.conf.set(CASE_SENSITIVE, str(before))
+    return list(alike.values()) or [list(partitions[:1])]
 
 
 def with_day(table: DataFrame, timestamp: str, dates: Sequence[str]) -> DataFrame:
@@ -331,44 +276,20 @@ def day_of(timestamp: str) -> Column:
     return F.unix_date(F.to_date(source(timestamp).cast("timestamp")))
 
 
-def _read(spark: SparkSession, days: Sequence[LogPartition]) -> DataFrame:
+def _read(spark: SparkSession, days: Sequence[LogPartition], *, all_rows: bool = False) -> DataFrame:
     first = days[0]
-    table = open_log(spark, first.input, list(dict.fromkeys(day.url for day in days)), first.columns)
+    if first.is_empty:
+        return _read(spark, [replace(first, is_empty=False)], all_rows=all_rows).where(F.lit(False))
+    urls: dict[Columns, dict[str, None]] = defaultdict(dict)
+    for day in days:
+        for columns, of_piece in day.pieces or ((first.columns, (day.url,)),):
+            urls[columns] |= dict.fromkeys(of_piece)
+    pieces = tuple((columns, tuple(of_piece)) for columns, of_piece in urls.items())
+    assert first.spec, "a day that was checked has a spec"
     if not first.timestamp:
         # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
-        return table.withColumn(DAY, F.lit(day_number(first.date)) if len(days) == 1 else day_of_file())
+        of_day = F.lit(day_number(first.date)) if len(days) == 1 else day_of_file()
+        return open_rows(spark, first.input, pieces, first.spec, of_day, all_rows=all_rows)
+    table = open_rows(spark, first.input, pieces, first.spec, all_rows=all_rows)
     dates = [day.date for day in days]
     return with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
-
-
-def dates_between(first: str, last: str) -> list[str]:
-    """Every date from `first` through `last`, as YYYY-MM-DD. Raises UsageError on a malformed range."""
-    try:
-        start, end = date.fromisoformat(first), date.fromisoformat(last)
-    except ValueError as error:
-        raise UsageError(
-            f"{first!r} to {last!r} is not a range of dates: {error}. Write dates as YYYY-MM-DD."
-        ) from error
-    if end < start:
-        raise UsageError(f"the range of dates {first} to {last} is empty: it ends before it starts.")
-    return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
-
-
-def day_after(day: str) -> str:
-    """The next date."""
-    return (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-
-
-def day_number(day: str) -> int:
-    """Days since 1970-01-01."""
-    return (date.fromisoformat(day) - date(1970, 1, 1)).days
-
-
-def date_of(number: int) -> str:
-    """The inverse of `day_number`."""
-    return (date(1970, 1, 1) + timedelta(number)).isoformat()
-
-
-def _dates(days: Sequence[str]) -> str:
-    shown = ", ".join(days[:3])
-    return f"date {shown}" if len(days) <= 3 else f"date {shown} and {len(days) - 3} more"

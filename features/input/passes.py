@@ -16,8 +16,9 @@ from pyspark.sql import functions as F
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.input.days import day_number
 from nightjar.features.input.files import read_heads
-from nightjar.features.input.folders import DAY, LogPartition, day_number, fingerprint_of, read_logs
+from nightjar.features.input.folders import DAY, LogPartition, fingerprint_of, read_logs
 from nightjar.features.spark.rows import positive
 
 _REMEDY = "Nothing was published from it. Let nothing write to the log of these days, and run the same command again."
@@ -94,7 +95,7 @@ class Pass:
 
     def _changed_days(self) -> list[str]:
         """The days that are not as they were counted, from a look at the log itself: one a line, with the numbers."""
-        label = positive(self.spec.label).alias("positive")
+        label = positive(self.spec).alias("positive")
         rows = reduce(DataFrame.unionAll, [raw.select(DAY, label) for raw in read_logs(self.spark, self.days)])
         counts = rows.groupBy(DAY).agg(F.count(F.lit(1)).alias("rows"), F.sum("positive").alias("positives")).collect()
         there = {row[DAY]: RowCount(row["rows"], row["positives"]) for row in counts}

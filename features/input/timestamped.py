@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -17,13 +17,15 @@ from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
 from nightjar.features.encoder.arrow_types import as_spark_reads
-from nightjar.features.input.bad_rows import REASON, examples, too_many, usable, with_raw, with_reason
+from nightjar.features.input.bad_rows import REASON, examples, too_many
 from nightjar.features.input.config import TABLE, InputConfig
 from nightjar.features.input.damage import damage_reported
+from nightjar.features.input.days import date_of, day_number
 from nightjar.features.input.files import (
     WITHOUT_ROWS,
     column_problems,
     file_problems,
+    header_of,
     read_heads,
     schema_of,
     types_read,
@@ -33,15 +35,12 @@ from nightjar.features.input.folders import (
     DateFolders,
     LogPartition,
     Logs,
-    columns_to_read,
-    date_of,
-    day_number,
     day_of,
-    open_log,
     refuse,
     with_day,
     with_empty_days,
 )
+from nightjar.features.input.reading import Piece, columns_to_read, open_log, open_rows, pieces_of
 from nightjar.features.spark.rows import row_hash, source
 from nightjar.features.spark.tables import DAY
 
@@ -68,6 +67,11 @@ class Content:
     hashes: int
     left_out: int = 0
 
+    def day_of(self, whole: LogPartition, day: str) -> LogPartition:
+        """The day with these rows. whole: what all days have in common."""
+        known = [self.rows, str(self.hashes), *([self.left_out] if self.left_out else [])]
+        return replace(whole, date=day, counted=self.rows, fingerprint=digest(known), hashes=self.hashes)
+
 
 @dataclass(frozen=True, eq=False)
 class LogTable:
@@ -88,9 +92,8 @@ class LogTable:
         table, _ = self._open(spec)
         day, (earliest, latest) = day_of(spec.timestamp), self.config.bounds
         is_dated = day.between(day_number(earliest), day_number(latest))
-        with damage_reported():
-            rows = usable(table, spec, self.config)
-            first, misdated = rows.agg(F.min(F.when(is_dated, day)), F.count_if(~is_dated)).collect()[0]
+        with damage_reported(self.config):
+            first, misdated = table.agg(F.min(F.when(is_dated, day)), F.count_if(~is_dated)).collect()[0]
         if misdated:
             log.warning("%s: %d rows are of days before %s or after %s", self.location, misdated, earliest, latest)
         if first is None:
@@ -102,8 +105,8 @@ class LogTable:
 
     def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """See Logs. Files are looked at before Spark starts."""
-        table, schema = self._open(spec)
-        with damage_reported():
+        table, whole = self._open(spec, all_rows=True)
+        with damage_reported(self.config):
             contents = self._contents_of(table, dates, spec)
         problems = {
             f"there are no rows. {WITHOUT_ROWS}": [
@@ -115,53 +118,51 @@ class LogTable:
         there = [day for day in dates if contents[day].rows or self.config.is_empty(day)]
         return with_empty_days(
             self.location,
-            {day: self._partition(day, contents[day], schema, spec) if contents[day].rows else None for day in there},
+            {day: contents[day].day_of(whole, day) if contents[day].rows else None for day in there},
             others_gone=len(there) < len(dates),
         )
 
-    def _partition(self, day: str, content: Content, schema: pa.Schema, spec: FeatureSpec) -> LogPartition:
-        return LogPartition(
-            date=day,
-            url=self.location,
-            counted=content.rows,
-            types=types_read(schema, spec),
-            fingerprint=digest([content.rows, str(content.hashes), *([content.left_out] if content.left_out else [])]),
-            input=self.config,
-            names=self.config.names_in(schema),
-            timestamp=spec.timestamp,
-            hashes=content.hashes,
-            columns=columns_to_read(schema, spec, self.config) if self.config.is_files else (),
-            spec=spec,
-        )
-
-    def _open(self, spec: FeatureSpec) -> tuple[DataFrame, pa.Schema]:
-        """All rows, and the columns' names and types, after a look at what the spec reads."""
-        self.config.require_types(spec)
+    def _open(self, spec: FeatureSpec, *, all_rows: bool = False) -> tuple[DataFrame, LogPartition]:
+        """Rows of all days, and what their days have in common, after a look at what the spec reads."""
+        self.config.require_types(spec, lambda: header_of(self.location, self.config))
+        pieces: tuple[Piece, ...] = ()
         if self.config.is_files:
             heads, unreadable = read_heads(self.location, self.config)
             refuse(self.location, dict.fromkeys(unreadable or file_problems(heads, spec, self.config), ()))
-            schema = schema_of(heads, self.config)
+            schema, pieces = schema_of(heads, self.config), pieces_of(heads, self.config)
             columns = columns_to_read(schema, spec, self.config)
-            return open_log(self.spark(), self.config, [self.location], columns), schema
-        table = open_log(self.spark(), self.config, [self.location])
-        read = [column for column in table.schema if column.name in spec.source_columns()]
-        schema = pa.schema([(column.name, as_spark_reads(to_arrow_type(column.dataType))) for column in read])
-        refuse(self.location, dict.fromkeys(column_problems([schema], spec), ()))
-        return table, schema
+        else:
+            table = open_log(self.spark(), self.config, [self.location])
+            read = [column for column in table.schema if column.name in spec.source_columns()]
+            schema, columns = pa.schema([(c.name, as_spark_reads(to_arrow_type(c.dataType))) for c in read]), ()
+            refuse(self.location, dict.fromkeys(column_problems([schema], spec, self.config), ()))
+        whole = LogPartition(
+            date="",
+            url=self.location,
+            counted=None,
+            types=types_read(schema, spec),
+            fingerprint="",
+            input=self.config,
+            names=self.config.names_in(schema),
+            timestamp=spec.timestamp,
+            columns=columns,
+            spec=spec,
+            pieces=pieces,
+        )
+        pieces = pieces or ((columns, (self.location,)),)
+        return open_rows(self.spark(), self.config, pieces, spec, all_rows=all_rows), whole
 
     def _contents_of(self, table: DataFrame, dates: Sequence[str], spec: FeatureSpec) -> dict[str, Content]:
-        known = self._contents[tuple(spec.source_columns())]
+        # What a row is, and what says which rows can be used.
+        known = self._contents[(str(spec.label), str(spec.weight), str(spec.truth), *spec.source_columns())]
         new = [day for day in dates if day not in known]
         if new:
             rows = with_day(table, spec.timestamp, new)
-            if self.config.bad_rows == "drop":
-                rows = with_reason(with_raw(rows), spec, self.config)
-            else:
-                rows = rows.withColumn(REASON, F.lit(None).cast("string"))
+            left_out = F.col(REASON).isNotNull() if self.config.bad_rows == "drop" else F.lit(False)
             # A decimal, since a sum of many bigint overflows.
-            hashes = F.sum(F.when(F.col(REASON).isNull(), row_hash(spec).cast("decimal(20,0)")))
+            hashes = F.sum(F.when(~left_out, row_hash(spec).cast("decimal(20,0)")))
             counted = rows.groupBy(DAY).agg(
-                F.count(F.lit(1)).alias("rows"), hashes.alias("hashes"), F.count(REASON).alias("left_out")
+                F.count(F.lit(1)).alias("rows"), hashes.alias("hashes"), F.count_if(left_out).alias("left_out")
             )
             found = {r[DAY]: Content(r["rows"], int(r["hashes"] or 0), r["left_out"]) for r in counted.collect()}
             if None in found:

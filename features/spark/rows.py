@@ -45,7 +45,8 @@ def hashed(log: DataFrame, spec: FeatureSpec, keep: Sequence[str] = ()) -> DataF
     ]
     for role, kind in ROLES.items():
         if column := getattr(spec, role):
-            columns.append(source(column).cast(kind).alias(f"row:{role}"))
+            value = label_of(spec) if role == "label" else source(column)
+            columns.append(value.cast(kind).alias(f"row:{role}"))
     for role in HASHED_ROLES:
         if column := getattr(spec, role):
             columns.append(hash_value(source(column)).alias(f"row:{role}"))
@@ -64,9 +65,23 @@ def source(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def positive(label: str) -> Column:
+def label_of(spec: FeatureSpec) -> Column:
+    """A row's label: double, 0 or 1 of rows that features.counts.aggregate.check_values lets pass, null if missing."""
+    rule = spec.label
+    if isinstance(rule, str):
+        return source(rule).cast("double")
+    if rule.sql:
+        return F.expr(rule.sql).cast("double")
+    number = source(str(rule.column)).cast("double")
+    if rule.share_of:
+        number = F.try_divide(number, source(rule.share_of).cast("double"))
+    holds = number > F.lit(rule.above) if rule.at_least is None else number >= F.lit(rule.at_least)
+    return F.when(~F.isnan(number), holds.cast("double"))
+
+
+def positive(spec: FeatureSpec) -> Column:
     """1 where the label is, else 0: bigint, of labels that features.counts.aggregate.check_values lets pass."""
-    return source(label).cast("double").cast("bigint")
+    return label_of(spec).cast("bigint")
 
 
 def hash_value(value: Column) -> Column:
@@ -93,8 +108,18 @@ def value_of(field: CategoricalField) -> Column:
 
 
 def values_of(field: CategoricalField) -> Column:
-    """The values of a multi-valued field as array<string> without nulls."""
-    return F.array_compact(source(field.source).cast("array<string>"))
+    """Values of a multi-valued field as array<string> without nulls. encoder.raw_columns.split_lists is the twin."""
+    column = source(field.source)
+    if not field.split:
+        return F.array_compact(column.cast("array<string>"))
+    # Of what is not UTF-8, Java and Python make different characters.
+    pieces = F.when(F.is_valid_utf8(column), F.split(column, _literally(field.split)))
+    return F.filter(pieces, lambda piece: piece != "")
+
+
+def _literally(text: str) -> str:
+    """The regular expression of Java's that matches this text: its Pattern.quote."""
+    return r"\Q" + text.replace(r"\E", r"\E\\E\Q") + r"\E"
 
 
 def each_key(frequency: Frequency, spec: FeatureSpec) -> Column:

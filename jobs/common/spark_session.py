@@ -50,6 +50,8 @@ QUIET = (
     "org.apache.spark.sql.execution.window.WindowExec",
     "org.apache.spark.sql.catalyst.csv.CSVHeaderChecker",
 )
+# On this machine, what they say of a failed task is all in the error that is raised: a hundred lines of Java's, twice.
+REPEATING = ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager")
 
 
 @contextmanager
@@ -126,3 +128,6 @@ def _silence(session: SparkSession) -> None:
     log4j = jvm.org.apache.logging.log4j
     for logger in QUIET:
         log4j.core.config.Configurator.setLevel(logger, log4j.Level.ERROR)
+    if str(session.sparkContext.master).startswith("local"):
+        for logger in REPEATING:
+            log4j.core.config.Configurator.setLevel(logger, log4j.Level.OFF)

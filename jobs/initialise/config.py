@@ -31,6 +31,6 @@ def checked_config(look: Look, name: str) -> str:
         raise DataError(explain(error, "the proposed config")) from error
     config.gate.require_features(config.features)
     schema = pa.schema(list(zip(look.sample.table.column_names, look.sample.table.schema.types, strict=True)))
-    if problems := list(column_problems([schema], config.features)):
+    if problems := list(column_problems([schema], config.features, config.input)):
         raise DataError("the proposed config does not fit the log:\n" + "\n".join(f"  {p}" for p in problems))
     return text

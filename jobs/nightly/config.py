@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from nightjar.features.checks.checks import LogValidationConfig
+from nightjar.features.contract.errors import did_you_mean
 from nightjar.features.contract.spec import FeatureSpec, Strict
-from nightjar.features.contract.strict import load_yaml
+from nightjar.features.contract.strict import load_yaml, named_in, with_problems
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.jobs.common.mlflow_mirror import MlflowRegistryConfig
 from nightjar.jobs.nightly.hook import HookConfig
@@ -67,6 +68,16 @@ class NightConfig(Strict):
     gate: GateConfig = GateConfig()
     """When a model becomes champion."""
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_slices(cls, value: Any, validated: ModelWrapValidatorHandler[NightConfig]) -> NightConfig:
+        """Slices of no feature are told beside whatever else is wrong; GateConfig.require_features tells the others."""
+        try:
+            return validated(value)
+        except ValidationError as error:
+            unknown = list(_unknown_slices(value)) if isinstance(value, Mapping) else []
+            raise with_problems(error, unknown, value) from error
+
     @classmethod
     def read(cls, path: str, overrides: Sequence[str] = ()) -> NightConfig:
         """From YAML, with `KEY=VALUE` overrides. Raises SpecError that lists every mistake in any section."""
@@ -81,3 +92,16 @@ class NightConfig(Strict):
     def models(self) -> tuple[str, ...]:
         """The model, then its baselines."""
         return tuple(dict.fromkeys((self.training.model, *self.nightly.baselines)))
+
+
+def _unknown_slices(document: Mapping[str, Any]) -> Iterator[str]:
+    """Slices of the gate that are neither features nor, by their beginning, columns of one."""
+    gate, features = document.get("gate"), document.get("features")
+    if not isinstance(gate, Mapping) or not isinstance(features, Mapping):
+        return
+    known = [name for kind in ("fields", "dense", "frequencies") for name in named_in(features.get(kind))]
+    slices, rules = (found if isinstance(found := gate.get(key), list) else [] for key in ("slices", "rules"))
+    wanted = [*slices, *(rule.get("slice") for rule in rules if isinstance(rule, Mapping))]
+    unknown = [name for name in wanted if isinstance(name, str) and not name.startswith(tuple(known))]
+    if known and unknown:
+        yield f"gate.slices: {unknown} are not among the features {sorted(known)}{did_you_mean(unknown, known)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nightjar.features.contract.strict import digest
+from nightjar.features.contract.strict import digest, named_in
 
 # The sections that names begin with.
 LOGS = "log of "
@@ -14,8 +14,21 @@ _LONGEST = 40
 
 
 def named(section: str, values: Mapping[str, Any]) -> dict[str, str]:
-    """JSON values by name, each as text, or as its digest where that is long."""
-    return {f"{section}{name}": _brief(value) for name, value in values.items()}
+    """JSON values by name, each as text, or as its digest where that is long.
+
+    Of a list of things with names, such as features, the names come first and then what each of them has, so that what
+    changed can be told.
+    """
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        things = named_in(value)
+        if isinstance(value, list) and value and len(things) == len(value):
+            found[f"{section}{name}"] = _brief(", ".join(things))
+            for thing, settings in things.items():
+                found |= named(f"{section}{name}.{thing}.", {key: v for key, v in settings.items() if key != "name"})
+        else:
+            found[f"{section}{name}"] = _brief(value)
+    return found
 
 
 def _brief(value: Any) -> str:

@@ -275,7 +275,7 @@ class Night:
         config = self.config
         return {
             **named(ingredients.LOGS, {day.date: day.fingerprint for day in self.features.days}),
-            **named(ingredients.FEATURES, config.features.model_dump(mode="json")),
+            **named(ingredients.FEATURES, config.features.model_dump(mode="json", exclude_defaults=True)),
             **named(ingredients.NIGHTLY, config.nightly.model_dump(mode="json", include=set(_SHAPING))),
             START_REASON: str(self.start.record),
             **named(ingredients.START, {"decay": config.nightly.warm_start.decay}),

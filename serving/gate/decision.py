@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.errors import UsageError, did_you_mean
 from nightjar.features.contract.metrics.registry import METRICS, Quality, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.features.contract.strict import Date
@@ -128,9 +128,10 @@ class GateConfig(Strict):
         single = [field.name for field in spec.fields if not field.multi_valued and field.kind != "hashed"]
         unknown = sorted(set(self.sliced_by) - {*single, *spec.dense_names()})
         if unknown:
+            known = [*single, *spec.dense_names()]
             raise UsageError(
                 f"the gate's slices {unknown} are neither single-valued fields with a vocabulary nor dense features. "
-                f"Choose from {[*single, *spec.dense_names()]}."
+                f"Choose from {known}{did_you_mean(unknown, known) or '.'}"
             )
         if spec.group is None and self.grouped_metrics:
             raise UsageError(

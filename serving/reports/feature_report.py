@@ -332,7 +332,10 @@ def _percent(share: float) -> str:
 
 
 def _number(x: float) -> str:
-    return "0" if abs(x) < 1e-6 else f"{x:,.0f}" if 100 <= abs(x) < 1e9 else f"{x:.3g}"
+    """Four digits have no separator: many are years."""
+    if abs(x) < 1e-6:
+        return "0"
+    return f"{x:.4g}" if abs(x) < 9999.5 else f"{x:,.0f}" if abs(x) < 1e9 else f"{x:.3g}"
 
 
 def _printable(value: str) -> str:

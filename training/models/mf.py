@@ -43,10 +43,12 @@ def two_fields(config: TrainingConfig, columns: Columns) -> Columns:
     fields = {column.feature: column for column in columns if column.role == "field"}
     if settings is None or not set(settings.fields) <= set(fields):
         given = f"training.mf.fields is {list(settings.fields)}" if settings else "training.mf is missing"
-        raise UsageError(
-            f"the model {config.model!r} factorises two fields, and {given}. "
+        remedy = (
             f"Set training.mf: {{fields: [a, b]}} to two of {sorted(fields)}."
+            if len(fields) > 1
+            else f"features.fields holds only {sorted(fields)}: add a field, or choose another training.model."
         )
+        raise UsageError(f"the model {config.model!r} factorises two fields, and {given}. {remedy}")
     widths = [fields[name].embedding for name in settings.fields]
     if widths[0] != widths[1] or not widths[0]:
         raise UsageError(

@@ -17,7 +17,8 @@ from nightjar.features.checks.drift import HEAD_SHARE, DailyCounts, drifts
 from nightjar.features.checks.profile import bin_of, profile_dir, profiles
 from nightjar.features.contract.artifact_files import HISTOGRAM
 from nightjar.features.contract.manifests import ProfileManifest
-from nightjar.features.input.folders import check_logs, day_number
+from nightjar.features.input.days import day_number
+from nightjar.features.input.folders import check_logs
 from tests.kits.feature_logs import SPEC, days, make_day, read_logs, write_day
 
 DATES = days("2026-03-01", 3)
@@ -83,17 +84,18 @@ def test_a_spec_without_dense_features_has_profiles_without_histograms(
 
 
 def test_bins_are_narrow_symmetric_and_hold_every_double(spark: SparkSession) -> None:
-    numbers = [0.0, -0.0, 1e-9, 1.0, 1.01, 1.03, -1.03, 1e300, math.inf, -math.inf, math.nan, None, 1950.0, 2013.0]
+    numbers = [0.0, -0.0, 1e-9, 1.0, 1.01, 1.03, -1.03, 1e300, math.inf, -math.inf, math.nan, None, 2013.0, 2014.0]
     table = spark.createDataFrame([(n, x) for n, x in enumerate(numbers)], "n int, x double")
     bins = [row["bin"] for row in table.select("n", bin_of(F.col("x")).alias("bin")).orderBy("n").collect()]
     found = dict(zip(map(str, numbers), bins, strict=True))
     assert found["0.0"] == found["-0.0"] == found["1e-09"] == 0
-    assert found["1.0"] == found["1.01"] == 32 * 20 + 1
-    assert found["1.03"] == -found["-1.03"] == 32 * 20 + 2
+    assert found["1.0"] == 4096 * 20 + 1
+    assert found["1.01"] == 4096 * 20 + 1 + round(4096 * math.log2(1.01))
+    assert found["1.03"] == -found["-1.03"] == 4096 * 20 + 1 + round(4096 * math.log2(1.03))
     assert found["nan"] is None
     assert found["None"] is None
     assert found["inf"] == -found["-inf"] > found["1e+300"]
-    assert found["2013.0"] > found["1950.0"]
+    assert found["2014.0"] > found["2013.0"]
 
 
 def test_divergence_is_scipys_of_frequent_values_and_all_others_together(spark: SparkSession) -> None:
@@ -116,6 +118,45 @@ def test_divergence_is_scipys_of_frequent_values_and_all_others_together(spark: 
         assert found[day].divergence == pytest.approx(jensenshannon(p, q, base=2) ** 2, abs=1e-6)
         unseen = sum(n for value, n in counts[day].items() if others[value] < 3)
         assert found[day].unseen == pytest.approx(unseen / sizes[day])
+
+
+def test_numbers_are_held_against_the_quantiles_of_the_reference_days(spark: SparkSession) -> None:
+    """A city's latitudes, of which some move by 70 km on the newest day; years; and a value of that day alone."""
+    random = np.random.default_rng(4)
+    held: dict[str, dict[str, np.ndarray]] = {
+        "moved": {day: random.normal(41.33 if day == DATES[2] else 40.70, 0.05, 3000) for day in DATES},
+        "still": {day: random.normal(40.70, 0.05, 3000) for day in DATES},
+        "below": {day: random.normal(-5.0 if day == DATES[2] else 40.70, 0.05, 3000) for day in DATES},
+        "years": {
+            day: random.choice(
+                [2021.0, 2022.0, 2023.0], 3000, p=[0.2, 0.3, 0.5] if day == DATES[2] else [0.3, 0.3, 0.4]
+            )
+            for day in DATES
+        },
+        "new": {day: np.repeat([1.0, 2.0 if day == DATES[2] else 1.0], 1500) for day in DATES},
+    }
+    rows = [(name, day_number(day), float(x)) for name, of in held.items() for day, xs in of.items() for x in xs]
+    values = spark.createDataFrame(rows, "name string, day int, x double").select(
+        "name", "day", bin_of(F.col("x")).alias("value")
+    )
+    counts = values.groupBy("name", "day", "value").agg(F.count(F.lit(1)).alias("impressions")).cache()
+    features = [
+        DailyCounts(counts.where(F.col("name") == name).drop("name"), dict.fromkeys(DATES, 3000), ordered=True)
+        for name in held
+    ]
+    found = dict(zip(held, (by_day[DATES[2]] for by_day in drifts(features, DATES[2])), strict=True))
+    counts.unpersist()
+    assert found["moved"].divergence == pytest.approx(1.0, abs=0.001)
+    assert found["below"].divergence == pytest.approx(1.0, abs=1e-9)
+    assert found["still"].divergence == pytest.approx(0.0, abs=0.02)
+    exact = [
+        np.unique(np.concatenate([held["years"][d] for d in of]), return_counts=True)[1]
+        for of in (DATES[2:], DATES[:2])
+    ]
+    assert found["years"].divergence == pytest.approx(jensenshannon(*exact, base=2) ** 2, abs=1e-6)
+    new = jensenshannon([0.5, 0.5], [1.0, 0.0], base=2) ** 2
+    assert found["new"].divergence == pytest.approx(new, abs=1e-6)
+    assert found["new"].shared == 1.0
 
 
 def test_a_day_without_values_has_no_divergence(spark: SparkSession) -> None:

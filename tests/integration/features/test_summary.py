@@ -209,11 +209,22 @@ def test_a_head_cut_twice_is_the_head_of_all() -> None:
 def test_edges_enclose_what_falls_into_a_bin() -> None:
     """The bin of a number is written out here as features.checks.profile states it."""
     for x in (0.0, 1e-9, 2.0**-20, 0.3, 1.0, 1950.0, 1e300, 1.7976931348623157e308):
-        number = 0 if x < 2.0**-20 else math.floor((math.log2(x) + 20) * 32 + 0.5) + 1
+        number = 0 if x < 2.0**-20 else math.floor((math.log2(x) + 20) * 4096 + 0.5) + 1
         low, high = bin_edges(number)
         assert low <= x <= high
-        assert low <= 0.0 if number == 0 else high / low < 1.03
+        assert low <= 0.0 if number == 0 else high / low < 1.0002
         assert bin_edges(-number) == (-high, -low)
+
+
+def test_wide_bins_enclose_the_narrow_ones_that_they_are_made_of() -> None:
+    for number in (1, 127, 128, 129, 256, 4096 * 30):
+        wide = -(-number // 128)
+        (low, high), (narrow_low, narrow_high) = summarize._edges(wide, 128), bin_edges(number)
+        assert low <= narrow_low < narrow_high <= high
+        assert summarize._edges(-wide, 128) == (-high, -low)
+        assert summarize._edges(number, 1) == bin_edges(number)
+    assert summarize._edges(128, 128)[1] == summarize._edges(129, 128)[0]
+    assert summarize._edges(0, 128) == bin_edges(0)
 
 
 def test_an_empty_column_has_no_ranges() -> None:

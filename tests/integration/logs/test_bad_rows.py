@@ -15,7 +15,8 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import MANIFEST, read_manifest
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.dataset.build import BuildDates, BuildPlan, BuildSettings, aggregate, build, plan_build
+from nightjar.features.dataset.build import aggregate, build
+from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.timestamped import logs_at
 from tests.kits.small_night import CONFIG, make_day

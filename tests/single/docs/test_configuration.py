@@ -53,7 +53,7 @@ def test_a_meaning_is_the_docstring_below_a_field_its_own_or_inherited() -> None
 @pytest.mark.parametrize(
     "row",
     [
-        "| `label` | text | required | The column of the label: 0 or 1, integral, boolean or floating. |",
+        '| `column` | text | `""` | The log column that it reads; the feature\'s name if empty. |',
         "| `buckets` | integer in [2, 2^30] | `262144` | Of a hashed cross: the number of its ids, a power of two. |",
         "| `beta1` | number in [0, 1) | `0.9` | Of lazy_adam and adam: decay of the mean gradient. |",
         "| `epochs` | integer in [1, ∞) | `1` | Passes over the training rows. |",

@@ -63,12 +63,12 @@ def folder(tmp_path: Path) -> Path:
     [
         ({"format": "parqet"}, "days: folders needs one of the formats .* got 'parqet'"),
         ({"format": "table"}, "For a table of any format give days: timestamp"),
-        ({"format": "csv"}, "csv needs the type of every column"),
         ({"columns": COLUMNS}, "parquet has types of its own"),
         ({"format": "csv", "columns": {"item": "text"}}, "columns.item"),
         ({"format": "csv", "columns": {"item": "array<string>"}}, "which a csv cannot hold"),
-        ({"format": "csv", "columns": COLUMNS, "options": {"sep": "::"}}, "options.sep must be one character"),
-        ({"format": "json", "columns": COLUMNS, "options": {"multiline": True}}, "a row must be a line"),
+        ({"format": "csv", "columns": COLUMNS, "options": {"sep": ""}}, "options.sep must be one character or more"),
+        ({"format": "csv", "columns": COLUMNS, "options": {"quote": "''"}}, "options.quote must be one character"),
+        ({"format": "json", "columns": COLUMNS, "options": {"multiline": True}}, "a row of json must be a line"),
         (
             {"format": "csv", "columns": COLUMNS, "bad_rows": "drop", "options": {"Mode": "DROPMALFORMED"}},
             "options.mode",
@@ -140,7 +140,7 @@ def test_a_csv_without_a_header_has_the_columns_of_the_config(folder: Path) -> N
         ("csv", {"0": "clicked,at,Item,price\n" + ROW}, "the columns ['item'] are missing; the log has "),
         ("csv", {"0": "clicked,at,item,price,item\n"}, "the columns ['item'] are there more than once"),
         ("csv", {"0": "clicked;at;item;price\n"}, "the log has ['clicked;at;item;price']"),
-        ("csv", {"0": "clicked,at,item,price\n", "1": "at,clicked,item,price\n"}, "the files' headers differ: "),
+        ("csv", {"0": "clicked,at,item,price\n", "1": "at,item,price\n"}, "the log has ['at', 'item', 'price']"),
         ("csv", {"0": "clicked,at,item,price\n", "late/1": ROW}, "files in sub-folders are not read: ['late/1']"),
         ("csv", {"0": ""}, "the log is empty"),
         ("csv", {}, "there are no CSV files"),
@@ -185,7 +185,16 @@ def test_types_that_a_feature_cannot_have_or_that_are_not_given_are_refused(fold
     few = config(columns={"clicked": "int"})
     with pytest.raises(SpecError, match=r"input.columns lacks the types of \['at', 'item', 'price'\]") as caught:
         check(folder.parent, few)
-    assert str(caught.value).endswith('\n  columns:\n    "at": timestamp\n    "item": string\n    "price": double')
+    block = '\n  columns:\n    "clicked": int\n    "at": timestamp\n    "item": string\n    "price": double'
+    assert str(caught.value).endswith(block)
+    (folder / "0").write_text("price,day,item,clicked,at\n")
+    with pytest.raises(SpecError, match="types that the log has") as caught:
+        check(folder.parent, InputConfig.model_validate({"format": "csv"}))
+    block = '\n  columns:\n    "price": double\n    "item": string\n    "clicked": int\n    "at": timestamp'
+    assert str(caught.value).endswith(block)
+    (folder / "0").write_text("price,items,clicked,at\n")
+    with pytest.raises(SpecError, match=r"read \['item'\], .* \['price', 'items', .* mean 'items' for 'item'\?"):
+        check(folder.parent, few)
 
 
 def test_an_orc_file_that_spark_cannot_open_is_told(folder: Path) -> None:
@@ -261,3 +270,27 @@ def test_folders_that_are_out_of_bounds_in_time_begin_no_history(
     assert "3 folders are of days before 2020-01-01" in caplog.text
     with pytest.raises(DataError, match="holds no date=YYYY-MM-DD folder of a day from 2027-01-01"):
         logs_at(config(earliest="2027-01-01"), str(tmp_path), no_spark).first_date(SPEC)
+
+
+def test_a_timestamp_that_is_written_otherwise_is_of_the_type_that_it_is_written_in(folder: Path) -> None:
+    (folder / "0.csv").write_text("clicked,at,item,price\n" + ROW)
+    for form, kind in (("epoch_s", "string"), ("epoch_ms", "boolean"), ("dd.MM.yyyy", "bigint"), ("y", "timestamp")):
+        problem = error_of(folder.parent, config(columns=COLUMNS | {"at": kind}, timestamp_format=form))
+        assert "column 'at' (timestamp) has the type" in problem
+        assert "as input.timestamp_format says. Cast it in the log." in problem
+    for form, kind in (("epoch_s", "double"), ("epoch_ms", "bigint"), ("dd.MM.yyyy", "string")):
+        check(folder.parent, config(columns=COLUMNS | {"at": kind}, timestamp_format=form))
+
+
+def test_no_feature_reads_what_a_format_makes_a_timestamp() -> None:
+    spec = SPEC.model_copy(update={"timestamp": "price"})
+    with pytest.raises(SpecError, match=r"a timestamp of the column 'price', which the features \['price'\] read"):
+        config(timestamp_format="epoch_s").require_types(spec)
+
+
+def test_what_rules_and_split_read_is_proposed_with_their_usual_types() -> None:
+    label = {"column": "rating", "at_least": 8}
+    fields = [{"name": "genres", "multi_valued": True, "split": "|"}]
+    spec = FeatureSpec.model_validate({"name": "tiny", "label": label, "timestamp": "at", "fields": fields})
+    with pytest.raises(SpecError, match='    "rating": double\n    "at": bigint\n    "genres": string'):
+        config(columns={"other": "int"}, timestamp_format="epoch_s").require_types(spec)

@@ -110,6 +110,20 @@ def test_the_plan_names_what_differs_from_the_nearest_night_of_the_same_day(tmp_
     assert reasons(tmp_path)[2] == "an input of it is new, or it was removed"
 
 
+def test_what_changed_of_a_feature_is_named() -> None:
+    def of(**more: object) -> dict[str, str]:
+        fields = [{"name": "user", **more}, {"name": "app", "column": "app_id"}]
+        return named("features.", {"label": "clicked", "fields": fields, "crosses": []})
+
+    assert of() == {
+        "features.label": "clicked",
+        "features.fields": "user, app",
+        "features.fields.app.column": "app_id",
+        "features.crosses": "[]",
+    }
+    assert dict(of(min_count=5).items() - of().items()) == {"features.fields.user.min_count": "5"}
+
+
 def test_long_values_are_named_by_their_digest() -> None:
     short = named("training.", {"epochs": 2, "model": "lr", "wide": {"alpha": 0.1}})
     assert short == {"training.epochs": "2", "training.model": "lr", "training.wide": "{'alpha': 0.1}"}

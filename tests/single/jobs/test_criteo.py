@@ -11,7 +11,8 @@ import pytest
 
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import load_yaml
-from nightjar.features.input.folders import check_logs, dates_between
+from nightjar.features.input.days import dates_between
+from nightjar.features.input.folders import check_logs
 from nightjar.jobs.import_criteo import main
 from nightjar.jobs.imports.criteo import CATEGORIES, NUMBERS
 

@@ -132,6 +132,13 @@ def test_the_inputs_of_a_published_version_are_printed(artifact: str, capsys: py
     assert promote_model.main(["inputs", "nothing", "--models", models]) == 2
 
 
+def test_a_model_is_printed_in_a_line(artifact: str):
+    model = serving.load(artifact)
+    assert repr(model).startswith(f"<{model.manifest.model} of ")
+    assert f"counters as of {model.counters_as_of}>" in str(model)
+    assert len(str(model)) < 200
+
+
 def test_no_rows_give_no_scores(artifact: str):
     model = serving.load(artifact)
     empty: list[Rows] = [[], pd.DataFrame(), pa.Table.from_pylist(make_rows(3, seed=1)).slice(0, 0)]

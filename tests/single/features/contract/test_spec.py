@@ -12,6 +12,7 @@ import yaml
 from nightjar.features.contract.errors import SpecError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import load_yaml
+from nightjar.jobs.nightly.config import NightConfig
 
 GOOD: dict[str, Any] = {
     "name": "shop",
@@ -75,14 +76,15 @@ def test_all_mistakes_are_reported_at_once_with_their_paths(tmp_path: Path) -> N
         frequencies=[{"name": "seen", "keys": ["user"], "windows": ["7"]}],
     )
     assert message == (
-        f"{tmp_path}/conf.yaml [features] has 7 problem(s):\n"
+        f"{tmp_path}/conf.yaml [features] has 8 problem(s):\n"
         "  label: String should have at least 1 character (got '')\n"
         "  fields.0.min_count: Input should be greater than or equal to 1 (got 0)\n"
         "  fields.1.name: String should match pattern '^[A-Za-z][A-Za-z0-9_]*$' (got '1st')\n"
         "  crosses.0: buckets must be a power of two; got 1000\n"
         "  frequencies.0.windows.0: String should match pattern '^([1-9][0-9]{0,3}d|all)$' (got '7')\n"
         "  frequencies.0.prior: required, but missing\n"
-        "  colour: unknown key; remove it or correct its spelling"
+        "  colour: unknown key; remove it or correct its spelling\n"
+        "  (whole file): crosses.user_app.fields: ['app'] are not among the fields ['1st', 'user']"
     )
 
 
@@ -195,3 +197,59 @@ def test_the_fingerprint_follows_every_change_and_nothing_else(tmp_path: Path) -
     assert FeatureSpec.model_validate(dict(reversed(GOOD.items()))).fingerprint == spec.fingerprint
     changed = [GOOD | {"label": "bought"}, GOOD | {"dense": GOOD["dense"][::-1]}, GOOD | {"crosses": []}]
     assert len({spec.fingerprint, *(FeatureSpec.model_validate(c).fingerprint for c in changed)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({"column": "rating"}, "a column with at_least or above, or sql with columns"),
+        ({"column": "rating", "at_least": 1, "above": 2}, "a column with at_least or above, or sql with columns"),
+        ({"at_least": 1}, "a column with at_least or above, or sql with columns"),
+        ({"sql": "a > 1"}, "sql needs columns"),
+        ({"sql": "a > 1", "columns": ["a"], "column": "a"}, "sql says all of the rule; remove ['column']"),
+        ({"column": "price", "above": 1}, "dense.price reads the column 'price', which is the label"),
+        ({"sql": "price > 1", "columns": ["price"]}, "dense.price reads the column 'price', which is the label"),
+    ],
+)
+def test_a_label_s_rule_says_all_of_it_and_no_feature_reads_its_columns(
+    tmp_path: Path, rule: dict[str, Any], problem: str
+) -> None:
+    assert problem in problems(tmp_path, label=rule)
+
+
+def test_a_label_s_rule_is_part_of_the_spec_and_its_columns_are_read(tmp_path: Path) -> None:
+    def spec(label: Any) -> FeatureSpec:
+        return load(tmp_path, {"features": GOOD | {"label": label}})
+
+    share = spec({"column": "tips", "share_of": "price", "above": 0.2})
+    assert share.source_columns()[:3] == ["tips", "price", "at"]
+    assert str(share.label) == "tips / price > 0.2"
+    other = spec({"column": "tips", "share_of": "price", "above": 0.25})
+    assert len({one.fingerprint for one in (share, other, spec("tips"))}) == 3
+    assert len({one.counters_fingerprint for one in (share, other, spec("tips"))}) == 3
+
+
+def test_split_is_of_a_list(tmp_path: Path) -> None:
+    field = {"name": "tags", "split": "|"}
+    assert "split makes a list of a string; set multi_valued: true" in problems(
+        tmp_path, fields=[{"name": "user"}, {"name": "app"}, field]
+    )
+
+
+def test_names_that_nothing_has_are_told_beside_other_mistakes_with_what_is_spelt_like_them(tmp_path: Path) -> None:
+    document = {
+        "features": GOOD | {"crosses": [{"name": "c", "fields": ["User", "apps"], "buckets": 1000}]},
+        "gate": {"slices": ["tag", "prices"], "resamples": 1},
+    }
+    path = tmp_path / "conf.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(SpecError) as caught:
+        NightConfig.read(str(path))
+    assert str(caught.value).splitlines()[1:] == [
+        "  features.crosses.0: buckets must be a power of two; got 1000",
+        "  features: crosses.c.fields: ['User', 'apps'] are not among the fields ['app', 'tags', 'user']. "
+        "Did you mean 'user' for 'User', 'app' for 'apps'?",
+        "  gate.resamples: Input should be greater than or equal to 20 (got 1)",
+        "  (whole file): gate.slices: ['tag'] are not among the features ['age', 'app', 'price', 'seen', 'tags', "
+        "'user']. Did you mean 'tags' for 'tag'?",
+    ]

@@ -212,6 +212,7 @@ def test_the_two_fields_of_mf_have_biases_though_the_wide_part_has_none_for_them
     ("fields", "widths", "message"),
     [
         (None, [3] * 4, r"'mf' factorises two fields, and training.mf is missing. Set training.mf: .* \['0', '1', "),
+        (None, [3], r"training.mf is missing. features.fields holds only \['0'\]: add a field, or choose another"),
         (("0", "9"), [3] * 4, r"training.mf.fields is \['0', '9'\]"),
         (("0", "2"), [3, 3, 8, 3], r"one width, but those of \['0', '2'\] are \[3, 8\]"),
         (("0", "2"), [0, 3, 0, 3], r"one width, but those of \['0', '2'\] are \[0, 0\]"),
