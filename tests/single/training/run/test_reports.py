@@ -141,8 +141,12 @@ def test_beats_alone_are_no_progress_and_work_is(reports: Reports, monkeypatch: 
         with line_to(reports.address, 1):
             assert eventually(lambda: reports.at_a_standstill(2, 0.5))
             assert reports.silent(30) == []
-            liveness.advance()
-            assert eventually(lambda: not reports.at_a_standstill(2, 0.5))
+
+            def gets_on() -> bool:
+                liveness.advance()
+                return not reports.at_a_standstill(2, 0.5)
+
+            assert eventually(gets_on)
 
 
 def test_a_worker_says_where_its_threads_are(reports: Reports) -> None:
