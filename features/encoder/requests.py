@@ -83,7 +83,8 @@ def read_request(rows: Any, wanted: Sequence[str], lists: Collection[str] = ()) 
         return Request(list(rows), rows.__getitem__, None)
     if hasattr(rows, "columns") and hasattr(rows, "__getitem__"):
         return Request(list(rows.columns), rows.__getitem__, len(rows))
-    if isinstance(rows, str | bytes | bytearray | memoryview) or not isinstance(rows, Iterable):
+    of_none = getattr(rows, "ndim", 1) == 0  # NumPy's arrays of no dimension say that they can be gone through
+    if of_none or isinstance(rows, str | bytes | bytearray | memoryview) or not isinstance(rows, Iterable):
         raise _shapeless(f"{type(rows).__name__} {_short(rows)}", wanted)
     listed = list(rows)
     for number, row in enumerate(listed):

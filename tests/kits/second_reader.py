@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -128,7 +128,7 @@ class Artifact:
         feed: dict[str, list[Any]] = {name: [] for name in self.inputs}
         for row in rows:
             ids, dense = self.encode(row)
-            made = {
+            made: dict[str, Callable[[], Any]] = {
                 "first_order": lambda ids=ids, dense=dense: self._first_order(ids, dense),
                 "embeddings": lambda ids=ids: self._embed(ids),
                 "dense": lambda dense=dense: [dense[c["feature"]] for c in self.columns if c["role"] == "dense"],

@@ -170,7 +170,7 @@ def test_a_column_without_a_value_is_missing_whatever_its_type(missing: Any) -> 
 @pytest.mark.parametrize(
     "rows",
     ["ann", b"ann", bytearray(b"ann"), None, 7, 1.5, ["ann"], [ROW, None], [["user", "ann"]], ROW.items(), {"user"},
-     np.zeros((2, 2)), np.array(["ann"]), pd.Series(["ann", "bob"]), pa.array(["ann"]), object()],
+     np.zeros((2, 2)), np.array(3), np.array(["ann"]), pd.Series(["ann", "bob"]), pa.array(["ann"]), object()],
     ids=lambda rows: type(rows).__name__,
 )  # fmt: skip
 def test_what_is_no_table_of_rows_is_refused_with_the_right_shapes(rows: Any) -> None:
@@ -253,6 +253,7 @@ def test_a_context_stands_for_every_row_and_is_hashed_once(candidates: Callable[
             assert found.rows == 1
             np.testing.assert_array_equal(found.take(np.zeros(3, int)).values, column.values)
         else:
+            assert isinstance(found, np.ndarray)
             assert len(found) == (1 if name in context else 3)
             np.testing.assert_array_equal(np.broadcast_to(found, 3), column)
     np.testing.assert_array_equal(batch.numbers["price"], whole.numbers["price"])
@@ -270,3 +271,14 @@ def test_a_column_in_context_and_candidates_is_refused_and_so_is_one_in_neither(
 @pytest.mark.parametrize("nobody", [[], pa.table({"country": pa.array([], pa.string())}), {"country": []}])
 def test_a_context_without_candidates_has_no_rows(nobody: Any) -> None:
     assert batch_of(requests.InContext({"user": "ann", "tags": [], "price": 1.0}, nobody)).rows == 0
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(context=st.dictionaries(st.sampled_from([*ROW, "other"]), JUNK, max_size=4), candidates=st.one_of(JUNK, ROWS))
+def test_any_context_is_scored_or_refused_with_a_message(context: dict[str, Any], candidates: Any) -> None:
+    try:
+        batch = batch_of(requests.InContext(context, candidates))
+    except DataError:
+        return
+    lengths = {name: c.rows if isinstance(c, Ragged) else len(c) for name, c in batch.hashes.items()}
+    assert all(length in (batch.rows, 1 if name in context else batch.rows) for name, length in lengths.items())
