@@ -46,7 +46,7 @@ from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.raw_scores import ServedModel, request_columns
 
-FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
+WAYS = FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
 LENIENT = (
     "nightly.baselines=[]",
     "nightly.publish.learn_evaluated_day=true",
@@ -93,7 +93,7 @@ class Nights:
 
 @entry_point
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a Markdown table, a line a day, and the means."""
+    """Print a Markdown table, a line a day."""
     parser = argparse.ArgumentParser(prog="served", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--work", required=True, help="folder for the log and the nights")
     parser.add_argument("--config", default="conf/app_store.yaml")
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with spark_session("served") as spark:
         logs = os.path.abspath(args.logs) if args.logs else generated(work, args)
         nights = Nights(args.config, logs, storage.join(work, "nights"))
-        lines = [line for number in range(1, args.nights + 1) if (line := day(spark, nights, number, args))]
+        lines = [day(spark, nights, number, args) for number in range(1, args.nights + 1)]
     report(lines)
     return 0
 
@@ -124,14 +124,24 @@ def generated(work: str, args: argparse.Namespace) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A day: the figure of each way to serve, and how far what was live differs from a server and from the gate."""
+    """A day: the figure of each way to serve; how far what was live differs from a server and from the gate; what
+    became of its night, and the mean, 99th percentile and largest move of the finish. The first night has no figures.
+    """
 
-    figures: Mapping[str, float]
-    differences: tuple[float | None, float]
+    day: date
+    verdict: str
+    moves: str
+    figures: Mapping[str, float] | None = None
+    differences: tuple[float | None, ...] = (None, None)
+
+    def __str__(self) -> str:
+        cells = [f"{self.figures[name]:.5f}" if self.figures else "–" for name in WAYS]
+        cells += ["–" if one is None else f"{one:.0e}" for one in self.differences]
+        return f"| {self.day} | {' | '.join(cells)} | {self.verdict} | {self.moves} |"
 
 
-def day(spark: SparkSession, nights: Nights, number: int, args: argparse.Namespace) -> Line | None:
-    """Score a day by what is live, run its night, and print the line; None for the first night, before any champion."""
+def day(spark: SparkSession, nights: Nights, number: int, args: argparse.Namespace) -> Line:
+    """Score a day by what is live, and run its night."""
     night = args.first + timedelta(number - 1)
     pointer = registry.champion(nights.models)
     rows = None
@@ -149,21 +159,16 @@ def day(spark: SparkSession, nights: Nights, number: int, args: argparse.Namespa
         as_server = from_server(nights.models, of_day, rows)
     promoted = nights.run(night, rejected=number in args.reject)
     moved = Decision.model_validate_json(nights.found(FINISHES, night, DECISION) or b"").movement
-    moves = f"{moved.mean:.3f} / {moved.p99:.2f} / {moved.largest:.2f}" if moved else ""
+    moves = f"{moved.mean:.3f} / {moved.p99:.2f} / {moved.largest:.2f}" if moved else "–"
     verdict = "promoted" if promoted else "rejected"
     if rows is None:
-        print(f"| {night} | – | – | – | – | – | {verdict} | {moves} |", flush=True)
-        return None
+        return Line(night, verdict, moves)
     content = nights.found(DECISIONS, night, CHAMPION)
     assert content
     judged_loss = ModelEvaluation.model_validate_json(content).metrics.log_loss
     measured = {name: measure(rows.observed, score) for name, score in rows.scores.items()}
     figures = {name: m.log_loss if m.expected_regret is None else m.expected_regret for name, m in measured.items()}
-    line = Line(figures, (as_server, abs(judged_loss - measured[FINISHED].log_loss)))
-    cells = [f"{figures[name]:.5f}" for name in (FROZEN, RENEWED, FINISHED)]
-    cells += ["–" if one is None else f"{one:.1e}" for one in line.differences]
-    print(f"| {night} | {' | '.join(cells)} | {verdict} | {moves} |", flush=True)
-    return line
+    return Line(night, verdict, moves, figures, (as_server, abs(judged_loss - measured[FINISHED].log_loss)))
 
 
 def from_server(models: str, of_day: LogPartition, rows: JudgedRows) -> float | None:
@@ -182,12 +187,15 @@ def from_server(models: str, of_day: LogPartition, rows: JudgedRows) -> float | 
 
 
 def report(lines: Sequence[Line]) -> None:
-    """The means over the days, and the largest differences."""
-    means = {name: fmean(line.figures[name] for line in lines) for name in (FROZEN, RENEWED, FINISHED)}
-    print("mean: " + ", ".join(f"{name} {value:.5f}" for name, value in means.items()))
-    servers = [line.differences[0] for line in lines if line.differences[0] is not None]
-    print(f"largest difference to a server's scores: {max(servers):.1e}" if servers else "no server was asked")
-    print(f"largest difference to the gate's log loss: {max(line.differences[1] for line in lines):.1e}")
+    """The days, and the means over them."""
+    print(
+        f"\n| day | {' | '.join(WAYS)} | off a server's scores | off the gate's log loss | night | the finish moved |"
+    )
+    print("| --- " * (len(WAYS) + 5) + "|")
+    for line in lines:
+        print(line)
+    means = [fmean(line.figures[name] for line in lines if line.figures) for name in WAYS]
+    print(f"| mean | {' | '.join(f'{mean:.5f}' for mean in means)} | | | | |")
 
 
 if __name__ == "__main__":
