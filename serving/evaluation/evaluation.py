@@ -13,20 +13,22 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import EVALUATION, model_scores
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import EvaluationManifest
-from nightjar.features.contract.publishing import manifest_digest, read_manifest, verify
+from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import explain
+from nightjar.features.contract.verified import entry_at, read_verified, verify_files
 from nightjar.features.encoder.files import read_array
 from nightjar.serving.evaluation.comparison import Evaluation
 
 
 def read_evaluation(directory: str) -> Evaluation:
-    """The models' metrics and curves. Raises DataError if nothing is published there or if it is damaged."""
-    verify(directory, read_manifest(directory, EvaluationManifest))
-    url = storage.join(directory, EVALUATION)
+    """The models' metrics and curves; the scores are not read. Raises DataError if nothing is published there or if it
+    is damaged.
+    """
+    content = read_verified(directory, entry_at(directory, read_manifest(directory, EvaluationManifest), EVALUATION))
     try:
-        return Evaluation.model_validate_json(storage.read_bytes(url))
-    except (FileNotFoundError, ValidationError) as error:
-        said = explain(error, url) if isinstance(error, ValidationError) else f"{directory} holds no {EVALUATION}."
+        return Evaluation.model_validate_json(content)
+    except ValidationError as error:
+        said = explain(error, storage.join(directory, EVALUATION))
         raise DataError(f"{said}\nRemove {directory}, and evaluate again.") from error
 
 
@@ -36,6 +38,8 @@ def read_scores(directory: str, artifact: str) -> np.ndarray:
     evaluation = read_evaluation(directory)
     for number, model in enumerate(evaluation.models.values()):
         if model.artifact == digest:
+            entry = entry_at(directory, read_manifest(directory, EvaluationManifest), model_scores(number))
+            verify_files(directory, [entry])
             scores = read_array(scores_url(directory, number))
             if scores.shape != (evaluation.rows,):
                 raise DataError(f"{directory} holds scores of shape {scores.shape} for {evaluation.rows} rows.")
