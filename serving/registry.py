@@ -184,19 +184,29 @@ def prune(root: str, keep_last: int) -> list[str]:
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
-    current = champion(root)
-    earlier = before(root, current) if current else None
-    kept = {pointer.version for pointer in (current, earlier) if pointer}
+    kept = _champions(root)
     begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     remnants = [version for version in gone if not is_published(storage.join(root, version))]
-    doomed = [version for version in versions(root)[keep_last:] if version not in kept] + remnants
+    doomed = superfluous(root, keep_last) + remnants
     if doomed:
         write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
             unpublish(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
     return doomed
+
+
+def superfluous(root: str, keep_last: int) -> list[str]:
+    """The versions that `prune` would remove."""
+    kept = _champions(root)
+    return [version for version in versions(root)[keep_last:] if version not in kept]
+
+
+def _champions(root: str) -> set[str]:
+    current = champion(root)
+    earlier = before(root, current) if current else None
+    return {pointer.version for pointer in (current, earlier) if pointer}
 
 
 def was_promoted(root: str, version: str) -> bool:
