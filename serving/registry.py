@@ -178,21 +178,32 @@ def prune(root: str, keep_last: int) -> list[str]:
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
-    current = champion(root)
-    earlier = before(root, current) if current else None
-    champions, published = [pointer.version for pointer in (current, earlier) if pointer], versions(root)
-    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, champions)}
-    kept = {*champions, *(version for version in published if judged_of(version) in families)}
+    kept = _kept(root, keep_last)
     begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     remnants = [version for version in gone if not is_published(storage.join(root, version))]
-    doomed = [version for version in published if version not in kept] + remnants
+    doomed = [version for version in versions(root) if version not in kept] + remnants
     if doomed:
         write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
             unpublish(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
     return doomed
+
+
+def superfluous(root: str, keep_last: int) -> list[str]:
+    """The versions that `prune` would remove."""
+    kept = _kept(root, keep_last)
+    return [version for version in versions(root) if version not in kept]
+
+
+def _kept(root: str, keep_last: int) -> set[str]:
+    """Versions that stay: the champion, the one before it, the latest, and what was judged or finished with them."""
+    current = champion(root)
+    earlier = before(root, current) if current else None
+    champions, published = [pointer.version for pointer in (current, earlier) if pointer], versions(root)
+    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, champions)}
+    return {*champions, *(version for version in published if judged_of(version) in families)}
 
 
 def was_promoted(root: str, version: str) -> bool:

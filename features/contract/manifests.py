@@ -63,15 +63,13 @@ class AggregateManifest(Manifest):
 class RollupManifest(Manifest):
     """Daily counts of all days from `first_date` through `through_date`, merged: all that later nights need of them.
 
-    inputs: what the log of every day was known by. daily_rows: by folder, the rows of the days' own tables together,
-    which decide over how many files a merged table is spread; None in what an earlier release has merged.
+    inputs: what the log of every day was known by.
     """
 
     kind: Literal["rollup"] = "rollup"
     spec_fingerprint: str
     first_date: Date
     through_date: Date
-    daily_rows: Mapping[str, int] | None = None
 
 
 class ColumnProfile(Strict):

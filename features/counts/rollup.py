@@ -46,7 +46,7 @@ from nightjar.features.spark.tables import (
     read_table,
     read_tables,
     table_rows,
-    write_tables,
+    write_merged,
 )
 
 ADMISSIONS_SCHEMA = f"{VOCABULARY_SCHEMA}, admitted int, at_admission bigint, last int"
@@ -94,16 +94,13 @@ class History:
     def inputs(self) -> dict[str, str]:
         """What the log of every day was known by."""
         known = dict(self.rollup.manifest.inputs) if self.rollup else {}
-        return known | {name: log for day in self._new.values() for name, log in day.inputs.items()}
+        new = self.between(self.since, self.last)
+        return known | {name: log for day in new.values() for name, log in day.inputs.items()}
 
-    def daily_rows(self, folder: str) -> int:
-        """The rows of every day's table `folder` together."""
-        known = self.rollup.manifest.daily_rows if self.rollup else None
-        return (known or {}).get(folder, 0) + table_rows(self._new, folder)
-
-    @property
-    def _new(self) -> dict[str, AggregateManifest]:
-        return self.between(self.since, self.last)
+    def rows(self, folder: str) -> int:
+        """How many rows the merged table `folder` has at most; a day may be rolled up and enter a window later."""
+        rolled_up = {self.rollup.directory: self.rollup.manifest} if self.rollup else {}
+        return table_rows(rolled_up, folder) + table_rows(self.days, folder)
 
     def between(self, first: int, last: int) -> dict[str, AggregateManifest]:
         """The days of a range, both ends included, by directory."""
@@ -158,15 +155,12 @@ def publish_rollup(spark: SparkSession, spec: FeatureSpec, directory: str, histo
         of_values = pool.map(lambda kind: _write_admissions(spark, kind, kinds[kind], directory, history), kinds)
         frequencies = list(pool.map(lambda f: _write_frequency(spark, f, directory, history), spec.frequencies))
         written = [entry for table in [*chain(*of_values), *frequencies] for entry in table]
-    folders = [table_folder(kind, name) for kind, min_counts in kinds.items() for name in min_counts]
-    folders += [_folder(frequency) for frequency in spec.frequencies]
     manifest = RollupManifest(
         inputs=history.inputs,
         files=describe_files(directory, written),
         spec_fingerprint=spec.fingerprint,
         first_date=history.first_date,
         through_date=date_of(history.last),
-        daily_rows={folder: history.daily_rows(folder) for folder in folders},
     )
     commit(directory, manifest)
     return Rollup(directory, manifest)
@@ -238,18 +232,17 @@ def _write_admissions(
         rolled_up = {history.rollup.directory: history.rollup.manifest}
         earlier = read_tables(spark, rolled_up, kind, names, ADMISSIONS_SCHEMA)
         counts = counts.unionByName(earlier.drop("_metadata").withColumn("day", F.lit(history.since - 1)))
-    # Not the sum of what is read, which depends on the roll-up: the same days must give the same files.
     folders = [table_folder(kind, name) for name in names]
-    places = [Destination(directory, folder, history.daily_rows(folder)) for folder in folders]
+    places = [Destination(directory, folder, history.rows(folder)) for folder in folders]
     merged = admissions(dealt(counts, places, "hash"), list(min_counts.values()))
-    return write_tables(merged, places, "hash")
+    return write_merged(merged, places, "hash")
 
 
 def _write_frequency(spark: SparkSession, frequency: Frequency, directory: str, history: History) -> list[FileEntry]:
     changed = _changes(spark, frequency, history, history.last + 1)
     table = counts_as_of(changed, history.counts_of(spark, frequency), frequency).withColumn("table", F.lit(0))
-    places = [Destination(directory, _folder(frequency), history.daily_rows(_folder(frequency)))]
-    return write_tables(dealt(table, places, "key"), places, "key")[0]
+    places = [Destination(directory, _folder(frequency), history.rows(_folder(frequency)))]
+    return write_merged(dealt(table, places, "key"), places, "key")[0]
 
 
 def _changes(spark: SparkSession, frequency: Frequency, history: History, last: int) -> DataFrame:

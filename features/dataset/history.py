@@ -30,7 +30,7 @@ def known_history(output: str, spec: FeatureSpec) -> KnownHistory | None:
     names = sorted(filter(None, map(ThroughName.parse, storage.list_folders(folder))), key=_place, reverse=True)
     published = (directory for name in names if is_published(directory := storage.join(folder, str(name))))
     manifests = (read_manifest(directory, RollupManifest) for directory in published)
-    ours = (m for m in manifests if m.spec_fingerprint == spec.fingerprint and m.daily_rows is not None)
+    ours = (m for m in manifests if m.spec_fingerprint == spec.fingerprint)
     latest = list(islice(ours, _LATEST))
     if not latest:
         return None

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -158,6 +158,21 @@ def write_tables(tables: DataFrame, places: Sequence[Destination], key: str) -> 
         found or [_write(content.empty_table(), place.directory, part_file(place.folder, 0))]
         for found, place in zip(written, places, strict=True)
     ]
+
+
+def write_merged(tables: DataFrame, places: Sequence[Destination], key: str) -> list[list[FileEntry]]:
+    """`write_tables` of merged rows, which may be many fewer than `places` say: there are as many files as the rows
+    themselves ask for, so that the same rows give the same files, whatever they were merged from.
+    """
+    if all(_files(place.rows) == 1 for place in places):
+        return write_tables(tables, places, key)
+    merged = tables.persist()
+    try:
+        counts = {row["table"]: row["count"] for row in merged.groupBy("table").count().collect()}
+        counted = [replace(place, rows=counts.get(number, 0)) for number, place in enumerate(places)]
+        return write_tables(dealt(merged.drop(PART), counted, key), counted, key)
+    finally:
+        merged.unpersist()
 
 
 def write_days(

@@ -59,6 +59,15 @@ OF_NIGHTS = (DECISIONS, FINISHES, NIGHTS)
 # Files, with what tells the night or the day of each.
 FILES_OF_NIGHTS = ((REPORTS, night_of_figures), (METRICS, night_of_figures), (RUNS, day_of_run), (CANDIDATES, night_of))
 
+# Which number bounds a folder of an output.
+KEYS = {
+    **dict.fromkeys((f"{MODELS}/*", *OF_MODELS), "models"),
+    **dict.fromkeys(OF_DATA, "datasets"),
+    **dict.fromkeys(OF_DAYS, "days"),
+    f"{MODELS}/{COUNTERS}": "counters",
+    **dict.fromkeys((*OF_NIGHTS, REPORTS, METRICS, RUNS), "nights"),
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -99,7 +108,7 @@ class Past:
 
 
 def prune(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
-    """Remove what is not to be kept; what was removed, relative to `output`.
+    """Remove what is not to be kept; what was removed, versions of models left out, relative to `output`.
 
     Args:
         keep: how much stays.
@@ -107,31 +116,40 @@ def prune(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
         night: date of the night that has just been judged; nothing of it is removed.
         past: what later nights need.
     """
-    doomed: list[str] = []
-    for found in (
-        _models(keep.models, output, night),
-        _datasets(keep.datasets, output, night, past),
-        _days(keep.days, output, night, past),
-        _counters(keep.counters, output, night),
-        _nights(keep.nights, output, night),
-    ):
-        try:
-            doomed += found
-        except DataError as error:
-            log.warning("retention is left to the next night: %s", error)
+    if keep.models is not None:
+        removed = registry.prune(storage.join(output, MODELS), keep.models)
+        log.info("removed %d versions: %s", len(removed), removed)
+    doomed = superfluous(keep, output, night, past)
     for path in doomed:
         unpublish(storage.join(output, path))
         log.info("removed %s", path)
     return doomed
 
 
-def _models(keep: int | None, output: str, night: date) -> Iterator[str]:
+def superfluous(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
+    """What `prune` would remove, versions of models included. What cannot be told for damage is a warning."""
+    models = storage.join(output, MODELS)
+    gone = registry.superfluous(models, keep.models) if keep.models is not None else []
+    versions = [version for version in registry.versions(models) if version not in gone]
+    doomed = [f"{MODELS}/{version}" for version in gone]
+    for found in (
+        _models(keep.models, output, night, versions),
+        _datasets(keep.datasets, output, night, past),
+        _days(keep.days, output, night, past),
+        _counters(keep.counters, output, night, versions),
+        _nights(keep.nights, output, night),
+    ):
+        try:
+            doomed += found
+        except DataError as error:
+            log.warning("retention is left to the next night: %s", error)
+    return doomed
+
+
+def _models(keep: int | None, output: str, night: date, versions: Sequence[str]) -> Iterator[str]:
     if keep is None:
         return
-    models = storage.join(output, MODELS)
-    removed = registry.prune(models, keep)
-    log.info("removed %d versions: %s", len(removed), removed)
-    kept = {night.isoformat(), *filter(None, map(night_of, registry.versions(models)))}
+    kept = {night.isoformat(), *filter(None, map(night_of, versions))}
     for kind in OF_MODELS:
         for name in storage.list_folders(storage.join(output, kind)):
             if (of := night_of(name)) and of not in kept:
@@ -160,13 +178,13 @@ def _days(keep: int | None, output: str, night: date, past: Past) -> Iterator[st
                 yield f"{kind}/{name}"
 
 
-def _counters(keep: int | None, output: str, night: date) -> Iterator[str]:
+def _counters(keep: int | None, output: str, night: date, versions: Sequence[str]) -> Iterator[str]:
     """Of every set of frequencies also those of the night itself, which are of the day before, and those after."""
     if keep is None:
         return
     models, folder = storage.join(output, MODELS), storage.join(output, MODELS, COUNTERS)
     pointer = registry.champion(models)
-    used = {_spec(models, version).counters_fingerprint for version in registry.versions(models)}
+    used = {_spec(models, version).counters_fingerprint for version in versions}
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name in storage.list_folders(folder):
         if is_published(directory := storage.join(folder, name)):

@@ -21,11 +21,13 @@ import click
 
 import nightjar
 from nightjar.cli.prerequisites import Missing, missing_compiler, missing_java
+from nightjar.features.contract.errors import UsageError
 from nightjar.jobs.common.cli import EXIT_ERROR, Job
 
 EXAMPLE = """
 nightjar doctor
 nightjar doctor --output /data/nightjar
+nightjar doctor --output /data/nightjar --config night.yaml
 """
 
 SCORING = ("numpy", "pyarrow", "onnxruntime", "pydantic", "PyYAML", "fsspec", "xxhash", "click")
@@ -35,6 +37,7 @@ EXTRAS = (("s3fs", "s3"), ("mlflow-skinny", "mlflow"))
 SETUP = "make setup    (in a clone of the repository; needs Python 3.11)"
 ENOUGH_ROOM = 10  # GiB; below it, doctor says so
 TRY_SECONDS = 60
+SHOWN = 3  # of what may go
 
 _PETASTORM = "import petastorm.reader"
 _HOROVOD = """
@@ -58,8 +61,11 @@ class Finding(NamedTuple):
 
 
 @click.command("doctor", cls=Job, example=EXAMPLE)
-@click.option("--output", metavar="DIR", help="Folder that nights publish in: is there room, may this user write?")
-def main(output: str | None) -> int:
+@click.option("--output", metavar="DIR", help="Folder that nights publish in: is there room, what takes how much?")
+@click.option(
+    "--config", metavar="FILE", help="YAML file of the nights: what of --output its nightly.keep would remove."
+)
+def main(output: str | None, config: str | None) -> int:
     """Say what is missing on this machine: for scoring, for training, for an output.
 
     Prints versions, and beside what is missing the command that adds it. A part of training is missing only if
@@ -71,8 +77,11 @@ def main(output: str | None) -> int:
     missing = _print("scoring", scoring())
     missing += _print("training", training()) if installed else _say_scoring_only()
     missing += _print("optional", optional())
+    if config and not output:
+        raise UsageError("--config says what of an output may go. Give --output, too.")
     if output:
         missing += _print("output", room(output))
+        missing += _print("taken", taken(output, config))
     print(f"{missing} missing." if missing else "Nothing is missing.")
     return EXIT_ERROR if missing else 0
 
@@ -126,6 +135,19 @@ def room(output: str) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free / 2**30
     enough = free >= ENOUGH_ROOM
     yield Finding("free", f"{free:,.1f} GiB", None if enough else "remove old nights: nightly.keep in the config file")
+
+
+def taken(output: str, config: str | None) -> Iterator[Finding]:
+    """What an output takes, by kind, and what of it may go. Raises SpecError if the config cannot be used."""
+    from nightjar.cli import usage  # storage, once it is asked for
+
+    for found in usage.usages(output):
+        yield Finding(found.kind, str(found))
+    if config:
+        doomed = list(usage.may_go(output, config))
+        shown = [path for path, _ in doomed[:SHOWN]] + ["..."] * (len(doomed) > SHOWN)
+        said = f"{usage.size(sum(count for _, count in doomed))} in {len(doomed)}"
+        yield Finding("may go", ": ".join(filter(None, (said, ", ".join(shown)))))
 
 
 def _program(name: str, missing: Iterator[Missing]) -> Iterator[Finding]:

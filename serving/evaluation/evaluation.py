@@ -12,19 +12,21 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import EVALUATION, model_scores
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import EvaluationManifest
-from nightjar.features.contract.publishing import read_manifest, verify
+from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.strict import explain
+from nightjar.features.contract.verified import entry_at, read_verified
 from nightjar.serving.evaluation.comparison import Evaluation
 
 
 def read_evaluation(directory: str) -> Evaluation:
-    """The models' metrics and curves. Raises DataError if nothing is published there or if it is damaged."""
-    verify(directory, read_manifest(directory, EvaluationManifest))
-    url = storage.join(directory, EVALUATION)
+    """The models' metrics and curves; the scores are not read. Raises DataError if nothing is published there or if it
+    is damaged.
+    """
+    content = read_verified(directory, entry_at(directory, read_manifest(directory, EvaluationManifest), EVALUATION))
     try:
-        return Evaluation.model_validate_json(storage.read_bytes(url))
-    except (FileNotFoundError, ValidationError) as error:
-        said = explain(error, url) if isinstance(error, ValidationError) else f"{directory} holds no {EVALUATION}."
+        return Evaluation.model_validate_json(content)
+    except ValidationError as error:
+        said = explain(error, storage.join(directory, EVALUATION))
         raise DataError(f"{said}\nRemove {directory}, and evaluate again.") from error
 
 

@@ -17,6 +17,7 @@ from nightjar.features.contract.publishing import (
     is_published,
     manifest_digest,
     read_manifest,
+    verify,
 )
 from nightjar.serving.arrays import write_array
 from nightjar.serving.evaluation.comparison import Evaluation, compare
@@ -40,8 +41,11 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
     """
     inputs = {f"artifact {name}": _digest(directory, ArtifactManifest) for name, directory in artifacts.items()}
     inputs |= {f"dataset {n}": _digest(directory, DatasetManifest) for n, directory in enumerate(datasets, 1)}
-    if is_published(output_dir) and read_manifest(output_dir, EvaluationManifest).inputs == inputs:
-        return read_evaluation(output_dir)
+    if is_published(output_dir):
+        published = read_manifest(output_dir, EvaluationManifest)
+        if published.inputs == inputs:
+            verify(output_dir, published)
+            return read_evaluation(output_dir)
     evaluation, scores = compare(artifacts, datasets, threads=threads)
     begin(output_dir)
     metrics = evaluation.model_dump_json(indent=1) + "\n"

@@ -11,10 +11,11 @@ from pyspark.sql import SparkSession
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import read_manifest
-from nightjar.features.counts.rollup import newest_rollup
+from nightjar.features.counts.rollup import History, newest_rollup, publish_rollup
 from nightjar.features.dataset.build import build
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
-from tests.kits.feature_logs import SPEC, days, make_day, write_day, write_logs
+from nightjar.features.spark import tables
+from tests.kits.feature_logs import SPEC, days, files_under, make_day, write_day, write_logs
 
 DATES = days("2026-03-01", 7)
 KINDS = ("rollups", "states", "datasets")
@@ -81,6 +82,27 @@ def test_nights_one_by_one_give_the_bytes_of_a_night_from_all_days(
     night = plan(logs, nightly, DATES[5])
     assert newest_rollup(night.rollup_dirs, before=DATES[5]) is not None
     assert published(nightly, night) == from_scratch(spark, logs, tmp_path / "scratch", DATES[5])
+
+
+def test_part_files_follow_the_distinct_rows_and_not_the_days_that_counted_them(
+    spark: SparkSession, logs: Path, nightly: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ROWS_PER_FILE", 20)
+    night = plan(logs, nightly, DATES[5])
+    counts = {d: read_manifest(d, AggregateManifest) for day in night.history if (d := night.aggregate_dirs[day.date])}
+    before = newest_rollup(night.rollup_dirs, before=DATES[3])
+    assert before is not None
+    whole = publish_rollup(spark, SPEC, str(tmp_path / "whole"), History(counts))
+    publish_rollup(spark, SPEC, str(tmp_path / "on"), History(counts, before))
+    assert files_under(tmp_path / "on") == files_under(tmp_path / "whole")
+    fewer = 0
+    for folder in {entry.path.rpartition("/")[0] for entry in whole.manifest.files}:
+        files = [entry for entry in whole.manifest.files if entry.path.startswith(f"{folder}/")]
+        wanted = 1 + sum(entry.rows or 0 for entry in files) // 20
+        # A sketch's registers are no hashes, and lie in one range.
+        assert (1 if folder.startswith("sketch/") else wanted / 2) <= len(files) <= wanted, folder
+        fewer += wanted < 1 + tables.table_rows(counts, folder) // 20
+    assert fewer
 
 
 def test_a_night_reads_no_counts_of_days_that_are_rolled_up(spark: SparkSession, logs: Path, copy: Path) -> None:

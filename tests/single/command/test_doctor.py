@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nightjar.cli import doctor
 from nightjar.cli.doctor import Finding, main
+from nightjar.serving import registry
+from tests.kits.registry_kit import publish
+from tests.kits.small_night import CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]
 # Nothing but the base dependencies can be found: what an installation for scoring looks like.
@@ -66,6 +70,29 @@ def test_an_output_that_cannot_be_written_or_reached_is_found(tmp_path: Path):
     [unknown] = doctor.room("nosuch://models")
     assert unknown.command is not None
     assert "Protocol not known" in unknown.found
+
+
+def test_what_an_output_takes_is_told_by_kind_with_what_may_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    output = tmp_path / "out"
+    for night, mebibytes in (("2026-01-03", 3), ("2026-01-04", 2), ("2026-01-05", 1)):
+        publish(str(output / "models"), f"{night}-lr-key")
+        for kind in ("nights", "evaluations"):
+            (output / kind / f"{night}-key").mkdir(parents=True)
+        (output / "evaluations" / f"{night}-key" / "scores").write_bytes(bytes(mebibytes << 20))
+    registry.promote(str(output / "models"), "2026-01-05-lr-key", "the gate")
+    config = yaml.safe_load(yaml.safe_dump(CONFIG))
+    config.setdefault("nightly", {})["keep"] = {"models": 1}
+    (tmp_path / "night.yaml").write_text(yaml.safe_dump(config))
+    by_kind = {found.subject: found.found for found in doctor.taken(str(output), str(tmp_path / "night.yaml"))}
+    assert by_kind["evaluations"] == "6.0 MiB in 3; nightly.keep.models"
+    assert by_kind["models/*"].endswith(" in 4; nightly.keep.models"), "three versions and the pointer"
+    assert by_kind["models/history"].endswith(" in 1; stays")
+    doomed = ("models/2026-01-04-lr-key", "models/2026-01-03-lr-key", "evaluations/2026-01-03-key", "...")
+    assert by_kind["may go"] == f"5.0 MiB in 4: {', '.join(doomed)}"
+    assert (output / "evaluations" / "2026-01-03-key").exists(), "it only tells"
+    assert list(doctor.taken(str(tmp_path / "nothing"), None)) == []
+    assert main(["--config", "night.yaml"]) == 2
+    assert "Give --output, too." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

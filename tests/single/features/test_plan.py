@@ -49,7 +49,6 @@ def roll_up(of: BuildPlan, through: str, first: str = DATES[0], logs: Mapping[st
         spec_fingerprint=SPEC.fingerprint,
         first_date=first,
         through_date=through,
-        daily_rows={},
     )
     publish(of.rollup_dirs[through], manifest)
 

@@ -142,7 +142,7 @@ def test_the_next_night_finds_all_counts_though_logs_and_counts_are_gone(tmp_pat
         through = made.history[-1].date
         inputs = {log_input(day.date): day.fingerprint for day in made.history}
         known: dict[str, Any] = {"files": (), "spec_fingerprint": SPEC.fingerprint}
-        rollup = RollupManifest(**known, inputs=inputs, first_date=dates[0], through_date=through, daily_rows={})
+        rollup = RollupManifest(**known, inputs=inputs, first_date=dates[0], through_date=through)
         commit(made.rollup_dirs[through], rollup)
         for day, counts in made.aggregate_dirs.items():
             commit(counts, AggregateManifest(**known, date=day, rows=5, positives=1))

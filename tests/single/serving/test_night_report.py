@@ -44,6 +44,15 @@ def test_of_several_records_of_a_date_the_last_attempt_counts_whenever_it_was_co
     assert [night.record and night.record.version for night in gather(str(tmp_path)).nights] == ["second"]
 
 
+def test_pages_are_drawn_without_a_look_at_the_scores(output: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(output, copy)
+    for scores in copy.glob("evaluations/*/scores/*.npy"):
+        scores.unlink()
+    assert draw(str(copy)).problems == ()
+    assert page(copy, GOOD).text == page(output, GOOD).text
+
+
 def test_a_superseded_model_is_called_so_and_counts_as_not_published(tmp_path: Path) -> None:
     directory = str(tmp_path / "nights" / f"{GOOD}-key")
     begin(directory)
