@@ -167,6 +167,12 @@ def test_a_column_without_a_value_is_missing_whatever_its_type(missing: Any) -> 
     assert values(batch_of(nothing)) == values(batch_of([dict.fromkeys(ROW)] * 2))
 
 
+@pytest.mark.parametrize("nulls", [(None, None), [None], [None, None, None]])
+def test_a_list_of_nulls_alone_is_a_list_without_values(nulls: Any) -> None:
+    assert values(batch_of([ROW | {"tags": nulls}])) == values(batch_of([ROW | {"tags": []}]))
+    assert values(batch_of([ROW | {"tags": nulls}] * 3)) == values(batch_of([ROW | {"tags": []}] * 3))
+
+
 @pytest.mark.parametrize(
     "rows",
     ["ann", b"ann", bytearray(b"ann"), None, 7, 1.5, ["ann"], [ROW, None], [["user", "ann"]], ROW.items(), {"user"},
