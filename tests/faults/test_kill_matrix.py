@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,10 +51,14 @@ def run(place: Path, output: str, night: str, visited: Path | None) -> int:
 
 
 def published(output: Path) -> dict[str, bytes]:
-    """What readers go by: every manifest, with the checksums of its files, and every move of the pointer."""
+    """What readers go by: every manifest, with the checksums of its files, and every move of the pointer. Its token
+    counts the runs, and is left out.
+    """
     models = output / "models"
-    paths = [*output.rglob(MANIFEST), *(models / "history").iterdir(), models / "champion.json"]
-    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(paths)}
+    moves = [*(models / "history").iterdir(), models / "champion.json"]
+    assert all(json.loads(path.read_text())["token"] for path in moves)
+    content = {path: re.sub(rb'"token": \d+', b"", path.read_bytes()) for path in (*output.rglob(MANIFEST), *moves)}
+    return {str(path.relative_to(output)): content[path] for path in sorted(content)}
 
 
 def moments_of_directories(output: Path) -> set[str]:
