@@ -13,7 +13,7 @@ from pathlib import Path
 from nightjar.features.contract.manifests import FORMAT, Lineage
 from nightjar.serving import registry
 from nightjar.serving.packing.pack import pack
-from tests.kits.serving_kit import make_world
+from tests.kits.serving.serving_kit import make_world
 from tests.kits.training.warm_start_kit import SPEC, make_place, train
 
 GOLDEN = Path(__file__).parent

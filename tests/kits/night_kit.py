@@ -31,7 +31,7 @@ from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports.evaluations import evaluate
-from tests.kits.serving_kit import make_world
+from tests.kits.serving.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
 
 GOOD, REJECTED, STOPPED = "2026-01-03", "2026-01-04", "2026-01-05"

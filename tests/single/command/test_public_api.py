@@ -15,7 +15,7 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import Lineage
 from nightjar.serving import model, registry
 from nightjar.serving.packing.pack import pack
-from tests.kits.serving_kit import World, make_world
+from tests.kits.serving.serving_kit import World, make_world
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {"numpy", "pyarrow", "onnxruntime", "pydantic", "yaml", "fsspec", "torch", "pyspark", "horovod", "petastorm"}

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from nightjar.serving.packing.pack import pack
-from tests.kits.serving_kit import make_world
+from tests.kits.serving.serving_kit import make_world
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = ("nightjar", "features", "training", "serving", "jobs", "pyproject.toml", "README.md")

@@ -20,7 +20,7 @@ from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig, WideConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
-from tests.kits.serving_kit import make_holdout, make_rows, make_state
+from tests.kits.serving.serving_kit import make_holdout, make_rows, make_state
 
 JUDGED = "2024-05-03-lr-0000"
 TRAINING = TrainingConfig(model="lr", epochs=3, batch_size=32, lanes=2, wide=WideConfig(alpha=0.5))

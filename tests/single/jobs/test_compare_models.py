@@ -24,7 +24,7 @@ from nightjar.serving.evaluation.seeds import SPEED, markdown
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import MODELS as FAMILY
 from tests.kits.html_page import Page, require_self_contained
-from tests.kits.serving_kit import make_holdout, make_rows, make_state
+from tests.kits.serving.serving_kit import make_holdout, make_rows, make_state
 
 TRAINING = {
     "epochs": 2,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nightjar.serving.replay.distributions import find_shifts
-from tests.kits.requests_kit import SKEWS, make_day, skews
-from tests.kits.serving_oracle import Row
+from tests.kits.serving.requests_kit import SKEWS, make_day, skews
+from tests.kits.serving.serving_oracle import Row
 
 COLUMNS = ("user", "item_id", "premium", "seen", "tags", "words", "age", "price", "depth")
 # What only a row by row comparison can tell, or hours that are evenly spread over the day.

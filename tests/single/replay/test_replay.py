@@ -15,7 +15,7 @@ from nightjar.serving.replay.differences import Difference, Replayed
 from nightjar.serving.replay.logged import read_log
 from nightjar.serving.replay.replay import Replay
 from nightjar.serving.replay.skew import find_skew
-from tests.kits.requests_kit import (
+from tests.kits.serving.requests_kit import (
     DAY,
     KEY,
     NOON,
@@ -29,7 +29,7 @@ from tests.kits.requests_kit import (
     open_with_counters,
     skews,
 )
-from tests.kits.serving_oracle import Row
+from tests.kits.serving.serving_oracle import Row
 
 
 @pytest.fixture(scope="module")

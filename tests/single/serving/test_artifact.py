@@ -20,7 +20,7 @@ from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import model_columns
-from tests.kits.serving_kit import World, make_candidate, make_world
+from tests.kits.serving.serving_kit import World, make_candidate, make_world
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from nightjar.serving import registry
 from nightjar.serving.champion import CountersLimit, Ranker, load_champion
 from nightjar.serving.model import load, read_counters
 from nightjar.serving.packing.pack import pack
-from tests.kits import serving_oracle
-from tests.kits.serving_kit import SPEC, World, make_rows, make_world
+from tests.kits.serving import serving_oracle
+from tests.kits.serving.serving_kit import SPEC, World, make_rows, make_world
 
 Counted = Mapping[str, Mapping[int, Mapping[str, tuple[int, int]]]]
 SERVED = date(2024, 5, 3)  # the day after the state's last

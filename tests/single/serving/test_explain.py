@@ -17,8 +17,8 @@ from nightjar.serving import ServingModel, explain_change
 from nightjar.serving.explain.explanation import Change, Contribution
 from nightjar.serving.explain.paths import shares
 from nightjar.serving.packing.pack import pack
-from tests.kits.serving_kit import World, make_rows, make_world
-from tests.kits.serving_oracle import COUNTS, SPEC, Oracle, raw_hash, tuple_hash
+from tests.kits.serving.serving_kit import World, make_rows, make_world
+from tests.kits.serving.serving_oracle import COUNTS, SPEC, Oracle, raw_hash, tuple_hash
 
 ROW: dict[str, Any] = {
     "user": "ann",

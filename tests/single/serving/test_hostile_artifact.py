@@ -18,7 +18,7 @@ import pytest
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
 from nightjar.serving.packing.pack import pack
-from tests.kits.serving_kit import World, make_world
+from tests.kits.serving.serving_kit import World, make_world
 
 
 @pytest.fixture(scope="module")

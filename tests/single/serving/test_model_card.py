@@ -16,7 +16,7 @@ from nightjar.serving.reports.night_report import draw
 from nightjar.serving.reports.nights import NightFindings, gather
 from tests.kits.html_page import Page
 from tests.kits.night_kit import GOOD, STOPPED, make_night, validate
-from tests.kits.serving_kit import make_world
+from tests.kits.serving.serving_kit import make_world
 
 VERSION = f"{GOOD}-wide_deep-key"
 

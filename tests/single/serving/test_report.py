@@ -24,7 +24,7 @@ from nightjar.serving.reports.evaluation_report import render
 from nightjar.serving.reports.evaluations import evaluate
 from nightjar.serving.reports.palette import DARK, LIGHT
 from tests.kits.html_page import Page, require_accessible, require_self_contained
-from tests.kits.serving_kit import (
+from tests.kits.serving.serving_kit import (
     World,
     make_candidate,
     make_holdout,

@@ -14,9 +14,9 @@ from nightjar.features.encoder.encoder import Encoder
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.serving.packing.pack import pack
-from tests.kits import second_reader
-from tests.kits.second_reader import Artifact, xxh64
-from tests.kits.serving_kit import make_rows, make_world
+from tests.kits.serving import second_reader
+from tests.kits.serving.second_reader import Artifact, xxh64
+from tests.kits.serving.serving_kit import make_rows, make_world
 
 
 @pytest.mark.parametrize("seed", [0, 42, 2**64 - 1, -5])

@@ -21,7 +21,7 @@ from nightjar.jobs import promote_model
 from nightjar.serving import InContext, tables
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.tables import WideTable, pool
-from tests.kits.serving_kit import World, encode, make_rows, make_world
+from tests.kits.serving.serving_kit import World, encode, make_rows, make_world
 
 ROOT = Path(__file__).resolve().parents[3]
 

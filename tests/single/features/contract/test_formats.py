@@ -21,7 +21,7 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.serving import registry
 from nightjar.training.warm_start import WarmStart
 from tests.golden.make import GOLDEN, VALUES, VERSION
-from tests.kits.serving_oracle import SPEC as SERVED
+from tests.kits.serving.serving_oracle import SPEC as SERVED
 from tests.kits.training.warm_start_kit import SPEC, make_place, train
 
 FORMATS = sorted(path.name for path in GOLDEN.glob("format-*"))

@@ -26,8 +26,8 @@ from nightjar.serving.gate.gate import GateConfig, Support
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
-from tests.kits.serving_kit import make_rows, make_world
-from tests.kits.serving_oracle import SPEC
+from tests.kits.serving.serving_kit import make_rows, make_world
+from tests.kits.serving.serving_oracle import SPEC
 
 NOTHING: Any = None
 GATE = GateConfig(

@@ -23,7 +23,7 @@ from nightjar.training.models import MODELS, build_head, model_columns
 from nightjar.training.step.optimizers import head_tensors
 from nightjar.training.trainer import run_job
 from nightjar.training.warm_start.head import HeadShape, fill_head, tensor_maps
-from tests.kits.serving_kit import make_holdout, make_rows, make_state
+from tests.kits.serving.serving_kit import make_holdout, make_rows, make_state
 from tests.kits.training.model_kit import FIELDS, WIDTH, columns_of
 
 RANKS = pytest.mark.parametrize("rank", [None, 4])

@@ -23,8 +23,8 @@ from nightjar.serving.packing.pack import pack
 from nightjar.serving.replay.differences import Replayed
 from nightjar.serving.replay.models import Models
 from nightjar.serving.request_log import RequestLog
-from tests.kits.serving_kit import make_rows, make_world
-from tests.kits.serving_oracle import Row
+from tests.kits.serving.serving_kit import make_rows, make_world
+from tests.kits.serving.serving_oracle import Row
 
 DAY = "2024-05-03"
 NOON = datetime(2024, 5, 3, 12, tzinfo=UTC)

@@ -19,7 +19,7 @@ from nightjar.features.encoder.hashing import hash_strings
 from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import hash_rows
 from nightjar.features.encoder.state import load_state
-from tests.kits.serving_oracle import BOUNDARIES, COUNTS, SPEC, VALUES, Oracle, Row
+from tests.kits.serving.serving_oracle import BOUNDARIES, COUNTS, SPEC, VALUES, Oracle, Row
 
 
 def make_rows(count: int, seed: int) -> list[Row]:
