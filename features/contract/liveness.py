@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _PROCESSOR_SECONDS = 0.1
 _advances = 0
-_clock: int | None = None
+# Clocks of the threads that are inside of `opaque_work`, a key for each time that one has entered.
+_clocks: dict[object, int] = {}
 _waits = 0
 
 
@@ -24,9 +25,12 @@ def advance() -> None:
 
 
 def advances() -> int:
-    """The count so far; inside of `opaque_work` it moves with the processor time of its thread."""
-    clock = _clock
-    return _advances + (int(time.clock_gettime(clock) / _PROCESSOR_SECONDS) if clock is not None else 0)
+    """The count so far; while threads are inside of `opaque_work` it moves with their processor time."""
+    count = _advances
+    for clock in list(_clocks.values()):
+        with suppress(OSError):  # the thread has ended in there
+            count += int(time.clock_gettime(clock) / _PROCESSOR_SECONDS)
+    return count
 
 
 @contextmanager
@@ -35,12 +39,12 @@ def opaque_work() -> Iterator[None]:
 
     One that waits for what never comes computes nothing. One that spins for ever is not seen: hence not around steps.
     """
-    global _clock
-    outer, _clock = _clock, time.pthread_getcpuclockid(threading.get_ident())
+    entered = object()
+    _clocks[entered] = time.pthread_getcpuclockid(threading.get_ident())
     try:
         yield
     finally:
-        _clock = outer
+        del _clocks[entered]
     advance()
 
 

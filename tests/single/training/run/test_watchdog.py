@@ -75,6 +75,31 @@ def test_work_that_is_done_is_no_standstill() -> None:
             liveness.advance()
 
 
+def test_libraries_that_compute_in_several_threads_leave_nothing_behind() -> None:
+    """The first to enter leaves first, and its thread ends."""
+    entered, left = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with liveness.opaque_work():
+            entered.set()
+            left.wait()
+
+    def second() -> None:
+        with liveness.opaque_work():
+            left.set()
+            one.join()
+
+    one, other = threading.Thread(target=first), threading.Thread(target=second)
+    one.start()
+    entered.wait()
+    other.start()
+    other.join()
+    before = liveness.advances()
+    assert liveness.advances() == before
+    liveness.advance()
+    assert liveness.advances() == before + 1
+
+
 def test_a_library_that_computes_does_its_work_and_one_that_waits_does_not() -> None:
     def compute(seconds: float) -> None:
         end = time.thread_time() + seconds
