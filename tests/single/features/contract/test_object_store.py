@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,11 @@ GATE = GateConfig(
 
 
 @pytest.fixture
-def world(tmp_path: Path, bucket: str) -> str:
+def world(tmp_path: Path, bucket: str, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> str:
     """A state and encoded rows in the store. The rows are trained on as well: how good a model is does not matter."""
+    for name, value in os.environ.items():
+        if name.startswith("AWS_"):  # Spark's Python workers have the environment of a JVM that may be older than it
+            monkeypatch.setitem(spark.sparkContext.environment, name, value)
     make_world(tmp_path / "world", rows=400)
     fsspec.filesystem("s3").put(f"{tmp_path}/world/", f"{bucket}/", recursive=True)
     return bucket
