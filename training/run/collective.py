@@ -4,6 +4,7 @@ when it is used, and names its modules, its command and its variables.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -26,6 +27,8 @@ Received = tuple[Tensor, list[int]]
 T_co = TypeVar("T_co", covariant=True)
 # Tasks of the driver and of each other ask at once; what they ask for may take its time.
 _SILENCE_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -322,10 +325,14 @@ class SparkTasks:
 
     @property
     def running(self) -> int:
-        """Tasks that Spark has found a slot for."""
+        """Tasks that Spark has found a slot for; 0 where it does not answer now, since it is asked again soon."""
         status = self._context.statusTracker()
-        jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(self._group)]
-        stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        try:
+            jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(self._group)]
+            stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        except Exception as error:  # a broken line; if the JVM is gone, the tasks end with an error of theirs
+            log.info("Spark does not say how many tasks run: %r", error)
+            return 0
         return sum(stage.numActiveTasks for stage in stages if stage)
 
     def cancel(self) -> None:
