@@ -91,4 +91,6 @@ def trend(
         plot.axes.xaxis.set_major_formatter(mdates.DateFormatter("%d %b"))
         plot.axes.set(ylabel=label)
         plot.axes.margins(x=0.08, y=0.15)
+        if len(points) == 1:  # margins of a point are a share of its number, which is years
+            plot.axes.set_xlim(days[0] - 1, days[0] + 1)
     return plot.svg

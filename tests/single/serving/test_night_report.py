@@ -16,7 +16,7 @@ from nightjar.serving import registry
 from nightjar.serving.gate.decision import MetricComparison, PartMetrics
 from nightjar.serving.reports import trends
 from nightjar.serving.reports.night_report import draw, write
-from nightjar.serving.reports.nights import gather
+from nightjar.serving.reports.nights import NightFindings, gather
 from tests.kits.html_page import Page, require_accessible, require_self_contained
 from tests.kits.night_kit import GOOD, REJECTED, STOPPED, make_night, summarize, validate
 
@@ -252,6 +252,14 @@ def test_a_value_of_the_log_is_drawn_as_text(value: str) -> None:
         assert len(one) < 100_000
     if value in NASTY[:4]:
         assert f"country={value}" in Page(f"<html>{drawing}</html>").text
+
+
+def test_a_trend_of_one_night_is_drawn_around_its_day() -> None:
+    nights = [NightFindings("2026-01-06"), NightFindings("2026-01-07")]
+    drawn = trends.trend("loss", "Loss", nights, lambda night: 0.4 if night.date == "2026-01-06" else None)
+    text = Page(f"<html>{drawn}</html>").text
+    assert [day in text for day in ("05 Jan", "06 Jan", "07 Jan")] == [True] * 3
+    assert "Nov" not in text
 
 
 def damaged(output: Path, tmp_path: Path, pattern: str, content: bytes = b'{"kind": ') -> Path:
