@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
+from itertools import islice
 from typing import TypeVar
 
 from nightjar.features.contract import storage
@@ -178,11 +179,10 @@ def prune(root: str, keep_last: int) -> list[str]:
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
-    kept = _kept(root, keep_last)
+    kept, doomed = _sorted_out(root, keep_last)
     begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
-    remnants = [version for version in gone if not is_published(storage.join(root, version))]
-    doomed = [version for version in versions(root) if version not in kept] + remnants
+    doomed += [version for version in gone if not is_published(storage.join(root, version))]
     if doomed:
         write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
@@ -193,17 +193,22 @@ def prune(root: str, keep_last: int) -> list[str]:
 
 def superfluous(root: str, keep_last: int) -> list[str]:
     """The versions that `prune` would remove."""
-    kept = _kept(root, keep_last)
-    return [version for version in versions(root) if version not in kept]
+    return _sorted_out(root, keep_last)[1]
 
 
-def _kept(root: str, keep_last: int) -> set[str]:
-    """Versions that stay: the champion, the one before it, the latest, and what was judged or finished with them."""
-    current = champion(root)
-    earlier = before(root, current) if current else None
-    champions, published = [pointer.version for pointer in (current, earlier) if pointer], versions(root)
-    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, champions)}
-    return {*champions, *(version for version in published if judged_of(version) in families)}
+def champions(root: str) -> list[Pointer]:
+    """The champion and the one that a rollback would return to, as far as there are any. Raises as `line` does."""
+    return list(islice(line(root), 2))
+
+
+def _sorted_out(root: str, keep_last: int) -> tuple[set[str], list[str]]:
+    """What stays: the champion, the one before it, the latest, and what was judged or finished with them; and the
+    published versions that do not.
+    """
+    used, published = [pointer.version for pointer in champions(root)], versions(root)
+    families = {*list(dict.fromkeys(map(judged_of, published)))[:keep_last], *map(judged_of, used)}
+    kept = {*used, *(version for version in published if judged_of(version) in families)}
+    return kept, [version for version in published if version not in kept]
 
 
 def was_promoted(root: str, version: str) -> bool:

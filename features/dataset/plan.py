@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Literal
 
@@ -27,10 +28,12 @@ from nightjar.features.contract.publishing import is_published, key_of, key_of_c
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.rollup import days_read, newest_rollup
 from nightjar.features.dataset.history import KnownHistory, known_history
-from nightjar.features.input.days import dates_between, day_after, day_number
+from nightjar.features.input.days import dates_between, day_after, day_number, listed
 from nightjar.features.input.folders import LogPartition, Logs, check_logs
 
 log = logging.getLogger(__name__)
+
+_some = partial(listed, more="more days")
 
 
 @dataclass(frozen=True)
@@ -277,8 +280,3 @@ def _plan(
             holdout_dir=dataset("holdout", [holdout], holdout.date, holdout.date) if holdout else None,
         ),
     )
-
-
-def _some(days: Sequence[str]) -> str:
-    shown = ", ".join(days[:3])
-    return shown if len(days) <= 3 else f"{shown} and {len(days) - 3} more days"

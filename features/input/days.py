@@ -36,7 +36,7 @@ def date_of(number: int) -> str:
     return (date(1970, 1, 1) + timedelta(number)).isoformat()
 
 
-def listed(days: Sequence[str]) -> str:
-    """The first dates, and how many more there are, for people."""
+def listed(days: Sequence[str], more: str = "more") -> str:
+    """The first dates, and how many more there are, for people. more: what these are called."""
     shown = ", ".join(days[:3])
-    return f"date {shown}" if len(days) <= 3 else f"date {shown} and {len(days) - 3} more"
+    return shown if len(days) <= 3 else f"{shown} and {len(days) - 3} {more}"

@@ -230,7 +230,7 @@ def check_logs(
 def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
     """Raise a DataError that lists the problems, each with the days that have it, if there are any."""
     if problems:
-        lines = [f"  {listed(days)}: {problem}" if days else f"  {problem}" for problem, days in problems.items()]
+        lines = [f"  date {listed(days)}: {problem}" if days else f"  {problem}" for problem, days in problems.items()]
         raise DataError(f"the logs in {location} have {len(lines)} problem(s):\n" + "\n".join(lines))
 
 
@@ -252,8 +252,8 @@ def _alike(partitions: Sequence[LogPartition]) -> list[list[LogPartition]]:
     """Days that are read together; a day without traffic only where there is no other."""
     if gone := [partition.date for partition in partitions if partition.gone]:
         raise DataError(
-            f"the rows of {listed(gone)} are needed, and the log they were counted from is gone. Restore it, or choose "
-            f"other dates."
+            f"the rows of date {listed(gone)} are needed, and the log they were counted from is gone. Restore it, or "
+            f"choose other dates."
         )
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DRY_RUN, ENCODER
@@ -33,6 +33,7 @@ from nightjar.features.counts.counters import publish_counters
 from nightjar.features.dataset.build import rolled_up
 from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
+from nightjar.features.input.days import day_after
 from nightjar.features.input.folders import LogPartition
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import publish_decision, read_decision
@@ -116,7 +117,7 @@ class Promotion:
         decision, _ = read_decision(self.output, self.version)
         target = self._next_champion()
         if target is not None:
-            name = registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
+            name = self._counters_after(target)
             if target == self.version:
                 version = self._finished or target
                 registry.promote(self.models, version, f"gate of the night {self.date}", name, token=token)
@@ -143,7 +144,7 @@ class Promotion:
     def next_counters(self) -> str | None:
         """Directory of the counters that the next day is served with; None before there is a champion."""
         target = self._next_champion()
-        name = target and registry.newest_counters(self.models, target, date.fromisoformat(self.date) + timedelta(1))
+        name = target and self._counters_after(target)
         return registry.counters_directory(self.models, name) if name else None
 
     def _next_champion(self) -> str | None:
@@ -162,7 +163,7 @@ class Promotion:
     def _publish_counters(self, spark: GetSpark, version: str) -> None:
         spec = read_manifest(storage.join(self.models, version, ENCODER), StateManifest).spec
         plan = self.features_after(spec)
-        served = (date.fromisoformat(self.date) + timedelta(1)).isoformat()
+        served = day_after(self.date)
         key = key_of(rollup=storage.name_of(plan.rollup_dirs[self.date]), fingerprint=spec.counters_fingerprint)
         directory = registry.counters_directory(self.models, str(CountersName(served, key)))
         if is_published(directory):
@@ -271,6 +272,10 @@ class Promotion:
                 if found[0].verdict == "published":
                     break
         return found
+
+    def _counters_after(self, version: str) -> str | None:
+        """Name of those that a version serves the next day with."""
+        return registry.newest_counters(self.models, version, date.fromisoformat(day_after(self.date)))
 
     def _counters_on_the_day(self, version: str) -> str | None:
         """Those that a version served with on the judged day, or would have; None for its own."""

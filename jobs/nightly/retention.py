@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import islice
 
 from pydantic import Field, model_validator
 
@@ -50,7 +49,6 @@ from nightjar.features.contract.publishing import is_published, read_manifest, u
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
-from nightjar.serving.pointer import Pointer
 
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)
@@ -203,7 +201,7 @@ def _nights(keep: int | None, output: str, night: date) -> Iterator[str]:
     """Directories and files."""
     if keep is None:
         return
-    champions = [night_of(pointer.version) for pointer in _champions(storage.join(output, MODELS))]
+    champions = [night_of(pointer.version) for pointer in registry.champions(storage.join(output, MODELS))]
     oldest = min(filter(None, [*champions, _oldest(keep, output, night).isoformat(), night.isoformat()]))
     for kind in OF_NIGHTS:
         for name in storage.list_folders(storage.join(output, kind)):
@@ -219,11 +217,6 @@ def _oldest(keep: int, output: str, night: date) -> date:
     """The first of the last so many nights on record, the one at hand included."""
     records = storage.list_folders(storage.join(output, NIGHTS))
     return sorted({date.fromisoformat(of) for name in records if (of := night_of(name))} | {night})[-keep:][0]
-
-
-def _champions(models: str) -> list[Pointer]:
-    """The champion and the one that a rollback would return to, as far as there are any."""
-    return list(islice(registry.line(models), 2))
 
 
 def _spec(models: str, version: str) -> FeatureSpec:
@@ -255,7 +248,7 @@ def _counted_from(output: str, past: Past) -> date:
 
     models, rollups = storage.join(output, MODELS), _rollups(output)
     first = past.since
-    for spec in (past.spec, *(_spec(models, pointer.version) for pointer in _champions(models))):
+    for spec in (past.spec, *(_spec(models, pointer.version) for pointer in registry.champions(models))):
         is_trained_on = spec.fingerprint == past.spec.fingerprint
         throughs = [name.through for name in rollups.get(spec.fingerprint, [])]
         usable = [through for through in throughs if not is_trained_on or through < past.since.isoformat()]

@@ -114,18 +114,23 @@ def test_a_move_is_made_with_its_entry_whether_or_not_the_pointer_file_followed(
     assert registry.rollback(root).version == "c"
 
 
+def sleep_before(monkeypatch: pytest.MonkeyPatch, root: str, step: str) -> None:
+    """Before the next call of that function of storage, another run makes a move."""
+    real = getattr(storage, step)
+
+    def wakes_late(url: str, content: bytes) -> None:
+        monkeypatch.setattr(storage, step, real)
+        registry.promote(root, "d", "another run", token=6)
+        real(url, content)
+
+    monkeypatch.setattr(storage, step, wakes_late)
+
+
 def test_a_run_that_slept_between_its_look_and_its_move_moves_nothing(
     root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history(root)
-    real = storage.create_bytes
-
-    def wakes_late(url: str, content: bytes) -> None:
-        monkeypatch.setattr(storage, "create_bytes", real)
-        registry.promote(root, "d", "another run", token=6)
-        storage.create_bytes(url, content)
-
-    monkeypatch.setattr(storage, "create_bytes", wakes_late)
+    sleep_before(monkeypatch, root, "create_bytes")
     with pytest.raises(LockedError, match=r"another run has moved the pointer of .* in the same moment"):
         registry.promote(root, "c", "slept", token=5)
     for late in (lambda: registry.promote(root, "c", "slept", token=5), lambda: registry.rollback(root, token=5)):
@@ -138,14 +143,7 @@ def test_a_run_that_slept_between_its_look_and_its_move_moves_nothing(
 
 def test_a_run_that_slept_after_its_move_leaves_no_older_champion(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     history(root)
-    real = storage.write_bytes
-
-    def wakes_late(url: str, content: bytes) -> None:
-        monkeypatch.setattr(storage, "write_bytes", real)
-        registry.promote(root, "d", "another run", token=6)
-        storage.write_bytes(url, content)
-
-    monkeypatch.setattr(storage, "write_bytes", wakes_late)
+    sleep_before(monkeypatch, root, "write_bytes")
     registry.promote(root, "c", "slept", token=5)
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "c"
     assert read_whole(registry.load_champion(root)) == "d"
