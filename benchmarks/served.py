@@ -49,6 +49,7 @@ from nightjar.serving.raw_scores import ServedModel, request_columns
 WAYS = FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
 LENIENT = (
     "nightly.baselines=[]",
+    "validation={rows: 1000.0, label_rate: 1000.0, missing: 1.0, unseen: 1.0, drift: 1.0}",
     "nightly.publish.learn_evaluated_day=true",
     "gate.rules=[{metric: log_loss, tolerance: 10.0}]",
     "gate.reference_days=0",

@@ -238,7 +238,8 @@ class Ledger(Strict):
     """ledger.json of a night: its rows, from the log to the gradient and to the verdict.
 
     days: of training and, last, the one that is judged. evaluated: of the night's model and its baselines; judged: by
-    the gate, None if it looked at no row.
+    the gate, None if it looked at no row. finished: rows of the judged day that the finished model has learned, None if
+    there is none.
     """
 
     days: tuple[DayRows, ...]
@@ -247,6 +248,7 @@ class Ledger(Strict):
     trained: tuple[TrainedRows, ...]
     evaluated: int
     judged: int | None
+    finished: int | None = None
 
     def problems(self) -> list[str]:
         """Where one step has other rows than the one before; empty if they agree."""
@@ -274,5 +276,9 @@ class Ledger(Strict):
         if self.holdout.kept != self.evaluated or self.judged not in (None, self.evaluated):
             found.append(
                 f"{self.holdout.kept} rows of the day were encoded, {self.evaluated} evaluated, {self.judged} judged"
+            )
+        if self.finished not in (None, self.holdout.kept):
+            found.append(
+                f"the finish has learned {self.finished} rows of the day, of which {self.holdout.kept} were encoded"
             )
         return found

@@ -18,7 +18,9 @@ from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.folders import LogPartition
 
 
-def ledger_of(plan: BuildPlan, candidates: Mapping[str, str], evaluation: str, judged: int | None) -> Ledger:
+def ledger_of(
+    plan: BuildPlan, candidates: Mapping[str, str], evaluation: str, judged: int | None, finished: str | None = None
+) -> Ledger:
     """Of a night whose steps are published. Raises DataError that lists every step with other rows than the one before.
 
     Args:
@@ -26,6 +28,7 @@ def ledger_of(plan: BuildPlan, candidates: Mapping[str, str], evaluation: str, j
         candidates: directories by model.
         evaluation: its directory.
         judged: rows that the gate has judged; None if it looked at none.
+        finished: directory of the candidate that has learned the judged day; None if there is none.
     """
     days = [*plan.train, *([plan.holdout] if plan.holdout else [])]
     ledger = Ledger(
@@ -35,6 +38,7 @@ def ledger_of(plan: BuildPlan, candidates: Mapping[str, str], evaluation: str, j
         trained=tuple(_trained(model, directory) for model, directory in candidates.items()),
         evaluated=read_manifest(evaluation, EvaluationManifest).rows,
         judged=judged,
+        finished=_trained("finish", finished).rows if finished else None,
     )
     if problems := ledger.problems():
         raise DataError("rows were lost or came in between two steps; nothing was promoted:" + _lines(problems))

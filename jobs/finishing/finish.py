@@ -69,6 +69,11 @@ class Finish:
         return storage.join(self.output, FINISHES, str(DecisionName(self.version, key)))
 
     @property
+    def candidate(self) -> str:
+        """Where the finished model is trained."""
+        return storage.join(self.output, CANDIDATES, self.version)
+
+    @property
     def artifact(self) -> str:
         """Where the finished model is published."""
         return storage.join(self.output, MODELS, self.version)
@@ -114,5 +119,4 @@ class Finish:
         """One pass over the judged day, from where the judged candidate's training ended."""
         once = self.training.model_copy(update={"epochs": 1, "validation": None})
         start = WarmStart(storage.join(self.output, CANDIDATES, self.judged), self.state, self.state)
-        candidate = storage.join(self.output, CANDIDATES, self.version)
-        return TrainingJob.of(once, self.holdout, candidate, self.holdout, start)
+        return TrainingJob.of(once, self.holdout, self.candidate, self.holdout, start)

@@ -161,7 +161,10 @@ def _publish(night: Night, run: JobRun) -> None:
     config = night.config.nightly
     decision, against = read_decision(night.promotion.output, night.promotion.version)
     candidates = {model: night.candidate(model) for model in night.config.models}
-    ledger = ledger_of(night.features, candidates, night.evaluation, decision.rows or None)
+    finish = night.finish
+    tried = finish and read_decision(finish.directory, finish.version)[0].movement
+    finished = finish.candidate if finish and tried else None
+    ledger = ledger_of(night.features, candidates, night.evaluation, decision.rows or None, finished)
     verdict = night.promotion.move(run.token)
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))

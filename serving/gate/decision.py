@@ -284,11 +284,12 @@ class Movement(Strict):
 class Decision(Strict):
     """The verdict on a model with every check; `published` if all passed. Same inputs, same JSON.
 
-    rejection: why, where rejected: `inconclusive` if nothing was shown to be wrong, but too little to be right.
-    counters_as_of: the day for which the counters were that candidate, champion and reference were scored with.
-    as_served: metrics of candidate, champion and reference with the values that stand in for columns in a request
-    (`serve_as`), where there are such. No rule judges by them: scores of one position are no forecast of what was
-    clicked at all of them. movement: of a finished model (serving.gate.finish), which the gate itself has not judged.
+    rejection: why, where rejected: `inconclusive` if nothing was shown to be wrong, but too little to be right; None of
+    a finish that was not tried. counters_as_of: the day for which the counters were that candidate, champion and
+    reference were scored with. as_served: metrics of candidate, champion and reference with the values that stand in
+    for columns in a request (`serve_as`), where there are such. No rule judges by them: scores of one position are no
+    forecast of what was clicked at all of them. movement: of a finished model (serving.gate.finish), which the gate
+    itself has not judged.
     """
 
     verdict: Verdict

@@ -57,9 +57,7 @@ def decide_finish(
 
 def not_finished(metric: str, reason: str) -> Decision:
     """Of a model that has not learned the judged day. metric: what was in the way."""
-    return Decision(
-        verdict="rejected", rejection="worse", rows=0, checks=(GateCheck(metric=metric, passed=False, reason=reason),)
-    )
+    return Decision(verdict="rejected", rows=0, checks=(GateCheck(metric=metric, passed=False, reason=reason),))
 
 
 def movement_of(observed: Observations, before_B: np.ndarray, after_B: np.ndarray) -> Movement:

@@ -38,6 +38,7 @@ def test_rows_that_agree_are_no_problem() -> None:
     assert Ledger.model_validate(left_out).problems() == []
     early = {"model": "wide_deep", "epochs": 3, "rows": 100, "held_out": True}
     assert changed("trained.0", early).problems() == []
+    assert changed("finished", 100).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,7 @@ def test_rows_that_agree_are_no_problem() -> None:
         ("trained.0.rows", 181, "wide_deep has trained on 181 rows"),
         ("evaluated", 99, "100 rows of the day were encoded, 99 evaluated"),
         ("judged", 101, "101 judged"),
+        ("finished", 99, "the finish has learned 99 rows of the day, of which 100 were encoded"),
     ],
 )
 def test_rows_that_differ_are_told_in_numbers(path: str, value: Any, said: str) -> None:
