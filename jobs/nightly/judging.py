@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -139,7 +139,8 @@ def _with_requests(log: DataFrame, specs: Mapping[str, FeatureSpec], candidate: 
         if not counted:
             continue
         kept = [column for column in log.columns if column != DAY]
-        rows = hashed(log, spec, keep=kept)
+        spec, lacking = _counting(spec, specs[candidate], here)
+        rows = hashed(log.withColumns(lacking), spec, keep=kept)
         for frequency in counted:
             rows = with_so_far(rows, frequency, spec)
         so_far = [column for frequency in counted for column in so_far_columns(frequency)]
@@ -150,6 +151,19 @@ def _with_requests(log: DataFrame, specs: Mapping[str, FeatureSpec], candidate: 
     of_rows = hashed(log, specs[candidate], keep=raw)
     wanted = [ROW_HASH, *(name for name in _KNOWN if name in of_rows.columns), *raw]
     return of_rows.select(*map(source, wanted))
+
+
+def _counting(spec: FeatureSpec, candidate: FeatureSpec, here: Set[str]) -> tuple[FeatureSpec, dict[str, Column]]:
+    """What a spec's counts of the day so far are made of, and nothing else of it; the columns of their keys that the
+    log does not have, as missing values. Without the label or the timestamp of an older spec, the candidate's count.
+    """
+    counted = tuple(frequency for frequency in spec.frequencies if frequency.as_of == "impression")
+    keys = tuple(spec.field(name) for name in dict.fromkeys(name for one in counted for name in one.keys))
+    by = spec if here >= {spec.timestamp, *spec.label_columns} else candidate
+    known = {"name": spec.name, "label": by.label, "timestamp": by.timestamp}
+    lists = {key.source: key.multi_valued and not key.split for key in keys if key.source not in here}
+    lacking = {name: F.lit(None).cast("array<string>" if listed else "string") for name, listed in lists.items()}
+    return FeatureSpec.model_construct(**known, fields=keys, frequencies=counted), lacking
 
 
 def _spec(model: ServedModel) -> FeatureSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from nightjar.features.contract.layout import ColumnSpec, dataset_columns, table_layout
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest, StateManifest
 from nightjar.features.contract.publishing import commit, describe_files, manifest_digest, read_manifest
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.hashing import hash_strings
 from nightjar.features.encoder.ragged import Ragged
@@ -72,8 +74,14 @@ def make_world(root: Path, model: str = "wide_deep", *, rows: int = 40, seed: in
     return World(state, holdout, candidate, raw, oracle)
 
 
-def make_state(directory: Path, through_date: str = "2024-05-02") -> str:
-    for field, values in VALUES.items():
+def make_state(
+    directory: Path,
+    through_date: str = "2024-05-02",
+    spec: FeatureSpec = SPEC,
+    values_of: Mapping[str, list[str]] = VALUES,
+) -> str:
+    """Publish one. values_of: vocabularies by field."""
+    for field, values in values_of.items():
         hashes = hash_strings(values)
         table = pa.table({"hash": hashes, "id": pa.array(range(2, 2 + len(values)), pa.int32()), "value": values})
         _write(directory / f"vocabulary/{field}/part-0.parquet", table)
@@ -82,16 +90,16 @@ def make_state(directory: Path, through_date: str = "2024-05-02") -> str:
         columns = {
             f"{what}_{window}": [counted[key][window][n] for key in counted]
             for n, what in enumerate(("impressions", "positives"))
-            for window in next(f for f in SPEC.frequencies if f.name == name).windows
+            for window in next(f for f in spec.frequencies if f.name == name).windows
         }
         _write(directory / f"frequency/{name}/part-0.parquet", pa.table({"key": keys, **columns}))
     manifest = StateManifest(
         files=describe_files(str(directory)),
-        spec=SPEC,
-        spec_fingerprint=SPEC.fingerprint,
+        spec=spec,
+        spec_fingerprint=spec.fingerprint,
         first_date="2024-05-01",
         through_date=through_date,
-        vocabulary_sizes={field: 2 + len(values) for field, values in VALUES.items()},
+        vocabulary_sizes={field.name: field.first_id + len(values_of.get(field.name, ())) for field in spec.fields},
         boundaries=BOUNDARIES,
     )
     commit(str(directory), manifest)
@@ -101,7 +109,7 @@ def make_state(directory: Path, through_date: str = "2024-05-02") -> str:
 def make_holdout(directory: Path, state_dir: str, rows: list[Row], seed: int, files: int = 3) -> str:
     """Rows in `files` data files, labels drawn from a random truth; the first 16 rows are the golden ones."""
     state = read_manifest(state_dir, StateManifest)
-    columns = dataset_columns(SPEC, state.vocabulary_sizes)
+    columns = dataset_columns(state.spec, state.vocabulary_sizes)
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0.05, 0.6, len(rows))
     label = (rng.uniform(size=len(rows)) < truth).astype(np.float32)
@@ -123,7 +131,7 @@ def make_holdout(directory: Path, state_dir: str, rows: list[Row], seed: int, fi
     _write(directory / "golden/encoded.parquet", table.slice(0, 16))
     manifest = DatasetManifest(
         files=tuple(e.model_copy(update={"rows": counts.get(e.path)}) for e in describe_files(str(directory))),
-        spec_fingerprint=SPEC.fingerprint,
+        spec_fingerprint=state.spec_fingerprint,
         state=manifest_digest(state_dir),
         first_date="2024-05-03",
         last_date="2024-05-03",
