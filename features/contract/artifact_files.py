@@ -13,6 +13,9 @@ QUARANTINE = "quarantine"
 # Counters have deltas beside their tables: what differs from the counters before.
 DELTA = "delta"
 
+# The scores of raw candidates.
+SCORES = "scores"
+
 # Data sets: encoded rows, and the golden rows of a hold-out, raw and encoded.
 DATA = "data"
 GOLDEN = "golden"

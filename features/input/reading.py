@@ -41,9 +41,13 @@ def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -
 
     So Spark meets no column that it cannot read and that nobody asks for. schema: types as Spark reads them.
     """
+    return named_columns(schema, [name for name in spec.source_columns() if name in schema.names], config)
+
+
+def named_columns(schema: pa.Schema, names: Sequence[str], config: InputConfig) -> Columns:
+    """`columns_to_read` for these columns of the schema."""
     if config.is_text:
         return tuple(config.typed(config.names_in(schema)))
-    names = [name for name in spec.source_columns() if name in schema.names]
     return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
 
 

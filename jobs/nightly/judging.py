@@ -160,10 +160,12 @@ def _counting(spec: FeatureSpec, candidate: FeatureSpec, here: Set[str]) -> tupl
     counted = tuple(frequency for frequency in spec.frequencies if frequency.as_of == "impression")
     keys = tuple(spec.field(name) for name in dict.fromkeys(name for one in counted for name in one.keys))
     by = spec if here >= {spec.timestamp, *spec.label_columns} else candidate
-    known = {"name": spec.name, "label": by.label, "timestamp": by.timestamp}
     lists = {key.source: key.multi_valued and not key.split for key in keys if key.source not in here}
     lacking = {name: F.lit(None).cast("array<string>" if listed else "string") for name, listed in lists.items()}
-    return FeatureSpec.model_construct(**known, fields=keys, frequencies=counted), lacking
+    known = FeatureSpec.model_construct(
+        name=spec.name, label=by.label, timestamp=by.timestamp, fields=keys, frequencies=counted
+    )
+    return known, lacking
 
 
 def _spec(model: ServedModel) -> FeatureSpec:

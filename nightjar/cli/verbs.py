@@ -27,13 +27,14 @@ class Verb(NamedTuple):
 
 JOBS = {
     "night": Verb("nightjar.jobs.run_nightly", "Run the night of a date, or of several."),
-    "init": Verb("nightjar.jobs.init_config", "Write a config file from a look at your logs."),
+    "init": Verb("nightjar.jobs.initialise.init_config", "Write a config file from a look at your logs."),
     "doctor": Verb("nightjar.cli.doctor", "Say what is missing on this machine."),
     "train": Verb("nightjar.jobs.train_model", "Train a candidate model from a data set."),
     "pack": Verb("nightjar.jobs.pack_model", "Pack a candidate into an artifact."),
     "evaluate": Verb("nightjar.jobs.evaluate_model", "Evaluate artifacts on later data."),
     "compare": Verb("nightjar.jobs.compare_models", "Train and compare models over several seeds."),
     "models": Verb("nightjar.jobs.promote_model", "List, promote, roll back, prune published models."),
+    "score": Verb("nightjar.jobs.score_candidates", "Score raw candidates by Spark."),
     "replay": Verb("nightjar.jobs.replay_requests", "Score logged requests again, and say what differs."),
     "render": Verb("nightjar.jobs.render_reports", "Draw the pages of all nights again."),
     "generate-logs": Verb("nightjar.jobs.generate_logs", "Write impression logs with a known truth."),

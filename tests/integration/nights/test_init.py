@@ -8,7 +8,7 @@ import pyarrow.csv
 import pytest
 
 from nightjar import serving
-from nightjar.jobs import init_config
+from nightjar.jobs.initialise import init_config
 from nightjar.serving import registry
 from tests.kits.small_night import make_day
 from tests.kits.submit import submit

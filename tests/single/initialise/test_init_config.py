@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from nightjar.features.contract.errors import DataError
-from nightjar.jobs import init_config
+from nightjar.jobs.initialise import init_config
 from nightjar.jobs.initialise.config import checked_config
 from nightjar.jobs.initialise.look import Look
 from nightjar.jobs.initialise.screen import Screening
@@ -67,7 +67,7 @@ def test_every_choice_has_the_figure_that_led_to_it(logs: Path, tmp_path: Path) 
 
 
 def test_the_same_logs_give_the_same_bytes(logs: Path, tmp_path: Path) -> None:
-    program = "import sys; from nightjar.jobs.init_config import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from nightjar.jobs.initialise.init_config import main; sys.exit(main(sys.argv[1:]))"
     for seed in ("1", "2"):
         command = [sys.executable, "-c", program, "--logs", str(logs), "--output", str(tmp_path / seed / "a.yaml")]
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}

@@ -1,0 +1,1 @@
+"""Raw candidates to scores, by Spark."""
