@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,8 @@ class Run:
     wrong: list[str]
 
 
-def account(job: TrainingJob, later: TrainingJob, collective: Collective) -> Run:
-    """Check the collective, then train, noting which rows each step is given; then carry out a later job."""
+def account(job: TrainingJob, later: Sequence[TrainingJob], collective: Collective) -> Run:
+    """Check the collective, then train, noting which rows each step is given; then carry out later jobs."""
     wrong = exchange_tensors(collective) + tables_learn(collective)
     rows: list[list[int]] = []
     heads: list[dict[str, np.ndarray]] = []
@@ -122,7 +122,8 @@ def account(job: TrainingJob, later: TrainingJob, collective: Collective) -> Run
         statistics = train(job, collective)
     finally:
         Learner.step = step  # type: ignore[method-assign]
-    train(later, collective)
+    for another in later:
+        train(another, collective)
     return Run(statistics, rows, heads[0], wrong)
 
 
