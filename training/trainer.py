@@ -38,9 +38,10 @@ def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     """Carry a job out on its workers, unless its candidate is published already.
 
     A run that lost workers goes on from its last checkpoint (training.run.attempts), and so does one that is started
-    again after its driver was killed. launcher: where the workers run; `spark` needs an active session. Raises a
-    NightjarError.
+    again after its driver was killed. Fewer files than workers are trained on by as many workers. launcher: where the
+    workers run; `spark` needs an active session. Raises a NightjarError.
     """
+    job = job.within_files()
     job.open()
     if job.is_done():
         log.info("published already: %s", job.output)
