@@ -114,8 +114,8 @@ def _begin(job: TrainingJob, dataset: Dataset, learner: Learner, collective: Col
         begin_at(log_odds, learner.wide, job.config.resolved.wide, learner.head)
         ranked.info("a cold start, with the intercept %.4f, the log-odds of the training rows", log_odds)
     else:
-        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
-        ranked.info("%s", transfer.report().summary())
+        report = transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
+        ranked.info("%s", report.summary())
 
 
 @dataclass(frozen=True)
