@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -197,7 +198,7 @@ class _ModelAndRun(Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the rows' order, dropout masks and initial values."""
     workers: int = Field(default=1, ge=1)
-    """How many workers to begin with, and the most there will be."""
+    """How many workers to begin with, and the most there will be. Rows that fill fewer files have a worker for each."""
     min_workers: int = Field(default=1, ge=1)
     """The fewest workers to go on with when some are lost."""
     threads_per_worker: int | None = Field(default=None, ge=1)
@@ -250,6 +251,16 @@ class TrainingConfig(_WithModelSections):
     """Writes TensorBoard events to `<candidate>.tensorboard`."""
     mlflow: MlflowTrackingConfig | None = None
     """Records the run in MLflow. Empty: no record."""
+
+    @property
+    def least_files(self) -> int:
+        """Files of a data set to train on of which every lane has one, also after `validation.share` is held back.
+
+        That is done in whole files of about a size: the share's, rounded up, and one more where they are small ones. A
+        share above one half is made no room for.
+        """
+        share = min(self.validation.share or 0.0, 0.5) if self.validation else 0.0
+        return math.ceil((self.lanes + 2) / (1.0 - share)) if share else self.lanes
 
     @property
     def resolved(self) -> TrainingConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,8 @@ from nightjar.training.models import build_head, find_model, model_columns
 from nightjar.training.tables.choice import check_device, check_tables
 from nightjar.training.tracking import trackers
 from nightjar.training.warm_start import Transfer, WarmStart
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,7 @@ class TrainingJob:
     def open(self) -> Dataset:
         """The rows to train on. Raises a NightjarError if this job cannot be carried out."""
         manifest = read_manifest(self.dataset, DatasetManifest)
-        dataset = Dataset.of(self.dataset, self.used(manifest))
-        share = self.config.validation and self.config.validation.share
-        if share:
-            dataset = replace(dataset, files=hold_back(dataset.files, share)[0])
+        dataset = self._without_held_back(manifest)
         self.plan(dataset).check_world(self.config.workers, self.dataset)
         build_head(self.config, dataset.layout)
         config, model = self.config.resolved, find_model(self.config.model)
@@ -56,6 +56,24 @@ class TrainingJob:
         self.open_validation()
         self.transfer(manifest)
         return dataset
+
+    def within_files(self) -> TrainingJob:
+        """The same with no more workers than there are files to train on, since few rows fill few files; the model is
+        the same. Raises a NightjarError if there is nothing to train on.
+        """
+        files = len(self._without_held_back(read_manifest(self.dataset, DatasetManifest)).files)
+        wanted = self.config.workers
+        if files >= wanted:
+            return self
+        log.warning("%s has files for %d workers only, not for %d", self.dataset, files, wanted)
+        fewer = {"workers": files, "min_workers": min(files, self.config.min_workers)}
+        return replace(self, config=self.config.model_copy(update=fewer))
+
+    def _without_held_back(self, manifest: DatasetManifest) -> Dataset:
+        """The rows to train on."""
+        dataset = Dataset.of(self.dataset, self.used(manifest))
+        share = self.config.validation and self.config.validation.share
+        return replace(dataset, files=hold_back(dataset.files, share)[0]) if share else dataset
 
     def used(self, manifest: DatasetManifest) -> DatasetManifest:
         """With the columns that the model uses. Raises UsageError if they are not enough."""

@@ -38,9 +38,10 @@ def run_job(job: TrainingJob, launcher: Launcher = "local") -> None:
     """Carry a job out on its workers, unless its candidate is published already.
 
     A run that lost workers goes on from its last checkpoint (training.run.attempts), and so does one that is started
-    again after its driver was killed. launcher: where the workers run; `spark` needs an active session. Raises a
-    NightjarError.
+    again after its driver was killed. Fewer files than workers are trained on by as many workers. launcher: where the
+    workers run; `spark` needs an active session. Raises a NightjarError.
     """
+    job = job.within_files()
     job.open()
     if job.is_done():
         log.info("published already: %s", job.output)
@@ -113,8 +114,8 @@ def _begin(job: TrainingJob, dataset: Dataset, learner: Learner, collective: Col
         begin_at(log_odds, learner.wide, job.config.resolved.wide, learner.head)
         ranked.info("a cold start, with the intercept %.4f, the log-odds of the training rows", log_odds)
     else:
-        transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
-        ranked.info("%s", transfer.report().summary())
+        report = transfer.fill(learner.wide, learner.embeddings, learner.head_tensors(), collective)
+        ranked.info("%s", report.summary())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ quantile boundaries and moments are in the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CROSS, VOCABULARY, table_folder
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
 from nightjar.features.contract.errors import DataError
-from nightjar.features.contract.manifests import StateManifest
+from nightjar.features.contract.manifests import FileEntry, StateManifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.admission import CountingBloomFilter, Listed, free_bits
@@ -59,20 +59,54 @@ def load_encoder_state(directory: str, manifest: StateManifest) -> EncoderState:
     )
 
 
+@dataclass(frozen=True)
+class VocabularyFiles:
+    """The ids of the values of a field, or of a cross with an exact vocabulary, to be read file by file.
+
+    size: how many ids there are, the reserved and the retired ones included; hash_ids: see Vocabulary.
+    """
+
+    directory: str
+    entries: tuple[FileEntry, ...]
+    size: int
+    hash_ids: int
+
+    @classmethod
+    def of(cls, directory: str, manifest: StateManifest, column: str) -> VocabularyFiles:
+        """Of the column `f_<field>` or `x_<cross>`; of a hashed field, whose ids are nobody's, no files."""
+        kind, _, name = column.partition("_")
+        if kind == "x":
+            entries = _entries(directory, table_folder(CROSS, name), manifest)
+            return cls(directory, entries, manifest.cross_sizes[name], 1)
+        field = manifest.spec.field(name)
+        if field.kind == "hashed":
+            return cls(directory, (), OOV_ID + field.hash_ids, field.hash_ids)
+        entries = _entries(directory, table_folder(VOCABULARY, name), manifest)
+        return cls(directory, entries, manifest.vocabulary_sizes[name], field.hash_ids)
+
+    @property
+    def first_id(self) -> int:
+        """The first id that is given to a value."""
+        return OOV_ID + self.hash_ids
+
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self.entries)
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes int64[n] and ids int32[n] of a file. Raises DataError if it differs from the manifest."""
+        table = _read_file(self.directory, self.entries[number], ["hash", "id"])
+        return _numpy(table, "hash", np.int64), _numpy(table, "id", np.int32)
+
+
 def load_vocabulary(directory: str, manifest: StateManifest, column: str) -> Vocabulary:
     """Read the ids of the values of a field (`f_<field>`), or of a cross with an exact vocabulary (`x_<cross>`)."""
-    kind, _, name = column.partition("_")
-    folder, sizes, hash_ids = table_folder(CROSS, name), manifest.cross_sizes, 1
-    if kind == "f":
-        field = manifest.spec.field(name)
-        folder, sizes, hash_ids = table_folder(VOCABULARY, name), manifest.vocabulary_sizes, field.hash_ids
-        if field.kind == "hashed":
-            return Vocabulary(np.zeros(0, np.int64), np.zeros(0, np.int32), hash_ids)
-    table = _read(directory, folder, manifest, columns=["hash", "id"])
-    hashes, ids = _numpy(table, "hash", np.int64), _numpy(table, "id", np.int32)
+    files = VocabularyFiles.of(directory, manifest, column)
+    parts = [files.read(number) for number in range(len(files))]
+    hashes = np.concatenate([np.zeros(0, np.int64), *(part for part, _ in parts)])
+    ids = np.concatenate([np.zeros(0, np.int32), *(part for _, part in parts)])
     order = np.argsort(hashes)
-    retired = sizes[name] - OOV_ID - hash_ids - len(ids)
-    return Vocabulary(hashes[order], ids[order], hash_ids, retired)
+    return Vocabulary(hashes[order], ids[order], files.hash_ids, files.size - files.first_id - len(ids))
 
 
 def _load_cross(directory: str, manifest: StateManifest, cross: Cross) -> Vocabulary | AdmissionFilter:
@@ -94,16 +128,20 @@ def load_values(directory: str, manifest: StateManifest, field: str) -> dict[int
     return dict(zip(table.column("id").to_pylist(), table.column("value").to_pylist(), strict=True))
 
 
-def _read(directory: str, folder: str, manifest: StateManifest, columns: Iterable[str] | None = None) -> pa.Table:
+def _read(directory: str, folder: str, manifest: StateManifest, columns: Sequence[str]) -> pa.Table:
     """Every file is compared with the manifest. Raises DataError that names one that differs."""
-    entries = [entry for entry in manifest.files if entry.path.startswith(folder + "/")]
-    tables = []
-    for entry in entries:
-        content = read_verified(directory, entry)
-        tables.append(read_table(content, storage.join(directory, entry.path), list(columns) if columns else None))
-    if not tables:
+    return pa.concat_tables([_read_file(directory, entry, columns) for entry in _entries(directory, folder, manifest)])
+
+
+def _entries(directory: str, folder: str, manifest: StateManifest) -> tuple[FileEntry, ...]:
+    entries = tuple(entry for entry in manifest.files if entry.path.startswith(folder + "/"))
+    if not entries:
         raise DataError(f"{directory} lists no files of {folder}, which its spec needs. Fit the state again.")
-    return pa.concat_tables(tables)
+    return entries
+
+
+def _read_file(directory: str, entry: FileEntry, columns: Sequence[str]) -> pa.Table:
+    return read_table(read_verified(directory, entry), storage.join(directory, entry.path), columns)
 
 
 def _numpy(table: pa.Table, column: str, dtype: type) -> np.ndarray:

@@ -78,6 +78,13 @@ class Finish:
         """Where the finished model is published."""
         return storage.join(self.output, MODELS, self.version)
 
+    @property
+    def job(self) -> TrainingJob:
+        """One pass over the judged day, from where the judged candidate's training ended."""
+        once = self.training.model_copy(update={"epochs": 1, "validation": None})
+        start = WarmStart(storage.join(self.output, CANDIDATES, self.judged), self.state, self.state)
+        return TrainingJob.of(once, self.holdout, self.candidate, self.holdout, start)
+
     def run(self, lineage: Lineage, launcher: Launcher) -> None:
         """Train, pack and try the finished model, if the gate has let the judged one through; publish what came of it.
 
@@ -103,7 +110,7 @@ class Finish:
             return not_finished("gate", f"the gate rejected {self.judged}, so that it learns nothing more."), None
         day = read_manifest(self.holdout, DatasetManifest)
         learned = lineage.model_copy(update={"judged": self.judged, "learned_date": day.last_date})
-        job = self._job()
+        job = self.job
         try:
             run_job(job, launcher)
         except NightjarError as error:
@@ -114,9 +121,3 @@ class Finish:
         observed, scores = predict(models, self.holdout, day)
         dry = dry_run.run(self.artifact)
         return decide_finish(self.config, self.gate, observed, scores[JUDGED], scores[FINISHED], dry), dry
-
-    def _job(self) -> TrainingJob:
-        """One pass over the judged day, from where the judged candidate's training ended."""
-        once = self.training.model_copy(update={"epochs": 1, "validation": None})
-        start = WarmStart(storage.join(self.output, CANDIDATES, self.judged), self.state, self.state)
-        return TrainingJob.of(once, self.holdout, self.candidate, self.holdout, start)

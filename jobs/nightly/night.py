@@ -122,7 +122,7 @@ class Night:
     def _settings(self) -> BuildSettings:
         nightly = self.config.nightly
         return BuildSettings(
-            min_files=max(BuildSettings.min_files, self.config.training.lanes),
+            min_files=max(BuildSettings.min_files, self.config.training.least_files),
             most_missing_days=nightly.most_missing_days if nightly.missing_days == "skip" else 0,
         )
 
@@ -264,6 +264,9 @@ class Night:
         if self.launcher == "local":
             device_of_worker(self.config.training.device, rank=0)
         gate.require_features(spec)
+        held_out = self.config.training.validation
+        if held_out and held_out.metric == "gauc" and spec.group is None:
+            raise UsageError("training.validation.metric is gauc, but features.group is not set. Set it.")
         self.validation.check()
         if self.config.nightly.mlflow:
             require_mlflow()

@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,32 @@ from nightjar.features.contract.errors import DataError
 from nightjar.training.data.batch import Batch
 from nightjar.training.job import TrainingJob
 from nightjar.training.run import horovodrun
-from nightjar.training.run.collective import Collective, Solo
+from nightjar.training.run.collective import Collective, HorovodCollective, Solo
 from nightjar.training.step.step import Learner, Score
 from nightjar.training.trainer import train
 from tests.kits.training.table_kit import all_learn
 
 
 def exchange_tensors(collective: Collective) -> list[str]:
-    """All-to-all with zero and uneven splits, of several types at once, and sums. Returns what went wrong."""
+    """All-to-all with zero and uneven splits, of several types at once, and sums; in one round, and in many, of which
+    other operations begin and end in between. Returns what went wrong.
+    """
+    wrong = swap_and_sum(collective)
+    if isinstance(collective, HorovodCollective):
+        whole, collective.round_bytes = collective.round_bytes, 24
+        ahead = collective.begin_all_to_all(
+            [torch.full((collective.rank * collective.size, 5), collective.rank)], [[collective.rank] * collective.size]
+        )
+        wrong += swap_and_sum(collective)
+        [came] = ahead.wait()
+        if [part.tolist() for part in came] != [[[rank] * 5] * rank for rank in range(collective.size)]:
+            wrong.append(f"in rounds came {came}")
+        collective.round_bytes = whole
+    return wrong
+
+
+def swap_and_sum(collective: Collective) -> list[str]:
+    """One all-to-all, one sum, one barrier."""
     rank, size = collective.rank, collective.size
     wrong = []
 
@@ -104,8 +122,8 @@ class Run:
     wrong: list[str]
 
 
-def account(job: TrainingJob, later: TrainingJob, collective: Collective) -> Run:
-    """Check the collective, then train, noting which rows each step is given; then carry out a later job."""
+def account(job: TrainingJob, later: Sequence[TrainingJob], collective: Collective) -> Run:
+    """Check the collective, then train, noting which rows each step is given; then carry out later jobs."""
     wrong = exchange_tensors(collective) + tables_learn(collective)
     rows: list[list[int]] = []
     heads: list[dict[str, np.ndarray]] = []
@@ -122,7 +140,8 @@ def account(job: TrainingJob, later: TrainingJob, collective: Collective) -> Run
         statistics = train(job, collective)
     finally:
         Learner.step = step  # type: ignore[method-assign]
-    train(later, collective)
+    for another in later:
+        train(another, collective)
     return Run(statistics, rows, heads[0], wrong)
 
 

@@ -6,6 +6,7 @@ by at most 5e-5 relative or 2e-6 absolute (sums in another order, in float32).
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -22,11 +23,13 @@ from nightjar.features.contract.errors import DataError, OutOfMemoryError
 from nightjar.features.contract.manifests import CandidateManifest
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.records import WarmStartReport
+from nightjar.jobs.finishing.finish import Finish
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import MODELS
 from nightjar.training.run.launch import WorkerError, run
 from nightjar.training.warm_start import WarmStart
+from tests.kits.finish_kit import JUDGED, carried_out, finish_in, make_judged
 from tests.kits.training.datasets import make_dataset, make_state
 from tests.kits.training.model_kit import all_learned, assert_learned_what_one_learns
 from tests.parallel.scenarios import Run, account, exchange_tensors, fail, listening, overfill
@@ -58,11 +61,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = make_state(str(place / f"{name}state"), seed)
         make_dataset(str(place / (name.strip("_") or "dataset")), FILES, seed=seed, state=state)
         make_dataset(str(place / f"{name}holdout"), [10], seed=seed + 1, golden=50, state=state)
+    make_judged(place / "finish_by_1", CONFIG.model_copy(update={"epochs": 1, "validation": None}))
+    for workers in (2, 3):
+        shutil.copytree(place / "finish_by_1", place / f"finish_by_{workers}")
     return place
 
 
 def trained(place: Path, workers: int) -> list[Run]:
-    """A run, and in the same workers one that begins with what one worker has learned."""
+    """A run, and in the same workers one that begins with what one worker has learned, and a judged model's finish."""
     config = CONFIG.model_copy(update={"workers": workers})
     dataset, holdout = str(place / "dataset"), str(place / "holdout")
     job = TrainingJob(config, dataset, str(place / f"by_{workers}"), holdout)
@@ -74,7 +80,12 @@ def trained(place: Path, workers: int) -> list[Run]:
         str(place / "later_holdout"),
         warm_start=start,
     )
-    return run(partial(account, job, later), workers, threads=1, stall_seconds=120, timeout_seconds=400)
+    jobs = [later, finish_by(workers, place).job]
+    return run(partial(account, job, jobs), workers, threads=1, stall_seconds=120, timeout_seconds=400)
+
+
+def finish_by(workers: int, place: Path) -> Finish:
+    return finish_in(place / f"finish_by_{workers}", CONFIG.model_copy(update={"workers": workers}))
 
 
 @pytest.fixture(scope="module")
@@ -83,25 +94,28 @@ def runs(place: Path) -> dict[int, list[Run]]:
     return {workers: trained(place, workers) for workers in (1, 2, 3)}
 
 
+def assert_same_candidate(alone: Path, together: Path) -> None:
+    """Tables, their rules' memory, head and golden scores, within the bound; which rows were touched, exactly."""
+    verify(str(together), read_manifest(str(together), CandidateManifest))
+    names = {
+        path.relative_to(alone).as_posix()
+        for path in alone.rglob("*.np[yz]")
+        if not path.name.startswith(("wide_ids", "wide_weights")) or path.parent.name == "optimizer"
+    }
+    assert {"optimizer/wide_ids.npy", "optimizer/head.npz", "scoring/golden_scores.npy"} <= names
+    for name in names:
+        expected, found = (np.load(directory / name) for directory in (alone, together))
+        for part in expected if name.endswith(".npz") else [...]:
+            np.testing.assert_allclose(found[part], expected[part], rtol=5e-5, atol=2e-6, err_msg=f"{name} {part}")
+
+
 @pytest.mark.parametrize("kind", ["by", "warm_by"])
 @pytest.mark.parametrize("workers", [2, 3])
 def test_workers_publish_what_one_worker_publishes(
     place: Path, runs: dict[int, list[Run]], workers: int, kind: str
 ) -> None:
-    alone, together = place / f"{kind}_1", place / f"{kind}_{workers}"
-    verify(str(together), read_manifest(str(together), CandidateManifest))
     assert runs[1][0].statistics["steps"] >= 200
-    for name in ("embedding_3", "embedding_4", "golden_scores"):
-        expected = np.load(alone / f"scoring/{name}.npy")
-        np.testing.assert_allclose(np.load(together / f"scoring/{name}.npy"), expected, rtol=5e-5, atol=2e-6)
-    touched = np.load(alone / "optimizer/wide_ids.npy")
-    np.testing.assert_array_equal(np.load(together / "optimizer/wide_ids.npy"), touched)
-    for name in ("wide_ftrl", "embedding_3_accumulators", "embedding_4_accumulators"):
-        expected = np.load(alone / f"optimizer/{name}.npy")
-        np.testing.assert_allclose(np.load(together / f"optimizer/{name}.npy"), expected, rtol=5e-5, atol=2e-6)
-    one, many = np.load(alone / "optimizer/head.npz"), np.load(together / "optimizer/head.npz")
-    for name in one:
-        np.testing.assert_allclose(many[name], one[name], rtol=5e-5, atol=2e-6)
+    assert_same_candidate(place / f"{kind}_1", place / f"{kind}_{workers}")
     for name, value in runs[1][0].statistics.items():
         assert all(worker.statistics[name] == pytest.approx(value, rel=1e-6) for worker in runs[workers])
 
@@ -113,6 +127,21 @@ def test_a_warm_start_carried_rows_between_workers(place: Path, runs: dict[int, 
     report = WarmStartReport.model_validate_json((place / "warm_by_3/warm_start.json").read_text())
     assert all(slot.carried == slot.rows for slot in report.slots)
     assert {tensor.how for tensor in report.head} == {"carried"}
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_finish_a_judged_model_as_one_does(place: Path, runs: dict[int, list[Run]], workers: int) -> None:
+    """All that it remembers is carried to the rows' owners, and the day that judged it is learned once."""
+    finishes = [finish_by(n, place) for n in (1, workers)]
+    [alone, together] = (Path(finish.job.output) for finish in finishes)
+    assert_same_candidate(alone, together)
+    manifests = [read_manifest(str(candidate), CandidateManifest) for candidate in (alone, together)]
+    assert [manifest.statistics["rows"] for manifest in manifests] == [600] * 2
+    assert manifests[0].inputs == manifests[1].inputs
+    judged, finished = (np.load(alone.parent / name / "scoring/embedding_4.npy") for name in (JUDGED, alone.name))
+    assert np.abs(finished - judged).max() > 1e-3, "or it compared what nobody has moved"
+    if workers == 2:
+        assert carried_out(finishes[1]).verdict == "published"
 
 
 def test_training_moved_the_tables(place: Path, runs: dict[int, list[Run]]) -> None:

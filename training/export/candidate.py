@@ -69,14 +69,17 @@ def publish(job: TrainingJob, learner: Learner, statistics: Mapping[str, float],
         scores = _golden_scores(job.holdout, dataset, learner, collective)
         if writer:
             write_array(job.output, CANDIDATE_SCORES, scores)
+    transfer = job.transfer(manifest)
+    report = transfer.report(collective) if transfer else None
     if writer:
         with liveness.opaque_work():
             head = export_head(copy.deepcopy(learner.head).cpu(), dataset.layout)
         storage.write_bytes(storage.join(job.output, HEAD), head)
         storage.write_bytes(storage.join(job.output, HEAD_STATE), _head_state(learner))
-        if transfer := job.transfer(manifest):
-            report = transfer.report().model_dump_json(indent=1) + "\n"
-            storage.write_bytes(storage.join(job.output, WARM_START), report.encode())
+        if report:
+            storage.write_bytes(
+                storage.join(job.output, WARM_START), (report.model_dump_json(indent=1) + "\n").encode()
+            )
     collective.barrier()
     if writer:
         candidate = CandidateManifest(

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from nightjar.features.contract import liveness
-from nightjar.training.step.messages import join, pack, unpack
+from nightjar.training.run.rounds import begin_swap
+from nightjar.training.step.messages import join
 
 Parts = list[Tensor]
 """The rows that came from each worker, by rank."""
@@ -27,6 +28,8 @@ Received = tuple[Tensor, list[int]]
 T_co = TypeVar("T_co", covariant=True)
 # Tasks of the driver and of each other ask at once; what they ask for may take its time.
 _SILENCE_SECONDS = 30.0
+# That a worker sends in one operation, whose lengths Horovod counts in 32 bits.
+_ROUND_BYTES = 1 << 30
 
 log = logging.getLogger(__name__)
 
@@ -111,29 +114,29 @@ class HorovodCollective(AtOnce):
         self._hvd = hvd
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
+        self.round_bytes = _ROUND_BYTES // self.size
 
     def begin_all_to_all(self, tensors: Sequence[Tensor], splits: Sequence[Sequence[int]]) -> Pending[list[Parts]]:
-        """See Collective. In one operation of Horovod's, however many tensors there are."""
+        """See Collective. In one operation of Horovod's, however many tensors there are, unless they are large."""
         if not tensors:
             return Pending(lambda: [])
         parts = [tensor.split(list(rows)) for tensor, rows in zip(tensors, splits, strict=True)]
         mine = [of_ranks[self.rank] for of_ranks in parts]  # they stay here
-        messages = [
-            [] if rank == self.rank else pack([of_ranks[rank] for of_ranks in parts]) for rank in range(self.size)
-        ]
-        lengths = torch.tensor([sum(map(len, pieces)) for pieces in messages], dtype=torch.int32)
-        nothing = torch.empty(0, dtype=torch.uint8, device=tensors[0].device)
-        sent = self._sendable(torch.cat([nothing, *(piece for pieces in messages for piece in pieces)]))
-        with self._lost_peer():
-            handle = self._hvd.alltoall_async(sent, splits=lengths)
 
-        def wait() -> list[Parts]:
-            received, sizes = self._finish(handle)
-            from_ranks = received.to(tensors[0].device).split(sizes.tolist())
-            came = [mine if rank == self.rank else unpack(message, tensors) for rank, message in enumerate(from_ranks)]
-            return list(map(list, zip(*came, strict=True)))
+        def begin(sent: Tensor, lengths: list[int]) -> Callable[[], Sequence[Tensor]]:
+            with self._lost_peer():
+                handle = self._hvd.alltoall_async(self._sendable(sent), splits=torch.tensor(lengths, dtype=torch.int32))
 
-        return Pending(wait)
+            def wait() -> Sequence[Tensor]:
+                received, sizes = self._finish(handle)
+                came: Sequence[Tensor] = received.to(sent.device).split(sizes.tolist())
+                return came
+
+            return wait
+
+        others = [None if rank == self.rank else [p[rank] for p in parts] for rank in range(self.size)]
+        swapped = begin_swap(others, tensors, begin, self.round_bytes)
+        return Pending(lambda: list(map(list, zip(*(rows or mine for rows in swapped()), strict=True))))
 
     def begin_all_reduce_sum_(self, tensor: Tensor) -> Pending[Tensor]:
         """See Collective."""

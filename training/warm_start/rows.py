@@ -13,67 +13,53 @@ import numpy as np
 import torch
 
 from nightjar.features.contract import liveness
-from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID, Vocabulary
-from nightjar.features.encoder.hashing import find
 from nightjar.training.export.arrays import ArrayFile
 from nightjar.training.run.collective import Collective, Solo
 from nightjar.training.tables.shard import Shard
+from nightjar.training.warm_start.ids import DROPPED, IdsByValue
 
 BLOCK_ROWS = 1 << 16
-DROPPED = -1
-
-
-def ids_by_value(parent: Vocabulary, child: Vocabulary) -> np.ndarray:
-    """The child's id of the value of each of the parent's ids, int64[parent.size]; DROPPED where it has none.
-
-    Missing stays missing. Ids that are given by hash stay what they are if there are as many in both. What rests in
-    either, because its value is retired, is dropped: a value that comes back begins anew.
-    """
-    ids = np.full(parent.size, DROPPED, dtype=np.int64)
-    ids[MISSING_ID] = MISSING_ID
-    if parent.hash_ids == child.hash_ids:
-        ids[OOV_ID : parent.first_id] = np.arange(OOV_ID, child.first_id)
-    position, found = find(child.hashes, parent.hashes)
-    ids[parent.ids[found]] = child.ids[position[found]]
-    return ids
 
 
 @dataclass(frozen=True)
 class Passage:
     """The parent's rows [start, start + size) go to the child's rows from `target` on.
 
-    ids: int64[size], the place of each behind `target`, or DROPPED; None: they keep their order.
+    first: the number of the first one's id in IdsByValue, which knows the place of each behind `target`; None: they
+    keep their order.
     """
 
     start: int
     size: int
     target: int
-    ids: np.ndarray | None = None
-
-    @property
-    def carried(self) -> int:
-        """How many rows arrive."""
-        return self.size if self.ids is None else int(np.count_nonzero(self.ids != DROPPED))
+    first: int | None = None
 
 
 class RowMap:
-    """From rows of a parent's table to rows of a child's."""
+    """From rows of a parent's table to rows of a child's; every worker calls it as often as the others."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
+    def __init__(self, passages: Sequence[Passage], ids: IdsByValue) -> None:
         self._passages = sorted(passages, key=lambda passage: passage.start)
         self._starts = np.array([passage.start for passage in self._passages], dtype=np.int64)
+        self._ids = ids
 
     def __call__(self, rows_P: np.ndarray) -> np.ndarray:
         """The child's row of each of the parent's, int64[P]; DROPPED where there is none."""
-        targets_P = np.full(len(rows_P), DROPPED, dtype=np.int64)
+        targets_P, numbers_P = (np.full(len(rows_P), DROPPED, dtype=np.int64) for _ in range(2))
         passage_P = np.searchsorted(self._starts, rows_P, side="right") - 1
         for n in np.unique(passage_P[passage_P >= 0]):
             passage = self._passages[n]
             [inside] = np.nonzero((passage_P == n) & (rows_P < passage.start + passage.size))
-            ids = rows_P[inside] - passage.start
-            if passage.ids is not None:
-                ids = passage.ids[ids]
-            targets_P[inside] = np.where(ids == DROPPED, DROPPED, passage.target + ids)
+            places = rows_P[inside] - passage.start
+            targets_P[inside] = passage.target
+            if passage.first is None:
+                targets_P[inside] += places
+            else:
+                numbers_P[inside] = passage.first + places
+        if any(passage.first is not None for passage in self._passages):
+            [asked] = np.nonzero(numbers_P != DROPPED)
+            ids = self._ids.look_up(numbers_P[asked])
+            targets_P[asked] = np.where(ids == DROPPED, DROPPED, targets_P[asked] + ids)
         return targets_P
 
 

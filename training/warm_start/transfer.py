@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from torch import Tensor
 
 from nightjar.features.contract import storage
@@ -24,16 +23,16 @@ from nightjar.features.contract.records import (
     WarmStartReport,
 )
 from nightjar.features.contract.verified import entry_at, read_verified, verify_files
-from nightjar.features.encoder.encoder import Vocabulary
 from nightjar.features.encoder.files import read_arrays
-from nightjar.features.encoder.state import load_vocabulary
+from nightjar.features.encoder.state import VocabularyFiles
 from nightjar.training.config import TrainingConfig
 from nightjar.training.models import find_model
 from nightjar.training.run.collective import Collective
 from nightjar.training.tables.table import Table
 from nightjar.training.warm_start.columns import matching_columns
 from nightjar.training.warm_start.head import HeadShape, TensorMap, fill_head, tensor_maps
-from nightjar.training.warm_start.rows import Passage, RowMap, ids_by_value
+from nightjar.training.warm_start.ids import IdsByValue
+from nightjar.training.warm_start.rows import Passage, RowMap
 from nightjar.training.warm_start.tables import TableTransfer
 
 BIAS_PASSAGE = Passage(start=BIAS, size=1, target=BIAS)
@@ -75,9 +74,9 @@ class Side:
         has = {"wide": self.wide is not None, "embeddings": bool(self.embeddings), "head": bool(self.head.shapes)}
         return {part: rule for part, rule in rules.items() if has[part]}
 
-    def vocabulary(self, column: str) -> Vocabulary:
+    def vocabulary(self, column: str) -> VocabularyFiles:
         """The values of the field, or the conjunctions of the exact cross, in this column."""
-        return load_vocabulary(self.state_dir, self.state, column)
+        return VocabularyFiles.of(self.state_dir, self.state, column)
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,11 @@ class Transfer:
 
     def fill(
         self, wide: Table | None, embeddings: Mapping[int, Table], head: Mapping[str, Tensor], collective: Collective
-    ) -> None:
-        """Carry everything over into fresh tables and a fresh head; every worker calls this.
+    ) -> WarmStartReport:
+        """Carry everything over into fresh tables and a fresh head, and say what; every worker calls this.
 
         What is not carried over stays as it is. The result does not depend on the number of workers. Raises DataError
-        if a file of the parent is damaged.
+        if a file of the parent or of a state is damaged.
 
         Args:
             wide: None: the child has none.
@@ -107,32 +106,37 @@ class Transfer:
         # Rows are read by the worker that sends them, a block at a time: each file is compared as a whole before.
         verify_files(self.directory, manifest.files[collective.rank :: collective.size])
         collective.barrier()
-        tables = TableTransfer(self.directory, manifest, self.decay, collective)
+        tables, ids = TableTransfer(self.directory, manifest, self.decay, collective), self._ids(collective)
         before, now = self.parent.config, self.child.config
         if wide and self.parent.wide is not None:
-            passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}).values()]
-            tables.wide(wide, before.wide, now.wide, RowMap(passages))
+            passages = [BIAS_PASSAGE, *self._passages(self.parent.wide, self.child.wide or {}, ids).values()]
+            tables.wide(wide, before.wide, now.wide, RowMap(passages, ids))
         for width, table in embeddings.items():
             for parent_width, slots in self.parent.embeddings.items():
-                passages = list(self._passages(slots, self.child.embeddings[width]).values())
+                passages = list(self._passages(slots, self.child.embeddings[width], ids).values())
                 if passages:
-                    tables.embeddings(table, parent_width, before.embeddings, now.embeddings, RowMap(passages))
+                    rows = RowMap(passages, ids)
+                    tables.embeddings(table, parent_width, before.embeddings, now.embeddings, rows)
         content = read_verified(self.directory, entry_at(self.directory, manifest, HEAD_STATE))
         same_rule = before.deep.optimizer == now.deep.optimizer
         source = read_arrays(content, storage.join(self.directory, HEAD_STATE))
         fill_head(head, source, self._tensors, self.decay, same_rule=same_rule)
+        return self._report(ids)
 
-    def report(self) -> WarmStartReport:
-        """What `fill` carries over; known without reading the parent's tables."""
+    def report(self, collective: Collective) -> WarmStartReport:
+        """What `fill` carries over, without reading the parent's tables; every worker calls this."""
+        return self._report(self._ids(collective))
+
+    def _report(self, ids: IdsByValue) -> WarmStartReport:
         slots: list[SlotCoverage] = []
         if self.child.wide is not None:
             known = int(self.parent.wide is not None)
             slots.append(SlotCoverage(table=WIDE, slot="bias", parent_rows=known, rows=1, carried=known))
-            slots += self._coverage({WIDE: self.parent.wide or {}}, {WIDE: self.child.wide})
+            slots += self._coverage({WIDE: self.parent.wide or {}}, {WIDE: self.child.wide}, ids)
         theirs, ours = (
             {embedding(width): slots for width, slots in side.embeddings.items()} for side in (self.parent, self.child)
         )
-        slots += self._coverage(theirs, ours)
+        slots += self._coverage(theirs, ours, ids)
         maps = self._tensors
         head = [
             TensorCoverage(tensor=name, shape=shape, carried=maps[name].carried if name in maps else 0)
@@ -145,13 +149,15 @@ class Transfer:
         name = self.directory.rpartition("/")[2]
         return WarmStartReport(parent=name, decay=self.decay, rules=rules, slots=tuple(slots), head=tuple(head))
 
-    def _coverage(self, theirs: Mapping[str, Slots], ours: Mapping[str, Slots]) -> Iterator[SlotCoverage]:
+    def _coverage(
+        self, theirs: Mapping[str, Slots], ours: Mapping[str, Slots], ids: IdsByValue
+    ) -> Iterator[SlotCoverage]:
         """Of tables that rows may move between."""
         everything = {name: slot for slots in theirs.values() for name, slot in slots.items()}
         taken = {self._columns.get(name) for slots in ours.values() for name in slots}
         gone = everything.keys() - taken
         for table, slots in ours.items():
-            passages = self._passages(everything, slots)
+            passages = self._passages(everything, slots, ids)
             for name, slot in slots.items():
                 passage = passages.get(name)
                 before = passage or (everything[name] if name in gone else None)
@@ -161,7 +167,7 @@ class Transfer:
                     renamed_from=self._columns[name] if passage and self._columns[name] != name else None,
                     parent_rows=before.size if before else 0,
                     rows=slot.size,
-                    carried=passage.carried if passage else 0,
+                    carried=ids.carried.get(name, passage.size) if passage else 0,
                 )
         named = {name for slots in ours.values() for name in slots}
         for table, slots in theirs.items():
@@ -169,15 +175,15 @@ class Transfer:
                 if name in gone - named:
                     yield SlotCoverage(table=table, slot=name, parent_rows=slot.size, rows=0, carried=0)
 
-    def _passages(self, theirs: Slots, ours: Slots) -> dict[str, Passage]:
+    def _passages(self, theirs: Slots, ours: Slots, ids: IdsByValue) -> dict[str, Passage]:
         """By the child's column, the way of the rows of each slot that both have."""
         passages = {}
         for name, slot in ours.items():
             known = theirs.get(self._columns.get(name, ""))
             if known:
                 # Hashed crosses differ in size by the id of what is not admitted, which is the last one.
-                size = known.size if name in self._ids else min(known.size, slot.size)
-                passages[name] = Passage(known.offset, size, slot.offset, self._ids.get(name))
+                size = known.size if name in ids.first else min(known.size, slot.size)
+                passages[name] = Passage(known.offset, size, slot.offset, ids.first.get(name))
         return passages
 
     @cached_property
@@ -188,14 +194,14 @@ class Transfer:
     def _tensors(self) -> Mapping[str, TensorMap]:
         return tensor_maps(self.parent.head, self.child.head, self._columns)
 
-    @cached_property
-    def _ids(self) -> Mapping[str, np.ndarray]:
-        """By the child's column, of vocabularies that both have: the child's id of each of the parent's, int64[P]."""
+    def _ids(self, collective: Collective) -> IdsByValue:
+        """Of the vocabularies that both have, by the child's column."""
         spec = self.child.state.spec
         by_value = [f"f_{field.name}" for field in spec.fields]
         by_value += [f"x_{cross.name}" for cross in spec.crosses if cross.vocabulary == "exact"]
-        return {
-            name: ids_by_value(self.parent.vocabulary(self._columns[name]), self.child.vocabulary(name))
+        vocabularies = {
+            name: (self.parent.vocabulary(self._columns[name]), self.child.vocabulary(name))
             for name in by_value
             if name in self._columns
         }
+        return IdsByValue(vocabularies, collective)

@@ -11,54 +11,30 @@ import pytest
 
 from nightjar import serving
 from nightjar.features.contract import storage
-from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, Lineage
+from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest
 from nightjar.features.contract.publishing import is_published, read_manifest
-from nightjar.jobs.common.decisions import publish_decision, read_decision
+from nightjar.jobs.common.decisions import publish_decision
 from nightjar.jobs.finishing.finish import Finish
-from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, PublishConfig
-from nightjar.serving.packing.pack import pack
+from nightjar.serving.gate.decision import Decision, GateCheck, PublishConfig
 from nightjar.training.config import TrainingConfig, WideConfig
-from nightjar.training.job import TrainingJob
-from nightjar.training.trainer import run_job
-from tests.kits.serving.serving_kit import make_holdout, make_rows, make_state
+from tests.kits.finish_kit import JUDGED, carried_out, finish_in, make_judged
+from tests.kits.serving.serving_kit import make_rows
 
-JUDGED = "2024-05-03-lr-0000"
 TRAINING = TrainingConfig(model="lr", epochs=3, batch_size=32, lanes=2, wide=WideConfig(alpha=0.5))
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output with a judged model, trained on one day under a state, and the next day under the same."""
     output = tmp_path_factory.mktemp("judged")
-    state = make_state(output / "state")
-    train, day = (make_holdout(output / name, state, make_rows(600, n), n) for n, name in enumerate(("train", "day")))
-    candidate = str(output / "candidates" / JUDGED)
-    run_job(TrainingJob.of(TRAINING, train, candidate, day))
-    pack(candidate, state, day, str(output / "models" / JUDGED))
+    make_judged(output, TRAINING)
     return output
-
-
-def finish_in(output: Path) -> Finish:
-    """Of the model there; the gate has let it through."""
-    said = Decision(verdict="published", rows=1, checks=())
-    publish_decision(str(output / "decision"), said, {}, of=(JUDGED, None), inputs={})
-    return Finish(
-        config=PublishConfig(learn_evaluated_day=True, mean_move=2.0),
-        gate=GateConfig(calibration=(0.5, 2.0)),
-        training=TRAINING,
-        output=str(output),
-        judged=JUDGED,
-        judgement=str(output / "decision"),
-        state=str(output / "state"),
-        holdout=str(output / "day"),
-    )
 
 
 @pytest.fixture
 def finish(judged: Path, tmp_path: Path) -> Finish:
     """To be carried out, in a copy of that output."""
     shutil.copytree(judged, tmp_path / "output")
-    return finish_in(tmp_path / "output")
+    return finish_in(tmp_path / "output", TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +42,8 @@ def finished(judged: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fi
     """Carried out, in another copy."""
     output = tmp_path_factory.mktemp("finished") / "output"
     shutil.copytree(judged, output)
-    finish = finish_in(output)
+    finish = finish_in(output, TRAINING)
     return finish, carried_out(finish)
-
-
-def carried_out(finish: Finish) -> Decision:
-    """What is on record of it."""
-    finish.run(Lineage(date="2024-05-03", seed=0), "local")
-    return read_decision(finish.directory, finish.version)[0]
 
 
 def squares(finish: Finish, version: str) -> dict[int, float]:

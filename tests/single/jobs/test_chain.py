@@ -148,6 +148,17 @@ def test_nights_of_a_range_whose_day_has_no_log_are_left_out_only_where_days_may
         dates("skip", 5, 6)
 
 
+def test_a_metric_by_groups_without_any_is_found_before_anything_starts(tmp_path: Path) -> None:
+    for day in (1, 2):
+        write_day(tmp_path, day, rows=5)
+    ungrouped = {name: value for name, value in CONFIG["features"].items() if name != "group"}
+    training = {**CONFIG["training"], "validation": {"metric": "gauc"}}
+    config = NightConfig.model_validate({"features": ungrouped, "training": training})
+    night = Night(config, DateFolders(str(tmp_path)), str(tmp_path / "out"), date(2026, 1, 2))
+    with pytest.raises(UsageError, match=r"training\.validation\.metric is gauc, but features\.group is not set"):
+        night.check()
+
+
 @pytest.mark.parametrize(
     ("verdicts", "worked", "status"),
     [

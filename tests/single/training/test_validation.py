@@ -22,7 +22,7 @@ from nightjar.training.run.collective import Solo
 from nightjar.training.step.step import Learner
 from nightjar.training.tracking.progress import RankLog
 from nightjar.training.tracking.trackers import Trackers
-from nightjar.training.trainer import train
+from nightjar.training.trainer import run_job, train
 from tests.kits.training.cluster import run_cluster
 from tests.kits.training.datasets import SPEC, make_dataset
 
@@ -207,6 +207,19 @@ def test_a_share_is_held_back_in_whole_files_whatever_the_seed(place: Path, seed
     statistics = train(work, Solo())
     assert statistics["rows"] == ROWS - sum(held.rows)
     assert validations(work)[0].rows == sum(held.rows)
+
+
+def test_few_files_are_trained_on_by_as_many_workers(place: Path) -> None:
+    """Few rows fill few files, however many a night asks for, and one more is held back: that ends no night."""
+    make_dataset(str(place / "few"), [60, 60], spec=GROUPED)
+    works = []
+    for workers in (1, 3):
+        settings = {**SETTINGS, "lanes": 4, "workers": workers, "min_workers": workers}
+        config = TrainingConfig.model_validate({**settings, "validation": {"share": 0.1}})
+        works.append(TrainingJob.of(config, str(place / "few"), str(place / f"few_{workers}")))
+        run_job(works[-1])
+    assert works[1].within_files().config.workers == 1
+    assert files_of(works[0]) == files_of(works[1])
 
 
 def test_rows_to_validate_on_can_be_any_data_set_of_the_same_state(place: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.training.config import BatchRamp
+from nightjar.features.contract.manifests import FileEntry
+from nightjar.training.config import BatchRamp, TrainingConfig
+from nightjar.training.data.dataset import hold_back
 from nightjar.training.data.plan import Plan
 
 FILES = (100, 50, 0, 333, 7, 120, 90, 41)
@@ -127,6 +129,27 @@ def test_lanes_are_balanced_longest_file_first() -> None:
 def test_no_batch_is_empty_however_small_the_batches_are() -> None:
     plan = Plan((100,) * 8, batch_size=4, lanes=8, seed=0)
     assert {len(batch) for batch in rows_of(plan, 0, 1)} == {4}
+
+
+def test_workers_beyond_the_rows_of_a_batch_have_nothing_to_read() -> None:
+    plan = Plan((10,) * 8, batch_size=4, lanes=8, seed=0)
+    assert rows_of(plan, 0, 8) == rows_of(plan, 0, 1)
+    assert plan.epoch(0).reading_order(7, 8) == []
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("lanes", [2, 8, 16])
+def test_a_night_writes_files_for_all_lanes_whatever_share_is_held_back(lanes: int, share: float) -> None:
+    """Of as many files as lanes, none could be held back. Rows are dealt to files at random."""
+    config = TrainingConfig.model_validate({"workers": lanes, "lanes": lanes, "validation": {"share": share}})
+    rng = np.random.default_rng(lanes)
+    for _ in range(50):
+        rows = rng.multinomial(200 * lanes, [1.0 / config.least_files] * config.least_files).tolist()
+        files = [FileEntry(path=f"data/part-{n}.parquet", bytes=1, sha256="0" * 64, rows=r) for n, r in enumerate(rows)]
+        kept, held = hold_back(files, share)
+        assert held
+        assert len(kept) >= lanes
+    assert TrainingConfig(workers=lanes, lanes=lanes).least_files == lanes
 
 
 def test_more_workers_than_files_is_one_clear_error() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from nightjar.training.run.rounds import begin_swap
 from nightjar.training.step import gradients
 from nightjar.training.step.gradients import HeadGradients
-from nightjar.training.step.messages import join, pack, unpack
+from nightjar.training.step.messages import join, pack, size, unpack
 from tests.kits.training.cluster import ThreadCollective, run_cluster
 
 LIKE = [
@@ -43,6 +46,41 @@ def test_rows_of_several_tensors_come_out_of_messages_bit_for_bit() -> None:
         assert counts == [len(sent[t]) for sent in senders]
         assert (rows.dtype, rows.shape) == (expected.dtype, expected.shape)
         assert rows.numpy().tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.parametrize("round_bytes", [8, 12, 40, 1000])
+def test_messages_of_any_size_arrive_in_rounds_that_are_bounded_and_that_all_take_part_in(round_bytes: int) -> None:
+    """Worker 1 has much for one peer and nothing for the other; the others learn of it."""
+    rows = [[(1, 0, 2, 3), (0, 0, 0, 0), (2, 1, 0, 0)], [(0, 0, 0, 0), (), (40, 9, 1, 3)], [(5, 1, 1, 1)] * 3]
+    sent = [[tensors(of_peer or (0,) * 4, 10 * s + t) for t, of_peer in enumerate(to)] for s, to in enumerate(rows)]
+
+    def swap(collective: ThreadCollective) -> tuple[int, list[list[Tensor] | None]]:
+        operations = []
+
+        def begin(message: Tensor, lengths: list[int]) -> Callable[[], list[Tensor]]:
+            assert max(lengths) <= round_bytes
+            assert sum(lengths) == len(message)
+            assert lengths[collective.rank] == 0, "what a worker has for itself stays there"
+            operations.append(lengths)
+            pending = collective.begin_all_to_all([message], [lengths])
+            return lambda: pending.wait()[0]
+
+        me = collective.rank
+        wait = begin_swap([None if t == me else sent[me][t] for t in range(3)], LIKE, begin, round_bytes)
+        came = wait()
+        return len(operations), came
+
+    workers = run_cluster(3, swap)
+    largest = max(size(sent[s][t]) for s in range(3) for t in range(3) if s != t)
+    assert [rounds for rounds, _ in workers] == [-(-largest // round_bytes)] * 3
+    for rank, (_, came) in enumerate(workers):
+        assert came[rank] is None
+        for source in {0, 1, 2} - {rank}:
+            found = came[source]
+            assert found
+            for tensor, expected in zip(found, sent[source][rank], strict=True):
+                assert (tensor.dtype, tensor.shape) == (expected.dtype, expected.shape)
+                assert tensor.numpy().tobytes() == expected.numpy().tobytes()
 
 
 @pytest.mark.parametrize("rows", [0, 1])

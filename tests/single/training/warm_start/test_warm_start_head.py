@@ -110,5 +110,5 @@ def test_layers_that_are_not_the_parents_start_afresh(old: Old, deep: dict[str, 
     job = TrainingJob(config, old.place.dataset, "", warm_start=warm(old, old.place))
     transfer = job.transfer(read_manifest(old.place.dataset, DatasetManifest))
     assert transfer is not None
-    found = {tensor.tensor for tensor in transfer.report().head if tensor.how == "fresh"}
-    assert found == (fresh or {tensor.tensor for tensor in transfer.report().head})
+    found = {tensor.tensor for tensor in transfer.report(Solo()).head if tensor.how == "fresh"}
+    assert found == (fresh or {tensor.tensor for tensor in transfer.report(Solo()).head})

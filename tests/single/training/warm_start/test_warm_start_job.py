@@ -13,6 +13,7 @@ from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.jobs.train_model import main
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
+from nightjar.training.run.collective import Solo
 from nightjar.training.warm_start import WarmStart
 from tests.kits.training.warm_start_kit import SPEC, TRAINING, VALUES, Old, Place, make_place, train, warm
 
@@ -28,7 +29,7 @@ def test_the_report_counts_what_was_carried(old: Old, new: Place, tmp_path: Path
         TrainingConfig.model_validate(TRAINING), new.dataset, "", warm_start=warm(old, new)
     ).transfer(read_manifest(new.dataset, DatasetManifest))
     assert transfer is not None
-    report = transfer.report()
+    report = transfer.report(Solo())
     assert (Path(directory) / "warm_start.json").read_text() == report.model_dump_json(indent=1) + "\n"
     slots = {(s.table, s.slot): (s.parent_rows, s.rows, s.carried, s.new, s.dropped) for s in report.slots}
     assert slots["wide", "f_visitor"] == (32, 52, 22, 30, 10)  # 110 to 129, missing, unknown

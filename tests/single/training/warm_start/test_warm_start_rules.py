@@ -85,7 +85,7 @@ def test_another_rule_takes_over_the_weights_and_begins_with_its_own_state(
         TrainingConfig.model_validate(TRAINING | changes), old.place.dataset, "", warm_start=warm(old, old.place)
     ).transfer(read_manifest(old.place.dataset, DatasetManifest))
     assert transfer is not None
-    report = transfer.report()
+    report = transfer.report(Solo())
     assert {rule.part for rule in report.rules if rule.state == "fresh"} == begin_afresh
     assert report.summary().count(" begins, after ") == len(begin_afresh)
 
