@@ -51,8 +51,7 @@ def read_nights(path: Path) -> list[Night]:
 
 @dataclass(frozen=True)
 class Usage:
-    """Of all processes of the tree since they began: those that have ended count with the parent that waited for them.
-    """
+    """Of all processes of the tree; those that have ended count with the parent that waited for them."""
 
     at: float
     processor: float

@@ -1,11 +1,11 @@
 """Many nights on tiny logs, in one process: what each of them costs, as a line of JSON.
 
-    python -m benchmarks.nights.run --work FOLDER [--nights 400] [--rows-per-day 400] [--expire 30]
+    python -m benchmarks.nights.run --work FOLDER [--nights 400] [--rows-per-day 400] [--expire 15]
 
 The log of a day is written before its night, and removed when it is older than --expire days. Users and items are
-always the same ones, so that the number of distinct keys stands still, and with it what a night may cost. Every model is
-let through, so that the pointer moves every night. FOLDER/nights.jsonl grows by a line a night; a run that is started
-again goes on after the last one. `python -m benchmarks.nights.draw` shows it.
+always the same ones, so that the number of distinct keys stands still, and with it what a night may cost. Every model
+is let through, so that the pointer moves every night. FOLDER/nights.jsonl grows by a line a night; a run that is
+started again goes on after the last one. `python -m benchmarks.nights.draw` shows it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,14 @@ CONFIG = {
         "train_days": 3,
         "keep": {"models": 3, "datasets": 3, "days": 10, "counters": 3, "nights": 14},
     },
-    "validation": {"reference_days": 3, "rows": 100.0, "label_rate": 100.0, "missing": 1.0, "unseen": 1.0, "drift": 1.0},
+    "validation": {
+        "reference_days": 3,
+        "rows": 100.0,
+        "label_rate": 100.0,
+        "missing": 1.0,
+        "unseen": 1.0,
+        "drift": 1.0,
+    },
     "gate": {
         "rules": [{"metric": "log_loss", "tolerance": 10.0}],
         "reference_days": 0,
@@ -75,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", required=True, help="folder for the log, the nights and the measurements")
     parser.add_argument("--nights", type=int, default=400)
     parser.add_argument("--rows-per-day", type=int, default=400)
-    parser.add_argument("--expire", type=int, default=30, help="days after which a log is removed")
+    parser.add_argument("--expire", type=int, default=15, help="days after which a log is removed")
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
     os.environ.setdefault("PYSPARK_SUBMIT_ARGS", SUBMIT)

@@ -171,7 +171,7 @@ def _publish(night: Night, run: JobRun) -> None:
         storage.write_bytes(storage.join(night.output, METRICS, metrics_file(name)), metrics)
     took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
     storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
-    retention.prune(config.keep, night.output, night.date, night.past)
+    retention.prune(config.keep, night.output, night.date, night.past, run.token)
     notify(night, run, verdict, _why(decision, verdict, against))
     _record(night, verdict, ledger)
 

@@ -10,13 +10,13 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
 from nightjar.serving import registry
-from nightjar.serving.pointer import moves
 from tests.kits.fake_hdfs import deaths
 from tests.kits.registry_kit import (
     Killed,
     champion_of,
     history,
     kill_at,
+    moved,
     publish,
     read_whole,
 )
@@ -136,7 +136,7 @@ def test_a_run_that_slept_between_its_look_and_its_move_moves_nothing(
     for late in (lambda: registry.promote(root, "c", "slept", token=5), lambda: registry.rollback(root, token=5)):
         with pytest.raises(LockedError, match="its lease has the number 6, this run's 5"):
             late()
-    assert [move.version for move in moves(root)] == ["a", "b", "d"]
+    assert moved(root) == ["a", "b", "d"]
     assert read_whole(registry.load_champion(root)) == "d"
     assert registry.rollback(root).token == 6, "by hand, without a lease"
 
@@ -148,5 +148,5 @@ def test_a_run_that_slept_after_its_move_leaves_no_older_champion(root: str, mon
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "c"
     assert read_whole(registry.load_champion(root)) == "d"
     registry.promote(root, "e", "the next night", token=7)
-    assert [move.version for move in moves(root)] == ["a", "b", "c", "d", "e"]
+    assert moved(root) == ["a", "b", "c", "d", "e"]
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "e"
