@@ -150,3 +150,32 @@ def test_a_run_that_slept_after_its_move_leaves_no_older_champion(root: str, mon
     registry.promote(root, "e", "the next night", token=7)
     assert moved(root) == ["a", "b", "c", "d", "e"]
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "e"
+
+
+@pytest.mark.parametrize("how", ["has taken the lease", "has moved the pointer"])
+def test_a_prune_that_slept_through_a_takeover_removes_nothing_more(
+    root: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run goes back to a version that this one was about to remove."""
+    history(root)
+    registry.promote(root, "e", "gate", token=5)
+    storage.write_bytes(f"{root}/lock/000005.json", b"{}")
+    real = registry.unpublish
+
+    def overtaken(directory: str) -> None:
+        real(directory)
+        monkeypatch.setattr(registry, "unpublish", real)
+        if how == "has taken the lease":
+            storage.write_bytes(f"{root}/lock/000006.json", b"{}")
+        else:
+            registry.promote(root, "a", "by hand", token=6)
+
+    monkeypatch.setattr(registry, "unpublish", overtaken)
+    with pytest.raises(LockedError, match=r"its lease has the number 6, this run's 5\. It removes nothing more"):
+        registry.prune(root, 0, token=5)
+    left = registry.versions(root)
+    assert len(left) == 4, "one of three was removed before"
+    assert "a" in left
+    if how == "has moved the pointer":
+        assert read_whole(registry.load_champion(root)) == "a"
+    assert registry.prune(root, 0, token=6), "the other run goes on"
