@@ -123,8 +123,8 @@ def prune(models: str, keep: int) -> int:
     """Remove old versions, but never the last two champions."""
     from nightjar.serving import registry
 
-    with changing(models, None, "prune"):
-        removed = registry.prune(models, keep)
+    with changing(models, None, "prune") as token:
+        removed = registry.prune(models, keep, token)
     print(f"removed {len(removed)}: {', '.join(removed)}" if removed else "nothing to remove")
     return 0
 

@@ -1,7 +1,8 @@
 """The champion pointer and its history: every move is an entry that is created once, and none is made behind another.
 
-    <root>/history/<sequence>.json   a move; to create it, which only one of several writers can do, is to make it
-    <root>/champion.json             the last move, or one shortly before it: where a reader begins to look
+    <root>/history/<sequence>.json    a move; to create it, which only one of several writers can do, is to make it
+    <root>/history/last-moves.json    the last move to every version, so that years of moves are not read again
+    <root>/champion.json              the last move, or one shortly before it: where a reader begins to look
 
 A reader goes on from champion.json as long as there is an entry after it. So neither a writer that was killed between
 the two writes, nor one that slept there while another moved on, leaves an older champion behind. The token is the
@@ -10,20 +11,26 @@ number of the mover's lease: one whose lease was taken over since has a lower on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, LockedError
-from nightjar.features.contract.outputs import HISTORY, POINTER, numbered_file
+from nightjar.features.contract.outputs import HISTORY, LAST_MOVES, LOCK, POINTER, number_of, numbered_file
 from nightjar.features.contract.strict import Sha256, Strict, Version, explain
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Strict)
 
 # The names of entries have six digits.
 LAST_SEQUENCE = 999_999
+# So many moves are read one by one before they are put into LAST_MOVES.
+_MOVES_READ = 8
 
 
 class Pointer(Strict):
@@ -55,6 +62,15 @@ class Pointer(Strict):
         return self
 
 
+class LastMoves(Strict):
+    """What the history says through a move, `through`. sequences: of the last move to each version, and to what it
+    became by learning the day that judged it.
+    """
+
+    through: Pointer
+    sequences: Mapping[Version, int]
+
+
 def last_move(root: str) -> Pointer | None:
     """The champion; None before the first promotion. Raises DataError if the pointer or a later move is damaged."""
     found = read(storage.join(root, POINTER), Pointer)
@@ -68,6 +84,8 @@ def settled(root: str) -> Pointer | None:
     last = last_move(root)
     if last and read(storage.join(root, POINTER), Pointer) != last:
         write(storage.join(root, POINTER), last)
+    if last and last.sequence - _read_through(_last_moves(root)) >= _MOVES_READ:
+        write(storage.join(root, LAST_MOVES), LastMoves(through=last, sequences=last_moves(root)))
     return last
 
 
@@ -100,11 +118,59 @@ def make(root: str, move: Pointer, token: int | None) -> Pointer:
     return move
 
 
-def moves(root: str) -> Iterator[Pointer]:
-    """Every move, in order, as far as its entry is there."""
+def require_lease(root: str, token: int | None) -> None:
+    """Before something is removed that another run may need by now.
+
+    Args:
+        root: of the registry.
+        token: number of the lease that is held; None where nobody else can be at work.
+
+    Raises LockedError if another run has taken the lease over, whether or not it has moved the pointer.
+    """
+    if token is None:
+        return
     last = last_move(root)
-    found = (read(_entry(root, n), Pointer) for n in range(1, last.sequence + 1 if last else 1))
-    return (move for move in found if move)
+    newest = max([(last.token if last else None) or 0, *numbers(storage.join(root, LOCK))])
+    if token < newest:
+        raise LockedError(
+            f"another run has taken over {root}: its lease has the number {newest}, this run's {token}. It removes "
+            f"nothing more and ends here; the next run finds its work."
+        )
+
+
+def numbers(folder: str) -> list[int]:
+    """Those of the entries in a registry's lock or history, in ascending order."""
+    found = []
+    for name in storage.list_files(folder, ".json"):
+        with suppress(ValueError):  # somebody else's file
+            found.append(number_of(name))
+    return sorted(found)
+
+
+def last_moves(root: str) -> dict[str, int]:
+    """The sequence of the last move to each version that the pointer ever stood at, or at what that became by learning
+    the day that judged it; as far as entries are there.
+    """
+    known, last = _last_moves(root), last_move(root)
+    found = dict(known.sequences) if known else {}
+    for sequence in range(_read_through(known) + 1, last.sequence + 1 if last else 1):
+        if move := read(_entry(root, sequence), Pointer):
+            found |= dict.fromkeys(filter(None, (move.judged, move.version)), sequence)
+    return found
+
+
+def _last_moves(root: str) -> LastMoves | None:
+    """Those that are kept, if they are of this history: it may have been restored from an older copy since."""
+    try:
+        known = read(storage.join(root, LAST_MOVES), LastMoves)
+        return known if known and read(_entry(root, known.through.sequence), Pointer) == known.through else None
+    except DataError as error:  # the entries have it all
+        log.warning("%s", error)
+        return None
+
+
+def _read_through(known: LastMoves | None) -> int:
+    return known.through.sequence if known else 0
 
 
 def before(root: str, current: Pointer) -> Pointer | None:

@@ -35,7 +35,17 @@ from nightjar.features.contract.publishing import (
     verify,
 )
 from nightjar.features.contract.strict import Strict, Version
-from nightjar.serving.pointer import Pointer, before, last_move, make, moves, read, settled, write
+from nightjar.serving.pointer import (
+    Pointer,
+    before,
+    last_move,
+    last_moves,
+    make,
+    read,
+    require_lease,
+    settled,
+    write,
+)
 
 T = TypeVar("T")
 
@@ -65,7 +75,7 @@ def versions(root: str) -> list[str]:
     found = [path.removesuffix(suffix) for path in storage.list_files(root, suffix)]
     nights = {version: night_of(version) or "" for version in found if "/" not in version}
     again = {night for night, count in Counter(nights.values()).items() if night and count > 1}
-    moved = {move.version: move.sequence for move in moves(root)} if again else {}
+    moved = last_moves(root) if again else {}
 
     def place(version: str) -> tuple[str, int, str]:
         night = nights[version]
@@ -130,16 +140,16 @@ def newest_counters(root: str, version: str, on: date | None = None) -> str | No
     on: a day; counters that count anything logged on it or later are left out: those that the version served with on
     that day, or would have.
     """
-    published = dict(_counters(root))
-    if not published:
-        return None
-    fingerprint = read_manifest(storage.join(root, version, ENCODER), StateManifest).spec.counters_fingerprint
-    found = {
-        name: manifest.through_date
-        for name, manifest in published.items()
-        if manifest.fingerprint == fingerprint and (on is None or manifest.through_date < on.isoformat())
-    }
-    return max(found, key=lambda name: (found[name], name), default=None)
+    folder, fingerprint = storage.join(root, COUNTERS), None
+    for name in sorted(storage.list_folders(folder), reverse=True):  # by the days that they are for
+        if not is_published(storage.join(folder, name)):
+            continue
+        manifest = read_manifest(storage.join(folder, name), CountersManifest)
+        if on is None or manifest.through_date < on.isoformat():
+            fingerprint = fingerprint or _counters_fingerprint(root, version)
+            if manifest.fingerprint == fingerprint:
+                return name
+    return None
 
 
 def counters_directory(root: str, name: str) -> str:
@@ -170,12 +180,19 @@ def rollback(root: str, reason: str = "rollback", token: int | None = None) -> P
     return make(root, _with_counters(root, move, newest_counters(root, target.version) or target.counters), token)
 
 
-def prune(root: str, keep_last: int) -> list[str]:
+def prune(root: str, keep_last: int, token: int | None = None) -> list[str]:
     """Remove all versions but the `keep_last` latest, the champion and the one before it.
 
     A version and what it became by learning the day that judged it count as one, and stay or go together. Returns the
     removed versions, with those that a killed prune had begun to remove. A version stops being published before its
-    files go. Raises UsageError if keep_last is negative.
+    files go.
+
+    Args:
+        root: of the registry.
+        keep_last: how many of the latest stay.
+        token: see promote; it is looked at before each version.
+
+    Raises UsageError if keep_last is negative, LockedError if another run has taken the lease over.
     """
     if keep_last < 0:
         raise UsageError(f"the number of versions to keep must be 0 or more; got {keep_last}.")
@@ -183,9 +200,11 @@ def prune(root: str, keep_last: int) -> list[str]:
     begun = read(storage.join(root, PRUNING), Pruning)
     gone = (v for v in begun.versions if v not in kept) if begun else ()
     doomed += [version for version in gone if not is_published(storage.join(root, version))]
+    require_lease(root, token)
     if doomed:
         write(storage.join(root, PRUNING), Pruning(versions=tuple(doomed)))
         for version in doomed:
+            require_lease(root, token)
             unpublish(storage.join(root, version))
     storage.remove(storage.join(root, PRUNING))
     return doomed
@@ -213,7 +232,7 @@ def _sorted_out(root: str, keep_last: int) -> tuple[set[str], list[str]]:
 
 def was_promoted(root: str, version: str) -> bool:
     """True if the pointer has ever stood at `version`, or at what it became by learning the day that judged it."""
-    return any(version in (move.version, move.judged) for move in moves(root))
+    return version in last_moves(root)
 
 
 def line(root: str) -> Iterator[Pointer]:
@@ -264,8 +283,7 @@ def _with_counters(root: str, move: Pointer, name: str | None) -> Pointer:
     directory = counters_directory(root, name)
     manifest = read_manifest(directory, CountersManifest)
     verify(directory, manifest)
-    spec = read_manifest(storage.join(root, move.version, ENCODER), StateManifest).spec
-    if manifest.fingerprint != spec.counters_fingerprint:
+    if manifest.fingerprint != _counters_fingerprint(root, move.version):
         raise DataError(
             f"the counters {directory} do not fit {move.version}: they are of other frequencies. Publish counters for "
             f"its feature spec."
@@ -283,11 +301,8 @@ def _is_older(root: str, name: str, current: Pointer) -> bool:
     return ours.through_date < theirs.through_date
 
 
-def _counters(root: str) -> Iterator[tuple[str, CountersManifest]]:
-    folder = storage.join(root, COUNTERS)
-    for name in storage.list_folders(folder):
-        if is_published(storage.join(folder, name)):
-            yield name, read_manifest(storage.join(folder, name), CountersManifest)
+def _counters_fingerprint(root: str, version: str) -> str:
+    return read_manifest(storage.join(root, version, ENCODER), StateManifest).spec.counters_fingerprint
 
 
 def _verified(root: str, version: str) -> str:

@@ -27,6 +27,7 @@ ARTIFACTS, COMPARISONS = "artifacts", "comparisons"
 POINTER = "champion.json"
 HISTORY, LOCK = "history", "lock"
 PRUNING = f"{HISTORY}/pruning.json"
+LAST_MOVES = f"{HISTORY}/last-moves.json"
 COUNTERS = "counters"
 
 # Of the reports, and of the metrics: what is of all nights, or of the last one, or of the pages.

@@ -147,7 +147,7 @@ class WarmStartReport(Strict):
 
 
 class StepSeconds(Strict):
-    """How long the steps of a night took in the run that ended it, in seconds by step."""
+    """How long each step of a night took when it was carried out last, in seconds by step."""
 
     seconds: Mapping[str, float]
 

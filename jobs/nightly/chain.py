@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import NightManifest
-from nightjar.features.contract.outputs import NIGHTS
-from nightjar.features.contract.publishing import MANIFEST, is_published, read_manifest
+from nightjar.features.contract.outputs import NIGHTS, night_of
+from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.jobs.nightly.ingredients import LOGS
 from nightjar.jobs.nightly.telemetry import JobRun
 
@@ -71,13 +71,15 @@ def carry_out(
     return worked
 
 
-def records(output: str) -> list[NightManifest]:
-    """The records of all nights in an output, by date. One that cannot be read is a warning."""
+def records(output: str, of: str | None = None) -> list[NightManifest]:
+    """The records of all nights in an output, or of the date `of`, by date. One that cannot be read is a warning."""
     folder = storage.join(output, NIGHTS)
     found = []
-    for name in storage.list_files(folder, f"/{MANIFEST}"):
+    for name in storage.list_folders(folder):
+        if (of and night_of(name) != of) or not is_published(storage.join(folder, name)):
+            continue
         try:
-            found.append(read_manifest(storage.join(folder, name.removesuffix(f"/{MANIFEST}")), NightManifest))
+            found.append(read_manifest(storage.join(folder, name), NightManifest))
         except DataError as error:
             log.warning("a night is left out: %s", error)
     return sorted(found, key=lambda record: record.date)

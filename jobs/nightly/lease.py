@@ -29,8 +29,9 @@ from pydantic import Field, ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
-from nightjar.features.contract.outputs import LOCK, number_of, numbered_file
+from nightjar.features.contract.outputs import LOCK, numbered_file
 from nightjar.features.contract.strict import Strict
+from nightjar.serving.pointer import numbers
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
@@ -107,7 +108,7 @@ class Held:
         As long as the lease was renewed lately, storage that cannot be asked is a warning.
         """
         try:
-            newest = _numbers(self.folder)[-1:]
+            newest = numbers(self.folder)[-1:]
         except Exception as error:  # storage has errors of many kinds: botocore's are no OSError
             if time.monotonic() - self._renewed > self.stale_seconds:
                 raise LockedError(
@@ -181,10 +182,10 @@ def lease(
 def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held:
     """Take the lease, from a dead owner if need be; see `lease`."""
     while True:
-        numbers = _numbers(folder)
-        number = max([after, *numbers]) + 1
-        if numbers:
-            newest = _entry(folder, numbers[-1])
+        there = numbers(folder)
+        number = max([after, *there]) + 1
+        if there:
+            newest = _entry(folder, there[-1])
             try:
                 _require_free(newest, stale_seconds)
             except FileNotFoundError:
@@ -194,7 +195,7 @@ def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held
             storage.create_bytes(_entry(folder, number), _json(held.lease))
         except FileExistsError:
             continue  # another taker was faster
-        now = _numbers(folder)
+        now = numbers(folder)
         mine = None
         with suppress(FileNotFoundError):
             mine = _read(_entry(folder, number))
@@ -231,14 +232,6 @@ def _in_use(url: str, holder: Lease, stale_seconds: float) -> str:
         f"{heartbeat}: {url}. Wait for its end; if it is dead, its lease ends {stale_seconds:g} s after its last "
         f"heartbeat."
     )
-
-
-def _numbers(folder: str) -> list[int]:
-    found = []
-    for name in storage.list_files(folder, ".json"):
-        with suppress(ValueError):  # somebody else's file
-            found.append(number_of(name))
-    return sorted(found)
 
 
 def _entry(folder: str, number: int) -> str:

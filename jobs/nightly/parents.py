@@ -159,7 +159,7 @@ def sibling(output: str, model: str, parent: ParentVersion) -> str | None:
 
 def _is_over(output: str, night: date, start: Start) -> bool:
     """True if it is on record that the night began so; its parent may be pruned since."""
-    return start.record in [record.start for record in records(output) if record.date == night.isoformat()]
+    return start.record in [record.start for record in records(output, night.isoformat())]
 
 
 def _learned_through(models: str, version: str) -> date:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DRY_RUN, ENCODER
@@ -250,9 +250,13 @@ class Promotion:
     def _reference(self) -> Reference | None:
         """The older model that the candidate is held against, too; None if there is none, or if it is gone."""
         judged = date.fromisoformat(self.date)
-        line = [(pointer.version, night_of(pointer.version)) for pointer in registry.line(self.models)]
-        nights = [(version, date.fromisoformat(night)) for version, night in reversed(line) if night]
-        chosen = choose_reference(self.config, [move for move in nights if move[1] < judged], judged)
+        moves: list[tuple[str, date]] = []
+        for version in (pointer.version for pointer in registry.line(self.models)):
+            if (night := night_of(version)) and night < self.date:
+                moves.insert(0, (version, date.fromisoformat(night)))
+                if judged - moves[0][1] >= timedelta(self.config.reference_days):
+                    break  # it is the reference, whatever was before it
+        chosen = choose_reference(self.config, moves, judged)
         if chosen and not is_published(storage.join(self.models, chosen.version)):
             log.warning("the reference %s is not published any more; the gate goes without it", chosen.version)
             return None

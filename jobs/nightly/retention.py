@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 
 from pydantic import Field, model_validator
 
@@ -49,6 +50,7 @@ from nightjar.features.contract.publishing import is_published, read_manifest, u
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
+from nightjar.serving.pointer import require_lease
 
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)
@@ -65,6 +67,8 @@ KEYS = {
     f"{MODELS}/{COUNTERS}": "counters",
     **dict.fromkeys((*OF_NIGHTS, REPORTS, METRICS, RUNS), "nights"),
 }
+
+_GetRollups = Callable[[], Mapping[str, Sequence[ThroughName]]]
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +109,7 @@ class Past:
     since: date
 
 
-def prune(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
+def prune(keep: KeepConfig, output: str, night: date, past: Past, token: int | None = None) -> list[str]:
     """Remove what is not to be kept; what was removed, versions of models left out, relative to `output`.
 
     Args:
@@ -113,12 +117,17 @@ def prune(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
         output: folder that nights are published in.
         night: date of the night that has just been judged; nothing of it is removed.
         past: what later nights need.
+        token: number of the lease that is held, if any; it is looked at before anything is removed.
+
+    Raises LockedError if another run has taken the lease over.
     """
+    models = storage.join(output, MODELS)
     if keep.models is not None:
-        removed = registry.prune(storage.join(output, MODELS), keep.models)
+        removed = registry.prune(models, keep.models, token)
         log.info("removed %d versions: %s", len(removed), removed)
     doomed = superfluous(keep, output, night, past)
     for path in doomed:
+        require_lease(models, token)
         unpublish(storage.join(output, path))
         log.info("removed %s", path)
     return doomed
@@ -130,10 +139,11 @@ def superfluous(keep: KeepConfig, output: str, night: date, past: Past) -> list[
     gone = registry.superfluous(models, keep.models) if keep.models is not None else []
     versions = [version for version in registry.versions(models) if version not in gone]
     doomed = [f"{MODELS}/{version}" for version in gone]
+    rollups = cache(lambda: _rollups(output))
     for found in (
         _models(keep.models, output, night, versions),
-        _datasets(keep.datasets, output, night, past),
-        _days(keep.days, output, night, past),
+        _datasets(keep.datasets, output, night, past, rollups),
+        _days(keep.days, output, night, past, rollups),
         _counters(keep.counters, output, night, versions),
         _nights(keep.nights, output, night),
     ):
@@ -154,11 +164,11 @@ def _models(keep: int | None, output: str, night: date, versions: Sequence[str])
                 yield f"{kind}/{name}"
 
 
-def _datasets(keep: int | None, output: str, night: date, past: Past) -> Iterator[str]:
+def _datasets(keep: int | None, output: str, night: date, past: Past, rollups: _GetRollups) -> Iterator[str]:
     if keep is None:
         return
     oldest = _oldest(keep, output, night)
-    needed = {name for found in _rollups(output).values() for name in _needed(found, past.since)}
+    needed = {name for found in rollups().values() for name in _needed(found, past.since)}
     for kind in OF_DATA:
         for name in storage.list_folders(storage.join(output, kind)):
             needed_by = night_that_needs(name)
@@ -166,10 +176,10 @@ def _datasets(keep: int | None, output: str, night: date, past: Past) -> Iterato
                 yield f"{kind}/{name}"
 
 
-def _days(keep: int | None, output: str, night: date, past: Past) -> Iterator[str]:
+def _days(keep: int | None, output: str, night: date, past: Past, rollups: _GetRollups) -> Iterator[str]:
     if keep is None:
         return
-    oldest = min(night - timedelta(keep - 1), _counted_from(output, past)).isoformat()
+    oldest = min(night - timedelta(keep - 1), _counted_from(output, past, rollups())).isoformat()
     for kind in OF_DAYS:
         for name in storage.list_folders(storage.join(output, kind)):
             if (day := day_of(name)) and day < oldest:
@@ -242,11 +252,11 @@ def _needed(rollups: Sequence[ThroughName], since: date) -> set[str]:
     return {str(name) for name in rollups if name.through in throughs}
 
 
-def _counted_from(output: str, past: Past) -> date:
+def _counted_from(output: str, past: Past, rollups: Mapping[str, Sequence[ThroughName]]) -> date:
     """The first day whose own counts may be read by a later night, under its spec or under a champion's."""
     from nightjar.features.counts.point_in_time import reach  # PySpark, which a config is read without
 
-    models, rollups = storage.join(output, MODELS), _rollups(output)
+    models = storage.join(output, MODELS)
     first = past.since
     for spec in (past.spec, *(_spec(models, pointer.version) for pointer in registry.champions(models))):
         is_trained_on = spec.fingerprint == past.spec.fingerprint

@@ -44,7 +44,7 @@ class NightlyRequest:
 
 def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     """Run the nights in order; print where their models and reports are, and how good they are. The exit status."""
-    run = JobRun()
+    run = JobRun(output=request.nights[0].output)
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
     request = replace(request, nights=nights_with_log(request.nights))

@@ -28,10 +28,9 @@ from nightjar.features.contract.outputs import (
     VALIDATE,
     metrics_file,
     night_of,
-    seconds_file,
 )
 from nightjar.features.contract.publishing import begin, commit, describe_files, is_published
-from nightjar.features.contract.records import HookEvent, Ledger, NightVerdict, StepSeconds
+from nightjar.features.contract.records import HookEvent, Ledger, NightVerdict
 from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
@@ -42,7 +41,7 @@ from nightjar.jobs.nightly import hook, ingredients, lineage, retention
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.chain import Step
 from nightjar.jobs.nightly.night import Night
-from nightjar.jobs.nightly.telemetry import JobRun, open_metrics
+from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, seconds_of
 from nightjar.serving.evaluation.evaluation import read_evaluation
 from nightjar.serving.gate.gate import Decision
 from nightjar.serving.packing.pack import pack
@@ -62,7 +61,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
 
     Args:
         night: what is made.
-        run: its seconds by step are published with the night.
+        run: that carries them out.
         following: the range's next night, if any; its log is looked at while this one trains.
     """
     plan = night.features
@@ -169,12 +168,11 @@ def _publish(night: Night, run: JobRun) -> None:
     if config.mlflow:
         try_to_follow(config.mlflow, storage.join(night.output, MODELS))
     evaluation = read_evaluation(night.evaluation)
-    metrics = open_metrics(night.date, verdict, evaluation, run.seconds, time.time()).encode()
+    seconds = seconds_of(night.output, night.date.isoformat())
+    metrics = open_metrics(night.date, verdict, evaluation, seconds, time.time()).encode()
     for name in (night.date.isoformat(), LATEST):
         storage.write_bytes(storage.join(night.output, METRICS, metrics_file(name)), metrics)
-    took = StepSeconds(seconds=run.seconds).model_dump_json(indent=1) + "\n"
-    storage.write_bytes(storage.join(night.output, METRICS, seconds_file(night.date.isoformat())), took.encode())
-    retention.prune(config.keep, night.output, night.date, night.past)
+    retention.prune(config.keep, night.output, night.date, night.past, run.token)
     notify(night, run, verdict, _why(decision, verdict, against))
     _record(night, verdict, ledger)
 

@@ -3,6 +3,7 @@
 <output>/runs/<run>.jsonl         one object a line: time, run, night, step, level, logger, message
 <output>/metrics/<date>.prom      OpenMetrics text of the night; latest.prom: of the last one carried out;
                                   pages.prom: of the pages that were drawn last
+<output>/metrics/<date>.json      seconds of the night's steps, in whichever runs they were carried out
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.exposition import generate_latest
+from pydantic import ValidationError
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import masked
 from nightjar.features.contract.metrics.registry import HELD_OUT
-from nightjar.features.contract.outputs import RUNS, run_log_file
-from nightjar.features.contract.records import NightVerdict
+from nightjar.features.contract.outputs import METRICS, RUNS, STEPS, run_log_file, seconds_file
+from nightjar.features.contract.records import NightVerdict, StepSeconds
 from nightjar.serving.evaluation.comparison import Evaluation
 
 STEP_SECONDS = "nightjar_step_seconds"
@@ -37,8 +39,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class JobRun:
-    """A run of a job: its id, where in the chain it is, the seconds that the present night's steps took, and the number
-    of the lease that it holds.
+    """A run of a job: its id, where in the chain it is, the seconds that the present night's steps took in it, and the
+    number of the lease that it holds. output: where these seconds are kept for runs of the night's other steps, such as
+    a scheduler's; empty: nowhere.
     """
 
     id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}-{uuid.uuid4().hex[:6]}")
@@ -46,6 +49,7 @@ class JobRun:
     step: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     token: int | None = None
+    output: str = ""
 
     def begin(self, night: str) -> None:
         """Turn to another night."""
@@ -60,6 +64,28 @@ class JobRun:
         finally:
             self.step = None
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        if self.output and self.night:
+            _keep_seconds(self.output, self.night, self.seconds)
+
+
+def seconds_of(output: str, night: str) -> dict[str, float]:
+    """How long each step of a night took when it was carried out last, as far as it was kept."""
+    try:
+        content = storage.read_bytes(storage.join(output, METRICS, seconds_file(night)))
+        return dict(StepSeconds.model_validate_json(content).seconds)
+    except (FileNotFoundError, ValidationError):
+        return {}
+
+
+def _keep_seconds(output: str, night: str, seconds: Mapping[str, float]) -> None:
+    """Beside those of other runs. Where they cannot be kept it is a warning: what the run does comes first."""
+    try:
+        known = {**seconds_of(output, night), **seconds}
+        kept = StepSeconds(seconds={step: known[step] for step in STEPS if step in known})
+        url = storage.join(output, METRICS, seconds_file(night))
+        storage.write_bytes(url, (kept.model_dump_json(indent=1) + "\n").encode())
+    except Exception as error:  # such as a full disk; storage has errors of many kinds
+        log.warning("the seconds of the night's steps could not be kept: %s", error)
 
 
 class JsonLines(logging.Formatter):
@@ -131,7 +157,7 @@ def open_metrics(
         night: its date.
         verdict: what became of its model.
         evaluation: of the night's models.
-        seconds: wall time by step.
+        seconds: wall time by step (`seconds_of`).
         decided_at: when the night was over, in seconds since 1970.
     """
     registry = CollectorRegistry()
@@ -145,7 +171,7 @@ def open_metrics(
             if (value := getattr(found.metrics, metric.name)) is not None:
                 by_model.labels(model).set(value)
     gauge("nightjar_evaluated_rows", "Impressions of the night's day.").set(evaluation.rows)
-    by_step = gauge(STEP_SECONDS, "Wall time by step in this run.", ["step"], "seconds")
+    by_step = gauge(STEP_SECONDS, "Wall time by step.", ["step"], "seconds")
     for step, value in seconds.items():
         by_step.labels(step).set(value)
     gauge("nightjar_published", "1 if the night's model was made champion, 0 if not.").set(verdict == "published")

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import GOLDEN_RAW
-from nightjar.features.contract.outputs import HISTORY, PRUNING, night_of
+from nightjar.features.contract.outputs import HISTORY, night_of, numbered_file
 from nightjar.serving import registry
 from nightjar.serving.model import ServingModel
+from nightjar.serving.pointer import numbers
 from nightjar.serving.replay.logged import Model
 
 Opener = Callable[[str, str, str | None], ServingModel]
@@ -69,10 +70,8 @@ class Models:
     def moves(self) -> list[Move]:
         """Every move of the pointer that is on record, the oldest first."""
         folder = storage.join(self.root, HISTORY)
-        names = [name for name in storage.list_files(folder, ".json") if f"{HISTORY}/{name}" != PRUNING]
         moves = []
-        for name in names:
-            url = storage.join(folder, name)
+        for url in (storage.join(folder, numbered_file(number)) for number in numbers(folder)):
             named = _Named.model_validate_json(storage.read_bytes(url))
             moves.append(Move(datetime.fromtimestamp(storage.modified(url), UTC), named.version, named.counters))
         return moves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -56,6 +57,13 @@ def read_whole(directory: str) -> str:
 def champion_of(root: str) -> str | None:
     pointer = registry.champion(root)
     return pointer.version if pointer else None
+
+
+def moved(root: str) -> list[str]:
+    """The version of every move, as the entries have it."""
+    folder = storage.join(root, "history")
+    urls = (storage.join(folder, name) for name in storage.list_files(folder) if name[0].isdigit())
+    return [json.loads(storage.read_bytes(url))["version"] for url in urls]
 
 
 def history(root: str) -> None:

@@ -24,6 +24,7 @@ from nightjar.jobs.common.cli import EXIT_ERROR, EXIT_NOTHING_TO_DO, EXIT_REJECT
 from nightjar.jobs.nightly.ahead import looking_ahead
 from nightjar.jobs.nightly.lease import lease, lock_of
 from nightjar.jobs.nightly.night import Night, NightConfig
+from nightjar.jobs.nightly.telemetry import seconds_of
 from nightjar.serving import registry
 from tests.kits.small_night import CONFIG, write_day
 
@@ -164,6 +165,10 @@ def test_steps_run_one_by_one_end_as_the_whole_night(place: Path, capsys: pytest
     assert steps is not None
     assert whole is not None
     assert steps.model_copy(update={"token": whole.token}) == whole, "runs are counted, models are the same"
+    timed = seconds_of(str(place / "steps"), "2026-01-04")
+    assert timed.keys() == seconds_of(str(place / "whole"), "2026-01-04").keys() >= {"validate", "train", "publish"}
+    figures = (place / "steps" / "metrics" / "2026-01-04.prom").read_text()
+    assert set(re.findall(r'nightjar_step_seconds{step="(\w+)"}', figures)) == timed.keys() - {"publish"}
 
 
 def test_a_second_run_is_turned_away_while_the_first_is_at_work(

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, LockedError
 from nightjar.features.contract.manifests import (
     AggregateManifest,
     CountersManifest,
@@ -269,3 +269,13 @@ def test_a_kill_at_any_removal_is_made_good_by_the_next_call(tmp_path: Path, mon
             break
         assert contents(output) == contents(undisturbed)
     assert calls > 20
+
+
+def test_a_run_whose_lease_was_taken_over_removes_nothing(output: str) -> None:
+    keep = KeepConfig(datasets=1, nights=1)
+    storage.write_bytes(f"{output}/models/lock/000008.json", b"{}")
+    before = storage.list_files(output)
+    with pytest.raises(LockedError, match="its lease has the number 8, this run's 7"):
+        prune(keep, output, date(2026, 1, 8), PAST, token=7)
+    assert storage.list_files(output) == before
+    assert prune(keep, output, date(2026, 1, 8), PAST, token=8)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from nightjar.features.contract import storage
-from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, structured_log
+from nightjar.jobs.nightly.telemetry import JobRun, open_metrics, seconds_of, structured_log
 from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Metrics
 
@@ -66,6 +66,34 @@ def test_prometheus_reads_a_nights_metrics() -> None:
     for verdict, superseded in (("rejected", 0.0), ("superseded", 1.0)):
         found = samples(open_metrics(date(2026, 1, 5), verdict, EVALUATION, {}, 1.75e9))
         assert (found["nightjar_published"], found["nightjar_superseded"]) == ({"": 0.0}, {"": superseded})
+
+
+def test_seconds_of_steps_outlive_the_runs_that_carried_them_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As under a scheduler, where every step is a process. A step that is repeated has the seconds of its last time."""
+    output = str(tmp_path)
+
+    def carry_out(step: str, night: str = "2026-01-05") -> dict[str, float]:
+        run = JobRun(output=output)
+        run.begin(night)
+        with run.in_step(step):
+            pass
+        return run.seconds
+
+    trained = carry_out("train")
+    assert seconds_of(output, "2026-01-05") == trained
+    validated = carry_out("validate")
+    again = carry_out("train")
+    assert seconds_of(output, "2026-01-05") == {**validated, **again}
+    assert list(seconds_of(output, "2026-01-05")) == ["validate", "train"], "in the order of the chain"
+    assert seconds_of(output, "2026-01-06") == {}
+    (tmp_path / "metrics" / "2026-01-05.json").write_text("{")
+    packed = carry_out("pack")
+    assert seconds_of(output, "2026-01-05") == packed
+    (tmp_path / "metrics" / "2026-01-06.json").mkdir()
+    carry_out("train", "2026-01-06")
+    assert "the seconds of the night's steps could not be kept" in caplog.text
 
 
 def test_a_metric_is_labelled_by_model_and_a_time_by_step() -> None:

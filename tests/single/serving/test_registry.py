@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,3 +217,62 @@ def test_the_command_line_lists_promotes_rolls_back_and_prunes(
     assert promote_model.main(["--models", elsewhere, "rollback"]) == 2
     assert "holds no published version" in capsys.readouterr().err
     assert not (tmp_path / "elsewhere").exists()
+
+
+def entries(root: str) -> list[registry.Pointer]:
+    folder = storage.join(root, "history")
+    names = [name for name in storage.list_files(folder) if name[0].isdigit()]
+    return [registry.Pointer.model_validate_json(storage.read_bytes(storage.join(folder, name))) for name in names]
+
+
+def require_same_as_entries(root: str) -> None:
+    """What the registry knows of the past, against all entries read one by one."""
+    found = entries(root)
+    for version in "abcdef":
+        assert registry.was_promoted(root, version) == any(version in (m.version, m.judged) for m in found), version
+
+
+def test_a_version_that_ever_was_champion_is_known_however_many_moves_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And to know it costs as many reads after sixty moves as after twenty."""
+    root, reads, real = str(tmp_path), [0], storage.read_bytes
+    publish_all(root, "abcdef")
+
+    def counted(url: str) -> bytes:
+        reads[0] += 1
+        return real(url)
+
+    def cost() -> int:
+        with monkeypatch.context() as patched:
+            reads[0] = 0
+            patched.setattr(storage, "read_bytes", counted)
+            registry.was_promoted(root, "f")
+        return reads[0]
+
+    costs = []
+    for number in range(60):
+        registry.promote(root, "fab"[number % 3] if number < 3 else "ab"[number % 2], "gate")
+        require_same_as_entries(root)
+        costs.append(cost())
+    assert max(costs[40:]) == max(costs[:20]) < 20
+    assert not registry.was_promoted(root, "c")
+
+
+def test_a_damaged_or_foreign_file_of_last_moves_is_made_good(tmp_path: Path) -> None:
+    """Such as after a registry was restored from a copy that had other moves."""
+    root, kept = str(tmp_path), tmp_path / "history" / "last-moves.json"
+    publish_all(root, "abcdef")
+    for version in "cdcdcdcdcd":
+        registry.promote(root, version, "gate")
+    foreign = kept.read_text()
+    shutil.rmtree(tmp_path / "history")
+    (tmp_path / "champion.json").unlink()
+    for version in "abababababab":
+        registry.promote(root, version, "gate")
+    for text in (foreign, "{", "{}", foreign.replace('"sequences": {', '"sequences": {"../e": 1, ')):
+        kept.write_text(text)
+        require_same_as_entries(root)
+    registry.promote(root, "f", "gate")
+    assert json.loads(kept.read_text())["sequences"].keys() == {"a", "b"}
+    require_same_as_entries(root)

@@ -10,13 +10,13 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
 from nightjar.serving import registry
-from nightjar.serving.pointer import moves
 from tests.kits.fake_hdfs import deaths
 from tests.kits.registry_kit import (
     Killed,
     champion_of,
     history,
     kill_at,
+    moved,
     publish,
     read_whole,
 )
@@ -136,7 +136,7 @@ def test_a_run_that_slept_between_its_look_and_its_move_moves_nothing(
     for late in (lambda: registry.promote(root, "c", "slept", token=5), lambda: registry.rollback(root, token=5)):
         with pytest.raises(LockedError, match="its lease has the number 6, this run's 5"):
             late()
-    assert [move.version for move in moves(root)] == ["a", "b", "d"]
+    assert moved(root) == ["a", "b", "d"]
     assert read_whole(registry.load_champion(root)) == "d"
     assert registry.rollback(root).token == 6, "by hand, without a lease"
 
@@ -148,5 +148,34 @@ def test_a_run_that_slept_after_its_move_leaves_no_older_champion(root: str, mon
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "c"
     assert read_whole(registry.load_champion(root)) == "d"
     registry.promote(root, "e", "the next night", token=7)
-    assert [move.version for move in moves(root)] == ["a", "b", "c", "d", "e"]
+    assert moved(root) == ["a", "b", "c", "d", "e"]
     assert json.loads(storage.read_bytes(f"{root}/champion.json"))["version"] == "e"
+
+
+@pytest.mark.parametrize("how", ["has taken the lease", "has moved the pointer"])
+def test_a_prune_that_slept_through_a_takeover_removes_nothing_more(
+    root: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run goes back to a version that this one was about to remove."""
+    history(root)
+    registry.promote(root, "e", "gate", token=5)
+    storage.write_bytes(f"{root}/lock/000005.json", b"{}")
+    real = registry.unpublish
+
+    def overtaken(directory: str) -> None:
+        real(directory)
+        monkeypatch.setattr(registry, "unpublish", real)
+        if how == "has taken the lease":
+            storage.write_bytes(f"{root}/lock/000006.json", b"{}")
+        else:
+            registry.promote(root, "a", "by hand", token=6)
+
+    monkeypatch.setattr(registry, "unpublish", overtaken)
+    with pytest.raises(LockedError, match=r"its lease has the number 6, this run's 5\. It removes nothing more"):
+        registry.prune(root, 0, token=5)
+    left = registry.versions(root)
+    assert len(left) == 4, "one of three was removed before"
+    assert "a" in left
+    if how == "has moved the pointer":
+        assert read_whole(registry.load_champion(root)) == "a"
+    assert registry.prune(root, 0, token=6), "the other run goes on"
