@@ -52,6 +52,21 @@ FLOATS = [
     *(None, math.nan, 0.0, -0.0, 1.0, math.pi, -2.5, math.inf, -math.inf, 5e-324, -5e-324, 2.2250738585072014e-308),
     *(1.7976931348623157e308, -1.7976931348623157e308, 3.4028234663852886e38, 1e39, 0.1, math.nextafter(0.1, 1)),
 ]
+DERIVED = [
+    {"name": "joined", "expression": 'concat(text, "/", long, "/", x, "/", flag)'},
+    {"name": "tidy", "expression": 'lower(trim(coalesce(substring(text, 1, 3), "none")))'},
+    {"name": "parts", "expression": 'replace(upper(text), "X", "|")'},
+    {"name": "slot", "expression": "int(weekday(at) * 100 + hour(at))"},
+    {"name": "is_high", "expression": "(x > y if flag else x >= 0.1) or long in (1, 42)"},
+    {"name": "ratio", "expression": "(x + y) / long"},
+    {"name": "scaled", "expression": "log1p(abs(ratio)) % 3 - number(text)"},
+]
+DERIVED_FIELDS = [
+    *({"name": name} for name in ("joined", "tidy", "slot", "is_high")),
+    {"name": "parts", "multi_valued": True, "split": "|"},
+    {"name": "ratio_band", "column": "ratio", "boundaries": [-1.0, 0.0, 1.0]},
+]
+DERIVED_DENSE = [{"name": "ratio", "transform": "identity"}, {"name": "scaled", "quantiles": 5}]
 STATISTICS = ["impressions", "positives", "rate", "log_odds", "log_count", "days_since_first_seen"]
 SPEC = FeatureSpec.model_validate(
     {
@@ -71,7 +86,9 @@ SPEC = FeatureSpec.model_validate(
             {"name": "long_band", "column": "long", "boundaries": [0, 42, 2**53]},
             {"name": "hashed", "column": "text", "kind": "hashed", "buckets": 1000},
             {"name": "hashed_list", "column": "words", "kind": "hashed", "buckets": 1000, "multi_valued": True},
+            *DERIVED_FIELDS,
         ],
+        "derive": DERIVED,
         "dense": [
             {"name": "x_quantile", "column": "x", "quantiles": 7, "missing_value": 0.5},
             {"name": "x_log", "column": "x", "transform": "log"},
@@ -81,6 +98,7 @@ SPEC = FeatureSpec.model_validate(
             {"name": "y_quantile", "column": "y"},
             {"name": "long", "transform": "log"},
             {"name": "flag", "transform": "identity"},
+            *DERIVED_DENSE,
         ],
         "crosses": [
             {"name": "scalars", "fields": ["text", "long", "flag"], "buckets": 2**30},
@@ -98,6 +116,7 @@ SPEC = FeatureSpec.model_validate(
             {"name": "text", "keys": ["text"], "statistics": [*STATISTICS, "count_rank"], "prior": 0.3},
             {"name": "lists", "keys": ["words", "band"], "statistics": [*STATISTICS, "count_rank"], "prior": 0.3},
             {"name": "live", "keys": ["byte", "flag"], "statistics": STATISTICS, "prior": 0.3, "as_of": "impression"},
+            {"name": "derived", "keys": ["tidy", "slot"], "statistics": STATISTICS, "prior": 0.3},
         ],
     }
 )

@@ -44,7 +44,7 @@ from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation
 from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.gate.decision import Decision
-from nightjar.serving.raw_scores import ServedModel, request_columns
+from nightjar.serving.raw_scores import ServedModel
 
 WAYS = FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
 LENIENT = (
@@ -181,7 +181,7 @@ def from_server(models: str, of_day: LogPartition, rows: JudgedRows) -> float | 
     if any(frequency.as_of == "impression" for frequency in spec.frequencies) or rows.observed.truth is None:
         return None
     table = pq.read_table(of_day.url, partitioning=None)
-    scores = model.score(table.select(request_columns(spec)), as_logged=True)
+    scores = model.score(table.select(spec.request_columns()), as_logged=True)
     truth = table.column(spec.truth).to_numpy()
     ours, theirs = np.lexsort((rows.scores[FINISHED], rows.observed.truth)), np.lexsort((scores, truth))
     return float(np.abs(rows.scores[FINISHED][ours].astype(np.float64) - scores[theirs]).max())

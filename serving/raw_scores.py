@@ -64,11 +64,6 @@ def has_stand_ins(spec: FeatureSpec) -> bool:
     return any(feature.serve_as is not None for feature in spec.reading())
 
 
-def request_columns(spec: FeatureSpec) -> list[str]:
-    """The raw columns that a request brings for the features of a spec, without repeats."""
-    return list(dict.fromkeys([field.source for field in spec.fields] + [dense.source for dense in spec.dense]))
-
-
 def score_raw(
     models: Mapping[str, ServedModel], batch: pa.Table, slices: Mapping[str, str], sliced_by: str
 ) -> dict[str, np.ndarray]:
@@ -76,8 +71,8 @@ def score_raw(
 
     Args:
         models: by name.
-        batch: raw rows with every model's `request_columns`, and `so_far_of` its counts of today, where it has such. A
-            column that is not there at all is missing in every row.
+        batch: raw rows with the `request_columns` of every model's spec, and `so_far_of` its counts of today, where it
+            has such. A column that is not there at all is missing in every row.
         slices: columns of the encoded rows of one model, by the name that they are wanted under.
         sliced_by: that model.
 
@@ -99,7 +94,7 @@ def score_raw(
 
 
 def _request(name: str, spec: FeatureSpec, batch: pa.Table) -> pa.Table:
-    columns = {column: _column(batch, column) for column in request_columns(spec)}
+    columns = {column: _column(batch, column) for column in spec.request_columns()}
     for frequency in spec.frequencies:
         if frequency.as_of == "impression":
             columns |= {column: batch.column(so_far_of(name, column)) for column in so_far_columns(frequency)}

@@ -92,7 +92,7 @@ def simple_checks(
     rows = [day.log.rows for day in reference]
     yield _within("rows", None, newest.log.rows, min(rows) / config.rows, max(rows) * config.rows)
     yield _label_rate(config, newest, reference)
-    yield _repeated(newest, reference)
+    yield _repeated(spec, newest, reference)
     for feature in features_of(spec):
         yield _constant(feature, newest, reference, by_feature.get(feature.name, {}))
         shares = [_missing(feature, day) for day in reference]
@@ -126,12 +126,13 @@ def _label_rate(config: LogValidationConfig, newest: Day, reference: Sequence[Da
     )
 
 
-def _repeated(newest: Day, reference: Sequence[Day]) -> ValidationCheck:
+def _repeated(spec: FeatureSpec, newest: Day, reference: Sequence[Day]) -> ValidationCheck:
     """A copy of an earlier day under a new date: every column that varies within the day holds the very same values.
 
-    The timestamp is not looked at, and a weekday does not vary.
+    Neither the timestamp is looked at nor what is derived, maybe of it, and a weekday does not vary.
     """
-    content = {name: column.content for name, column in newest.profile.columns.items() if not column.constant}
+    columns = {name: newest.profile.columns[name] for name in spec.source_columns() if name != spec.timestamp}
+    content = {name: column.content for name, column in columns.items() if not column.constant}
     same = [
         day.log.date
         for day in reference

@@ -111,7 +111,8 @@ def _publish(spark: SparkSession, spec: FeatureSpec, days: Mapping[str, LogParti
 
 def _columns(spec: FeatureSpec) -> Iterator[tuple[str, Column]]:
     """Every column that the spec reads, but the timestamp, with the number of values that a row of it holds."""
-    present = {name: source(name).isNotNull().cast("int") for name in spec.source_columns() if name != spec.timestamp}
+    names = [name for name in (*spec.source_columns(), *spec.derived_sources()) if name != spec.timestamp]
+    present = {name: source(name).isNotNull().cast("int") for name in names}
     for field in spec.fields:
         if field.multi_valued:
             present[field.source] = F.coalesce(F.size(F.array_distinct(values_of(field))), F.lit(0))

@@ -22,6 +22,13 @@ from nightjar.features.contract.categorical import (
     is_finite_number,
     unknown_fields,
 )
+from nightjar.features.contract.expressions.derived import (
+    DerivedColumn,
+    circular,
+    log_columns,
+    meaning,
+    problems_of,
+)
 from nightjar.features.contract.strict import Strict, digest, with_problems
 
 Window = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}d|all)$")]
@@ -175,6 +182,8 @@ class FeatureSpec(Strict):
     """Cross-products of fields, for the wide part."""
     frequencies: tuple[Frequency, ...] = ()
     """Statistics of keys as of the days before a row's own."""
+    derive: tuple[DerivedColumn, ...] = ()
+    """Columns that are computed of others, for features to read."""
     sampling: Sampling | None = None
     """Leaves negatives of the training days out. Empty: every row is trained on."""
 
@@ -187,7 +196,9 @@ class FeatureSpec(Strict):
             spec = validated(value)
         except ValidationError as error:
             raise with_problems(error, unknown, value) from error
-        problems = [*spec._duplicate_names(), *unknown, *spec._forbidden_sources(), *spec._unserved()]
+        problems = [*spec._duplicate_names(), *unknown, *problems_of(spec.derive, spec._roles()), *spec._unserved()]
+        if not circular(spec.derive):
+            problems += spec._forbidden_sources()
         if problems:
             raise with_problems(None, problems, value)
         return spec
@@ -204,11 +215,18 @@ class FeatureSpec(Strict):
         forbidden |= dict.fromkeys(self._outcome_columns, "label")
         for kind, features in (("fields", self.fields), ("dense", self.dense)):
             for feature in features:
-                if feature.source in forbidden:
-                    yield (
-                        f"{kind}.{feature.name} reads the column {feature.source!r}, which is the "
-                        f"{forbidden[feature.source]}; no feature may read it"
-                    )
+                for column in log_columns(self.derive, feature.source):
+                    if column in forbidden:
+                        yield (
+                            f"{kind}.{feature.name} reads the column {column!r}, which is the "
+                            f"{forbidden[column]}; no feature may read it"
+                        )
+
+    def _roles(self) -> dict[str, str]:
+        """Columns of the log that the spec itself names, with what for."""
+        roles = ("timestamp", "group", "weight", "truth", "request")
+        named = {column: role for role in roles if (column := getattr(self, role))}
+        return named | dict.fromkeys(self.label_columns, "label")
 
     def _unserved(self) -> Iterator[str]:
         if all(feature.serve_as is not None for feature in self.reading()):
@@ -273,8 +291,24 @@ class FeatureSpec(Strict):
     def source_columns(self) -> list[str]:
         """The log columns that the spec reads, without repeats, in order of first use."""
         columns = [*self.label_columns, self.timestamp, self.group, self.weight, self.truth, self.request]
-        columns += [field.source for field in self.fields] + [feature.source for feature in self.dense]
-        return list(dict.fromkeys(column for column in columns if column))
+        return list(dict.fromkeys(column for column in (*columns, *self.request_columns()) if column))
+
+    def request_columns(self, *, as_logged: bool = True) -> list[str]:
+        """The log columns that features read or derived columns are made of, without repeats.
+
+        as_logged: False leaves out those of features with `serve_as`.
+        """
+        read = [feature for feature in self.reading() if as_logged or feature.serve_as is None]
+        return list(dict.fromkeys(column for one in read for column in log_columns(self.derive, one.source)))
+
+    def derived_sources(self) -> list[str]:
+        """The derived columns that features read, without repeats."""
+        names = {one.name for one in self.derive}
+        return list(dict.fromkeys(feature.source for feature in self.reading() if feature.source in names))
+
+    def meaning_of(self, feature: CategoricalField | DenseFeature) -> str:
+        """What the feature's column holds: its name in the log, or how it is computed."""
+        return meaning(self.derive, feature.source)
 
     @property
     def counters_fingerprint(self) -> str:
@@ -286,7 +320,7 @@ class FeatureSpec(Strict):
         keys = {name for frequency in self.frequencies for name in frequency.keys}
         counted = [[f.name, f.keys, sorted(f.windows), f.delay_days, f.is_ranked, f.is_dated] for f in self.frequencies]
         hashed = [
-            [f.name, f.source, f.multi_valued, f.boundaries, *([f.split] if f.split else [])]
+            [f.name, self.meaning_of(f), f.multi_valued, f.boundaries, *([f.split] if f.split else [])]
             for f in self.fields
             if f.name in keys
         ]

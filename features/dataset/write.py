@@ -119,7 +119,7 @@ def publish_dataset(spark: SparkSession, wanted: EncodedDays, history: History, 
             f"learned from them or measured on them. Correct the column, or choose other dates."
         )
     if wanted.golden:
-        last = hashed(read_logs(spark, days[-1:])[0], spec, keep=golden_sources(spec))
+        last = hashed(read_logs(spark, days[-1:])[0], spec, keep=spec.request_columns())
         raw, encoded = golden_rows(spark, last, spec, counts, state_directory, columns)
         for path, table in ((GOLDEN_RAW, raw), (GOLDEN_ENCODED, encoded)):
             write_arrow(table, storage.join(directory, path))
@@ -207,11 +207,6 @@ def arrow_schema(columns: Sequence[ColumnSpec]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def golden_sources(spec: FeatureSpec) -> list[str]:
-    """The raw columns that the features read, without repeats."""
-    return list(dict.fromkeys([field.source for field in spec.fields] + [d.source for d in spec.dense]))
-
-
 def golden_rows(
     spark: SparkSession,
     rows: DataFrame,
@@ -224,7 +219,7 @@ def golden_rows(
 
     Args:
         spark: the session.
-        rows: a hashed table of one whole day that keeps `golden_sources`.
+        rows: a hashed table of one whole day that keeps the spec's `request_columns`.
         spec: the features.
         counts: by key and day, by frequency name.
         state_directory: of the encoder's state.
@@ -235,8 +230,8 @@ def golden_rows(
     few = first_copies(add_so_far(rows, spec).where(F.col(ROW_HASH) <= largest[0]))
     table = add_counts(few, spec, counts).orderBy(ROW_HASH).toArrow()
     so_far = [name for f in spec.frequencies if f.as_of == "impression" for name in so_far_columns(f)]
-    raw = table.select([*golden_sources(spec), *so_far])
-    prefixed = [name for name in table.column_names if ":" in name and name not in golden_sources(spec)]
+    raw = table.select([*spec.request_columns(), *so_far])
+    prefixed = [name for name in table.column_names if ":" in name and name not in spec.request_columns()]
     again = spark.createDataFrame(table.select(prefixed)).coalesce(1)
     return raw, encode(again, state_directory, columns).toArrow()
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nightjar.features.contract.categorical import CategoricalField
+from nightjar.features.contract.expressions.derived import log_columns
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.encoder.rows import so_far_columns
 
-InputType = Literal["category", "number", "list of categories", "delimited list", "count"]
+InputType = Literal["category", "number", "list of categories", "delimited list", "count", "value"]
 """category: a string, an integer or a boolean. number: integral, floating or boolean. delimited list: a string that
-holds the values of a list. count: an integer, 0 or more."""
+holds the values of a list. count: an integer, 0 or more. value: what a derived column is computed of, of the log's own
+type: a number, a string, a boolean or a timestamp."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,17 @@ def input_columns(spec: FeatureSpec) -> tuple[InputColumn, ...]:
     """The columns of a request in the order of the spec, those of counts last, without repeats."""
     readers: dict[str, list[CategoricalField | DenseFeature]] = defaultdict(list)
     for feature in spec.reading():
-        readers[feature.source].append(feature)
-    return (*(_column(name, features) for name, features in readers.items()), *_counts(spec))
+        for name in log_columns(spec.derive, feature.source):
+            readers[name].append(feature)
+    return (*(_column(name, features, spec) for name, features in readers.items()), *_counts(spec))
 
 
-def _column(name: str, features: list[CategoricalField | DenseFeature]) -> InputColumn:
-    kinds = [_type(feature) for feature in features]
+def _column(name: str, features: list[CategoricalField | DenseFeature], spec: FeatureSpec) -> InputColumn:
+    kinds = [_type(feature) if feature.source == name else "value" for feature in features]
     # What several features read is what the narrowest of them takes.
-    kind = next(kind for kind in ("delimited list", "list of categories", "category", "number") if kind in kinds)
-    meaning = ", ".join(_meaning(feature) for feature in features)
-    return InputColumn(name, kind, any(feature.serve_as is None for feature in features), meaning)
+    kind = next(k for k in ("delimited list", "list of categories", "category", "number", "value") if k in kinds)
+    meanings = [_meaning(f) + ("" if f.source == name else f", computed: {spec.meaning_of(f)}") for f in features]
+    return InputColumn(name, kind, any(feature.serve_as is None for feature in features), ", ".join(meanings))
 
 
 def _type(feature: CategoricalField | DenseFeature) -> InputType:

@@ -11,6 +11,7 @@ from nightjar.features.contract.categorical import CategoricalField
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec, Frequency
 from nightjar.features.encoder.dense import hash_intervals
+from nightjar.features.encoder.derived.evaluate import with_derived
 from nightjar.features.encoder.encoder import HashedBatch
 from nightjar.features.encoder.frequency import Counts, KeyHistory
 from nightjar.features.encoder.hashing import conjoin
@@ -65,10 +66,12 @@ def read_columns(spec: FeatureSpec, rows: Rows, *, as_logged: bool = False) -> t
 
 
 def _read(spec: FeatureSpec, rows: Rows, as_logged: bool) -> tuple[dict[str, pa.Array], int]:
-    needed = [feature.source for feature in read_features(spec, as_logged)]
+    needed = spec.request_columns(as_logged=as_logged)
     optional = [c for f in spec.frequencies if f.as_of == "impression" for c in so_far_columns(f)]
     lists = [f.source for f in spec.fields if f.multi_valued and not f.split and (as_logged or f.serve_as is None)]
-    return _columns(rows, needed, optional, lists)
+    columns, count = _columns(rows, needed, optional, lists)
+    wanted = [feature.source for feature in read_features(spec, as_logged)]
+    return (with_derived(columns, spec.derive, wanted) if spec.derive else columns), count
 
 
 def read_features(spec: FeatureSpec, as_logged: bool = False) -> list[CategoricalField | DenseFeature]:

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import json
 import logging
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 
 from nightjar.features.contract import storage
+from nightjar.features.contract.errors import DataError, did_you_mean
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.arrow_types import (
     as_spark_reads,
@@ -34,6 +36,7 @@ from nightjar.features.encoder.arrow_types import (
     is_categorical_list,
     is_number,
 )
+from nightjar.features.encoder.derived.evaluate import types_of
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.text import csv_rows, lines_of
 
@@ -123,7 +126,8 @@ def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: Inp
     missing = [c for c in spec.source_columns() if not all(c in schema.names for schema in schemas)]
     if missing:
         names = next(schema.names for schema in schemas if not all(c in schema.names for c in missing))
-        yield f"the columns {missing} are missing; the log has {names}. Correct the feature spec or the log."
+        hint = did_you_mean(missing, names) or _separated_otherwise(names, config) or "."
+        yield f"the columns {missing} are missing; the log has {names}{hint} Correct the feature spec or the log."
     repeated = [c for c in spec.source_columns() if any(schema.names.count(c) > 1 for schema in schemas)]
     if repeated:
         yield f"the columns {repeated} are there more than once; the log has {names}. Rename them."
@@ -131,9 +135,41 @@ def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: Inp
         types = sorted({str(schema.field(column).type) for schema in schemas})
         if len(types) > 1:
             yield f"column {column!r} has several types in one day: {types}. Write one type."
+    if taken := [one.name for one in spec.derive if any(one.name in schema.names for schema in schemas)]:
+        yield f"the log has the columns {taken}, which features.derive makes. Give the derived ones other names."
+    derived: dict[str, pa.DataType] = {}
+    try:
+        if not missing + repeated:
+            derived = derived_types(schemas[0], spec)
+    except DataError as error:
+        yield str(error)
+        return
+    taken += [] if derived else spec.derived_sources()
     for role, column, allowed, wanted in _requirements(spec, config):
-        if column not in missing + repeated and not allowed(kind := schemas[0].field(column).type):
-            yield f"column {column!r} ({role}) has the type {kind}; it must be {wanted}. Cast it in the log."
+        if column in missing + repeated + taken:
+            continue
+        if not allowed(kind := derived[column] if column in derived else schemas[0].field(column).type):
+            remedy = "See int(...) and string(...)." if column in derived else "Cast it in the log."
+            yield f"column {column!r} ({role}) has the type {kind}; it must be {wanted}. {remedy}"
+
+
+def _separated_otherwise(names: Sequence[str], config: InputConfig) -> str:
+    """What to add to a message about a csv whose header is one name that holds what separates others' names."""
+    found = [sep for sep in (",", ";", "\t", "|") if config.format == "csv" and len(names) == 1 and sep in names[0]]
+    return f". Are they separated by {found[0]!r}? Set input.options.sep." if found else ""
+
+
+def derived_types(schema: pa.Schema, spec: FeatureSpec) -> dict[str, pa.DataType]:
+    """The types of the derived columns that features read. The timestamp is one by then, however it is written.
+
+    Raises DataError if one cannot be computed of the columns' types.
+    """
+    odd = [name for name in spec.request_columns() if name in schema.names and _is_nanoseconds(schema.field(name).type)]
+    if odd:
+        raise DataError(f"the columns {odd} are in nanoseconds, which Spark does not read. Write microseconds.")
+    if spec.timestamp in schema.names:
+        schema = schema.set(schema.names.index(spec.timestamp), pa.field(spec.timestamp, pa.timestamp("us", tz="UTC")))
+    return types_of(schema, spec.derive, spec.derived_sources())
 
 
 def types_read(schema: pa.Schema, spec: FeatureSpec) -> tuple[str, ...]:
@@ -152,13 +188,15 @@ def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]
 
 def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
     try:
+        if config.is_text and url.endswith(".zip"):
+            raise ValueError("Spark unpacks no zip archives; gzip, bzip2 and zstd it does")
         with storage.open_binary(url) as stream:
             identity = _identity(stream, config)
             stream.seek(0)
             is_empty = config.is_text and not identity[0]
             rows, schema = _NOTHING if is_empty else _SHAPES[config.format](stream, url, config)
         return FileHead(rows, schema, identity, url)
-    except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
 
@@ -282,10 +320,14 @@ def _requirements(
         yield f"dense {feature.name}", feature.source, is_number, f"{number} or boolean"
 
 
+def _is_nanoseconds(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.unit == "ns")
+
+
 def _is_weight(kind: pa.DataType) -> bool:
     return is_number(kind) and not pa.types.is_boolean(kind)
 
 
 def _is_timestamp(kind: pa.DataType) -> bool:
     # Spark does not read Parquet's nanosecond timestamps.
-    return bool(pa.types.is_timestamp(kind) and kind.unit != "ns")
+    return bool(pa.types.is_timestamp(kind)) and not _is_nanoseconds(kind)

@@ -26,6 +26,7 @@ from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.days import day_after, day_number, listed
 from nightjar.features.input.files import FileHead, file_problems, header_of, read_heads, schema_of, types_read
 from nightjar.features.input.reading import Columns, Piece, columns_to_read, open_rows, pieces_of
+from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import source
 from nightjar.features.spark.tables import DAY, day_of_file
 
@@ -234,13 +235,21 @@ def refuse(location: str, problems: Mapping[str, Sequence[str]]) -> None:
         raise DataError(f"the logs in {location} have {len(lines)} problem(s):\n" + "\n".join(lines))
 
 
-def read_logs(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
+def read_logs(spark: SparkSession, partitions: Sequence[LogPartition], *, derived: bool = True) -> list[DataFrame]:
     """Raw rows of several days of one input with their `DAY` (int, days since 1970-01-01): one table a set of types.
 
-    Rows that the input leaves out are not among them, whichever pass reads them. Raises DataError if the log of a day
-    is gone.
+    Rows that the input leaves out are not among them, whichever pass reads them. derived: with the spec's derived
+    columns; there are then no others than those that it reads. Raises DataError if the log of a day is gone.
     """
-    return [_read(spark, days) for days in _alike(partitions)]
+    tables = [(_read(spark, days), days[0].spec) for days in _alike(partitions)]
+    if not derived:
+        return [table for table, _ in tables]
+    return [_with_derived(table, spec) if spec and spec.derived_sources() else table for table, spec in tables]
+
+
+def _with_derived(table: DataFrame, spec: FeatureSpec) -> DataFrame:
+    """A table may have columns that Arrow does not know; only what the spec reads goes through Python."""
+    return with_derived(table.select(*map(source, spec.source_columns()), DAY), spec)
 
 
 def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:

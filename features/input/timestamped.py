@@ -133,7 +133,8 @@ class LogTable:
             columns = columns_to_read(schema, spec, self.config)
         else:
             table = open_log(self.spark(), self.config, [self.location])
-            read = [column for column in table.schema if column.name in spec.source_columns()]
+            known = {*spec.source_columns(), *(one.name for one in spec.derive)}
+            read = [column for column in table.schema if column.name in known]
             schema, columns = pa.schema([(c.name, as_spark_reads(to_arrow_type(c.dataType))) for c in read]), ()
             refuse(self.location, dict.fromkeys(column_problems([schema], spec, self.config), ()))
         whole = LogPartition(

@@ -22,6 +22,7 @@ from nightjar.features.encoder.rows import so_far_columns
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.folders import LogPartition, read_logs
 from nightjar.features.spark.arrow_tasks import map_arrow
+from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
 from nightjar.features.spark.tables import DAY
 from nightjar.serving.evaluation.metrics import Observations, quality_of
@@ -31,7 +32,6 @@ from nightjar.serving.raw_scores import (
     SLICE,
     ServedModel,
     has_stand_ins,
-    request_columns,
     score_raw,
     so_far_of,
 )
@@ -84,7 +84,7 @@ def judge_rows(
     columns = {c.feature: c.name for c in reversed(read_manifest(models[candidate].artifact, ArtifactManifest).columns)}
     slices = {name: columns[name] for name in sliced_by}
     with damage_reported():
-        [log] = read_logs(spark, [day])
+        [log] = read_logs(spark, [day], derived=False)
         rows = _with_requests(log, specs, candidate)
         known = [name for name in _KNOWN if name in rows.columns]
         schema = pa.schema(
@@ -133,14 +133,16 @@ def _in_order(scored: pa.Table, models: list[str], slices: list[str]) -> JudgedR
 def _with_requests(log: DataFrame, specs: Mapping[str, FeatureSpec], candidate: str) -> DataFrame:
     """What is known of the rows, the raw columns that requests bring, and today's counts so far by model."""
     here = set(log.columns)
-    raw = list(dict.fromkeys(c for spec in specs.values() for c in request_columns(spec) if c in here))
+    raw = list(dict.fromkeys(c for spec in specs.values() for c in spec.request_columns() if c in here))
+    read = dict.fromkeys(c for spec in specs.values() for c in spec.source_columns() if c in here)
+    log = log.select(*map(source, read), DAY)
     for name, spec in specs.items():
         counted = [frequency for frequency in spec.frequencies if frequency.as_of == "impression"]
         if not counted:
             continue
         kept = [column for column in log.columns if column != DAY]
         spec, lacking = _counting(spec, specs[candidate], here)
-        rows = hashed(log.withColumns(lacking), spec, keep=kept)
+        rows = hashed(with_derived(log.withColumns(lacking), spec), spec, keep=kept)
         for frequency in counted:
             rows = with_so_far(rows, frequency, spec)
         so_far = [column for frequency in counted for column in so_far_columns(frequency)]
@@ -148,7 +150,7 @@ def _with_requests(log: DataFrame, specs: Mapping[str, FeatureSpec], candidate: 
             *map(source, kept), F.col(DAY), *(source(column).alias(so_far_of(name, column)) for column in so_far)
         )
     raw += [column for column in log.columns if column not in here]
-    of_rows = hashed(log, specs[candidate], keep=raw)
+    of_rows = hashed(with_derived(log, specs[candidate]), specs[candidate], keep=raw)
     wanted = [ROW_HASH, *(name for name in _KNOWN if name in of_rows.columns), *raw]
     return of_rows.select(*map(source, wanted))
 
@@ -160,10 +162,11 @@ def _counting(spec: FeatureSpec, candidate: FeatureSpec, here: Set[str]) -> tupl
     counted = tuple(frequency for frequency in spec.frequencies if frequency.as_of == "impression")
     keys = tuple(spec.field(name) for name in dict.fromkeys(name for one in counted for name in one.keys))
     by = spec if here >= {spec.timestamp, *spec.label_columns} else candidate
-    lists = {key.source: key.multi_valued and not key.split for key in keys if key.source not in here}
+    there = {*here, *(one.name for one in spec.derive)}
+    lists = {key.source: key.multi_valued and not key.split for key in keys if key.source not in there}
     lacking = {name: F.lit(None).cast("array<string>" if listed else "string") for name, listed in lists.items()}
     known = FeatureSpec.model_construct(
-        name=spec.name, label=by.label, timestamp=by.timestamp, fields=keys, frequencies=counted
+        name=spec.name, label=by.label, timestamp=by.timestamp, derive=spec.derive, fields=keys, frequencies=counted
     )
     return known, lacking
 

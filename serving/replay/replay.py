@@ -101,7 +101,7 @@ class Replay:
     def columns(self) -> list[str]:
         """The columns of the log that a feature of a replayed model reads in requests, without repeats."""
         specs = [self.models.open(Model(version, None, None)).state.spec for version in self._tallies]
-        return list(dict.fromkeys(one.source for spec in specs for one in spec.reading() if one.serve_as is None))
+        return list(dict.fromkeys(name for spec in specs for name in spec.request_columns(as_logged=False)))
 
     def _with_example(self, said: str) -> str:
         return f"{said}; {self._examples[said]}" if said in self._examples else said

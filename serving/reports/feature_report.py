@@ -19,7 +19,7 @@ from nightjar.features.contract.manifests import (
 )
 from nightjar.features.contract.outputs import features_page
 from nightjar.features.contract.publishing import is_published, read_manifest
-from nightjar.features.contract.spec import CategoricalField, Cross, DenseFeature, Frequency
+from nightjar.features.contract.spec import CategoricalField, Cross, DenseFeature, FeatureSpec, Frequency
 from nightjar.features.contract.summary import (
     Bucket,
     DenseSummary,
@@ -199,7 +199,7 @@ class _Cards:
             yield Card(
                 "field",
                 field.name,
-                _about_field(field),
+                _about_field(spec, field),
                 tuple(_field_facts(found, self.summary.field_figures.get(field.name))),
                 (self._chart("Most frequent values", list(self._values(field, found))),),
                 tuple(check for check in self.checks if check.feature == field.name),
@@ -215,7 +215,7 @@ class _Cards:
             yield Card(
                 "dense",
                 feature.name,
-                _about_dense(feature),
+                _about_dense(self.summary.spec, feature),
                 (("Missing by day", _by_day(found.missing, self.summary.rows)),) if any(found.missing) else (),
                 (self._chart("Ranges of about equal weight over all days", list(self._ranges(found))),),
                 tuple(check for check in self.checks if check.feature == feature.name),
@@ -298,15 +298,16 @@ def _seen(found: FrequencySummary, total: int) -> Iterator[Row]:
         yield Row(name, one.impressions, (one.impressions / total,), one.positives)
 
 
-def _about_field(field: CategoricalField) -> str:
+def _about_field(spec: FeatureSpec, field: CategoricalField) -> str:
     several = ", several in a row" if field.multi_valued else ""
     if field.kind == "hashed":
-        return f"column {field.source}{several}; one of {field.buckets:,} ids by hash"
-    return f"column {field.source}{several}; an id from {field.min_count} impression{'s' * (field.min_count > 1)} on"
+        return f"column {spec.meaning_of(field)}{several}; one of {field.buckets:,} ids by hash"
+    impressions = f"impression{'s' * (field.min_count > 1)}"
+    return f"column {spec.meaning_of(field)}{several}; an id from {field.min_count} {impressions} on"
 
 
-def _about_dense(feature: DenseFeature) -> str:
-    return f"column {feature.source}; {feature.transform}"
+def _about_dense(spec: FeatureSpec, feature: DenseFeature) -> str:
+    return f"column {spec.meaning_of(feature)}; {feature.transform}"
 
 
 def _about_frequency(frequency: Frequency, found: FrequencySummary) -> str:

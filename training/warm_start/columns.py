@@ -38,7 +38,7 @@ def _paired(parent: Meanings, child: Meanings, first: Key) -> dict[str, str]:
 
 
 def _fields(spec: FeatureSpec) -> Meanings:
-    return {f"f_{field.name}": (field.source, field.boundaries) for field in spec.fields}
+    return {f"f_{field.name}": (spec.meaning_of(field), field.boundaries) for field in spec.fields}
 
 
 def _crosses(spec: FeatureSpec) -> Meanings:
@@ -51,9 +51,9 @@ def _crosses(spec: FeatureSpec) -> Meanings:
 def _dense(spec: FeatureSpec) -> Meanings:
     meanings: dict[str, Hashable] = {}
     for feature in spec.dense:
-        meanings[f"d_{feature.name}"] = (feature.source, feature.transform)
+        meanings[f"d_{feature.name}"] = (spec.meaning_of(feature), feature.transform)
         if feature.missing_indicator:
-            meanings[f"d_{feature.name}_missing"] = (feature.source, "missing")
+            meanings[f"d_{feature.name}_missing"] = (spec.meaning_of(feature), "missing")
     for frequency in spec.frequencies:
         for name, window, statistic in frequency.columns():
             meanings[f"d_{name}"] = (_smoothed_counts(spec, frequency), window, statistic)
@@ -66,4 +66,4 @@ def _smoothed_counts(spec: FeatureSpec, frequency: Frequency) -> Hashable:
 
 
 def _sources(spec: FeatureSpec, names: tuple[str, ...]) -> Hashable:
-    return tuple((field.source, field.boundaries) for field in map(spec.field, names))
+    return tuple((spec.meaning_of(field), field.boundaries) for field in map(spec.field, names))

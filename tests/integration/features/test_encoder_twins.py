@@ -18,7 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from benchmarks.encoder_twins import FLOATS, INT64, INTEGERS, STRINGS, build_twins, differences
+from benchmarks.encoder_twins import (
+    DERIVED,
+    DERIVED_DENSE,
+    DERIVED_FIELDS,
+    FLOATS,
+    INT64,
+    INTEGERS,
+    STRINGS,
+    build_twins,
+    differences,
+)
 from benchmarks.encoder_twins import SCHEMA as TWINS_SCHEMA
 from nightjar.features.contract.categorical import AdmitByBloom, Cross
 from nightjar.features.contract.layout import dataset_columns
@@ -57,7 +67,9 @@ SPEC = FeatureSpec.model_validate(
             {"name": "spread", "column": "text", "oov_buckets": 3},
             {"name": "hashed", "column": "long", "kind": "hashed", "buckets": 5},
             {"name": "hashed_list", "column": "words", "kind": "hashed", "buckets": 4, "multi_valued": True},
+            *DERIVED_FIELDS,
         ],
+        "derive": DERIVED,
         "dense": [
             {"name": "x_quantile", "column": "x", "quantiles": 4, "missing_value": 0.5},
             {"name": "x_log", "column": "x", "transform": "log"},
@@ -65,6 +77,8 @@ SPEC = FeatureSpec.model_validate(
             {"name": "y", "transform": "identity"},
             {"name": "long", "transform": "log"},
             {"name": "flag", "transform": "identity"},
+            DERIVED_DENSE[0],
+            {"name": "scaled", "transform": "log"},
         ],
         "crosses": [
             {"name": "scalars", "fields": ["text", "long", "flag"], "buckets": 2**30},

@@ -23,7 +23,7 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.jobs.nightly.judging import judge_rows
 from nightjar.serving.packing.pack import pack
-from nightjar.serving.raw_scores import ServedModel, request_columns
+from nightjar.serving.raw_scores import ServedModel
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
@@ -130,7 +130,7 @@ def by_a_server(model: ServedModel, rows: list[Row]) -> np.ndarray:
         for seen in map(before, rows)
     ]
     loaded = serving.load(model.artifact)
-    names = request_columns(loaded.state.spec)
+    names = loaded.state.spec.request_columns()
     so_far = any(frequency.as_of == "impression" for frequency in loaded.state.spec.frequencies)
     requests = [
         {name: row[name] for name in names} | (counts if so_far else {})
