@@ -85,12 +85,13 @@ def make_state(
         hashes = hash_strings(values)
         table = pa.table({"hash": hashes, "id": pa.array(range(2, 2 + len(values)), pa.int32()), "value": values})
         _write(directory / f"vocabulary/{field}/part-0.parquet", table)
-    for name, counted in COUNTS.items():
+    for name, windows in ((frequency.name, frequency.windows) for frequency in spec.frequencies):
+        counted = COUNTS[name]
         keys = pa.array(list(counted), pa.int64())
         columns = {
             f"{what}_{window}": [counted[key][window][n] for key in counted]
             for n, what in enumerate(("impressions", "positives"))
-            for window in next(f for f in spec.frequencies if f.name == name).windows
+            for window in windows
         }
         _write(directory / f"frequency/{name}/part-0.parquet", pa.table({"key": keys, **columns}))
     manifest = StateManifest(
