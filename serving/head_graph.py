@@ -20,7 +20,7 @@ import numpy as np
 BATCH_ROWS = 8192
 # All results of a head of ours are less than twice what it reads and holds.
 _MOST_RESULTS = 16
-_TYPES = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
+_TYPES: Mapping[int, np.dtype[Any]] = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
 
 Shape = tuple[int, ...]
 
@@ -68,14 +68,14 @@ def _check(model: memoryview) -> None:
     for node in _all(model, 7, 1):
         names, outputs = ([_text([name]) for name in _all(node, number)] for number in (1, 2))
         kind = _text(_all(node, 4))
-        if kind not in _RULES or _text(_all(node, 7)):
+        if kind not in OPERATIONS or _text(_all(node, 7)):
             raise ValueError(f"it has the operation {kind[:40]!r}, which no head of this version has")
         unknown = [name for name in names if name not in shapes]
         if unknown or not names or all(name in constants for name in names):
             raise ValueError(f"{kind} reads {names[:4]}, which depend on nothing that is known")
         of_inputs = {place: constants[name] for place, name in enumerate(names) if name in constants}
         found = _Node(kind, [shapes[name] for name in names], of_inputs, _settings(node), len(outputs))
-        results = _RULES[kind](found)
+        results = OPERATIONS[kind](found)
         if len(results) != len(outputs) or set(outputs) & shapes.keys():
             raise ValueError(f"{kind} gives {outputs[:4]}")
         shapes |= dict(zip(outputs, results, strict=True))
@@ -158,7 +158,7 @@ def _reshaped(node: _Node) -> list[Shape]:
     return [shape]
 
 
-_RULES: Mapping[str, Callable[[_Node], list[Shape]]] = {
+OPERATIONS: Mapping[str, Callable[[_Node], list[Shape]]] = {
     **dict.fromkeys(("Identity", "Relu", "LeakyRelu", "Tanh", "Sigmoid", "Erf", "Gelu", "Softplus", "Sqrt"), _as_it_is),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow"), _broadcast),
     "BatchNormalization": _as_it_is,

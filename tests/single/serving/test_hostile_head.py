@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nightjar import serving
 from nightjar.features.contract.errors import DataError
-from nightjar.serving.head_graph import check_head
+from nightjar.serving.head_graph import OPERATIONS, check_head
 from nightjar.serving.packing.pack import pack
 from tests.kits.serving.serving_kit import make_world
 
@@ -208,6 +209,12 @@ def highest() -> int:
     """The most memory of this process, in bytes."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 1024 * int(lines["VmHWM"].split()[0])
+
+
+def test_the_formats_page_names_the_operations() -> None:
+    page = Path(__file__).parents[3] / "docs" / "artifact-format.md"
+    [line] = [line for line in page.read_text().splitlines() if line.startswith("| `scoring/head.onnx`")]
+    assert re.findall(r"`([A-Z]\w+)`", line) == sorted(OPERATIONS)
 
 
 def test_a_head_that_is_cut_or_changed_anywhere_is_refused_or_bounded() -> None:
