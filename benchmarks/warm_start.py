@@ -175,6 +175,8 @@ def added_memory(candidate: str, before: str, now: str, collective: Collective) 
 
 def memory(work: str, all_values: Sequence[int], all_workers: Sequence[int]) -> None:
     """Print a Markdown table of it."""
+    from benchmarks import warm_start  # workers find a function by its module, which `python -m` calls another name
+
     print("| values | workers | MiB of a worker's tables | MiB more while they are filled |")
     print("| ---: | ---: | ---: | ---: |")
     for values in all_values:
@@ -182,7 +184,7 @@ def memory(work: str, all_values: Sequence[int], all_workers: Sequence[int]) -> 
         for workers in all_workers:
             # Processes of their own, also where there is one.
             with ProcessPoolExecutor(1, get_context("spawn")) as alone:
-                found = alone.submit(run, partial(added_memory, *places), workers).result()
+                found = alone.submit(run, partial(warm_start.added_memory, *places), workers).result()
             (more, tables) = max(found)
             print(f"| {values:,} | {workers} | {tables:.0f} | {more:.0f} |", flush=True)
 

@@ -35,10 +35,10 @@ from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
 from nightjar.serving.explain.explanation import Explanation, explain
+from nightjar.serving.head_graph import BATCH_ROWS, check_head
 from nightjar.serving.tables import EmbeddingTable, WideTable
 
 HEAD_INPUTS = ("first_order", "embeddings", "dense")
-BATCH_ROWS = 8192
 
 
 def order_of(scores: np.ndarray) -> np.ndarray:
@@ -260,7 +260,9 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     try:
-        head = onnxruntime.InferenceSession(storage.read_bytes(url), options, providers=["CPUExecutionProvider"])
+        content = storage.read_bytes(url)
+        check_head(content)
+        head = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of onnxruntime's many kinds, without a base of their own
         raise DataError(f"{url} is no head that can be loaded: {str(error)[:300]}. Train and pack it again.") from error
     names = [node.name for node in head.get_inputs()]

@@ -23,6 +23,7 @@ from nightjar.training.run.collective import Collective
 from nightjar.training.tables.shard import Shard
 
 DROPPED = -1
+BLOCK_VALUES = 1 << 17
 Column = tuple[VocabularyFiles, VocabularyFiles]
 """The parent's vocabulary and the child's."""
 
@@ -85,17 +86,22 @@ class IdsByValue:
             yield parent_ids[found].astype(np.int64), ids[position[found]]
 
     def _dealt_by_hash(self, vocabulary: VocabularyFiles) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(hashes int64[N], ids int32[N]) of this worker, as many times as the worker with the most files reads one."""
+        """(hashes int64[N], ids int32[N]) that came to this worker, a block of every worker's file at a time."""
         rank, size = self._collective.rank, self._collective.size
-        hashes, ids = np.zeros(0, np.int64), np.zeros(0, np.int32)
-        for first in range(0, max(len(vocabulary), 1), size):
+        yield np.zeros(0, np.int64), np.zeros(0, np.int32)
+        for first in range(0, len(vocabulary), size):
+            hashes, ids = np.zeros(0, np.int64), np.zeros(0, np.int32)
             if first + rank < len(vocabulary):
                 hashes, ids = vocabulary.read(first + rank)
-            dealt = self._shard.by_owner(hashes)
-            sent = [torch.from_numpy(array[dealt.order_U]) for array in (hashes, ids)]
-            hashes, ids = hashes[:0], ids[:0]
-            [(came, _), (of_came, _)] = self._collective.all_to_all(sent, [dealt.counts] * 2)
-            yield came.numpy(), of_came.numpy()
+            lengths = torch.zeros(size, dtype=torch.int64)
+            lengths[rank] = len(hashes)
+            longest = int(self._collective.all_reduce_sum_(lengths).max())
+            for start in range(0, longest, BLOCK_VALUES):
+                some = slice(start, start + BLOCK_VALUES)
+                dealt = self._shard.by_owner(hashes[some])
+                sent = [torch.from_numpy(array[some][dealt.order_U]) for array in (hashes, ids)]
+                [(came, _), (of_came, _)] = self._collective.all_to_all(sent, [dealt.counts] * 2)
+                yield came.numpy(), of_came.numpy()
 
     def _keep(self, numbers: np.ndarray, ids: np.ndarray) -> None:
         dealt = self._shard.by_owner(numbers)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from nightjar import serving
 from nightjar.features.contract.layout import ColumnSpec, TableLayout, table_layout
 from nightjar.features.contract.strict import load_yaml
+from nightjar.serving.head_graph import check_head
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
 from nightjar.training.export.onnx_export import INPUTS, export_head
@@ -79,7 +80,9 @@ def test_logits_are_the_papers(cross_layers: int, rank: int | None) -> None:
 def test_the_exported_head_gives_the_same_logits(rank: int | None) -> None:
     head = build_head(config_of(rank=rank), LAYOUT)
     given = [tensor.float() for tensor in inputs(LAYOUT, 64)]
-    session = onnxruntime.InferenceSession(export_head(head, LAYOUT))
+    exported = export_head(head, LAYOUT)
+    check_head(exported)
+    session = onnxruntime.InferenceSession(exported)
     feed = {name: tensor.numpy() for name, tensor in zip(INPUTS, given, strict=True) if name != "first_order"}
     with torch.no_grad():
         np.testing.assert_allclose(session.run(["logit"], feed)[0], head(*given).numpy(), rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nightjar.features.contract.errors import UsageError
 from nightjar.features.contract.layout import TableLayout, table_layout
+from nightjar.serving.head_graph import check_head
 from nightjar.training.config import DeepConfig, ModelName, TrainingConfig
 from nightjar.training.data.batch import make_batch
 from nightjar.training.export.onnx_export import INPUTS, export_head
@@ -94,7 +95,9 @@ def test_the_exported_head_gives_the_same_logits(name: str, config: DeepConfig) 
         for step in range(3):
             head(*given, GlobalBatch(Solo(), step, torch.arange(64)))
         expected = head(*given).numpy()
-    session = onnxruntime.InferenceSession(export_head(head, layout([WIDTH] * FIELDS, name)))
+    exported = export_head(head, layout([WIDTH] * FIELDS, name))
+    check_head(exported)
+    session = onnxruntime.InferenceSession(exported)
     asked = {node.name for node in session.get_inputs()}
     feed = {key: tensor.numpy() for key, tensor in zip(INPUTS, given, strict=True) if key in asked}
     np.testing.assert_allclose(session.run(["logit"], feed)[0], expected, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ import pytest
 from nightjar.features.contract.publishing import describe_files
 from nightjar.features.encoder.state import VocabularyFiles
 from nightjar.training.run.collective import Collective
+from nightjar.training.warm_start import ids as warm_ids
 from nightjar.training.warm_start.ids import DROPPED, IdsByValue
 from tests.kits.training.cluster import run_cluster
 
@@ -48,9 +49,10 @@ def by_hash(vocabulary: VocabularyFiles) -> dict[int, int]:
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize(("files", "in_order"), [(1, True), (5, True), (4, False)])
 def test_every_id_becomes_that_of_its_value_whoever_read_it(
-    world: int, files: int, in_order: bool, tmp_path: Path
+    world: int, files: int, in_order: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two columns; more files than workers, and fewer; a share of the questions to each, and none to the last."""
+    monkeypatch.setattr(warm_ids, "BLOCK_VALUES", 50)
     columns = {}
     for name, values in (("f_user", 301), ("f_item", 40)):
         (tmp_path / name).mkdir()
