@@ -34,12 +34,12 @@ define SETUP
 	"$$python" .ci/setup_environment.py --python $(PYTHON) --venv $(VENV) --gpu $(GPU)
 endef
 
-.PHONY: help setup nightly movietweetings adult criteo test check bench docs compat zip clean
+.PHONY: help setup nightly movietweetings adult criteo test check bench docs compat hdfs zip clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench, compat)"
+	@echo "  VENV=.venv  PYTHON=python3.11  GPU=none|nccl  JOBS=2 (test)  ARGS='...' (test, bench, compat, hdfs)"
 
 setup: ## Check the prerequisites, make the virtual environment, build Horovod once
 	$(SETUP)
@@ -93,6 +93,9 @@ bench: $(STAMP) ## Measure; RATINGS=folder of MovieTweetings' two files
 
 compat: $(STAMP) ## Score a champion under every Python found, with the newest libraries; ARGS='--output build/nightly'
 	$(PY) .ci/compat.py $(ARGS)
+
+hdfs: $(STAMP) ## Run the tests of the storage contract on a real HDFS, made of packages of the Python index, under build/hdfs
+	$(PY) .ci/real_hdfs.py $(ARGS)
 
 docs: $(STAMP) ## Write docs/configuration.md from the models of the config
 	$(PY) -m docs.configuration

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from tests.kits.real_hdfs import HDFS_URL
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -69,3 +71,13 @@ def hdfs() -> Iterator[str]:
 
     with fake_hdfs() as url:
         yield url
+
+
+@pytest.fixture
+def real_hdfs() -> Iterator[str]:
+    """An empty place on the HDFS that `make hdfs` has started."""
+    from nightjar.features.contract import storage
+
+    url = f"{os.environ[HDFS_URL]}/{uuid.uuid4().hex}"
+    yield url
+    storage.remove(url)

@@ -83,8 +83,7 @@ def read_bytes(url: str) -> bytes:
 
 def exists(url: str) -> bool:
     """True if there is a file or a folder at `url`."""
-    fs, path = file_system(url)
-    return _exists(fs, path)
+    return _exists(*file_system(url))
 
 
 def is_file(url: str) -> bool:
@@ -232,8 +231,7 @@ def _exists(fs: AbstractFileSystem, path: str) -> bool:
 def list_files(url: str, suffix: str = "") -> list[str]:
     """Files below a folder that end in `suffix`, relative to it, sorted; none that Spark hides (`_`, `.`)."""
     fs, path = file_system(url)
-    prefix = path.rstrip("/") + "/"
-    relative = {_replaced_by(found.removeprefix(prefix)) for found in fs.find(path)}
+    relative = {_replaced_by(found.removeprefix(path.rstrip("/") + "/")) for found in fs.find(path)}
     return sorted(
         name
         for name in relative
@@ -340,7 +338,10 @@ def file_system(url: str) -> tuple[AbstractFileSystem, str]:
         # Any character may be in a local name; to fsspec `::` joins several URLs.
         return LocalFileSystem(), os.path.abspath(url)
     try:
-        fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+        try:
+            fs, path = fsspec.url_to_fs(url, use_listings_cache=False)
+        except TypeError:  # hdfs-native takes options for Hadoop's own, and keeps no listings
+            fs, path = fsspec.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise UsageError(
             f"{url} is on no file system that can be reached from here: {error}. Give a local path, or a URL whose "

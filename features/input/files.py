@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -52,6 +53,8 @@ _WHOLE = 1 << 20
 _END = 1 << 16
 _BLOCK, _BLOCKS = 1 << 12, 64
 _THREADS = 16
+# What file systems' drivers call the moment of the last change, or a digest of the content.
+_WRITTEN = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "modification_time", "updated")
 _FIRST_LINES = 100
 
 Shape = tuple[int | None, pa.Schema]
@@ -71,11 +74,21 @@ class FileHead:
     url: str
 
 
-def read_heads(location: str, config: InputConfig) -> tuple[list[FileHead], list[str]]:
-    """The heads of a folder's files, or of the one file, and what is wrong with the others."""
+Known = dict[str, tuple[tuple[Any, ...], FileHead]]
+"""Heads of files by URL, each with what its storage said of the file before it was read."""
+
+
+def read_heads(location: str, config: InputConfig, known: Known | None = None) -> tuple[list[FileHead], list[str]]:
+    """The heads of a folder's files, or of the one file, and what is wrong with the others.
+
+    Args:
+        location: of the folder or the file.
+        config: how files are read.
+        known: of the same config; what is there and was not written since is not read again, and what is read is added.
+    """
     urls, problems = _files_at(location, config)
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda url: _try_read_head(url, config), urls))
+        found = list(pool.map(lambda url: _known_head(url, config, known), urls))
     problems += [failure for failure in found if isinstance(failure, str)]
     return [head for head in found if isinstance(head, FileHead)], problems
 
@@ -184,6 +197,28 @@ def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]
     deeper = [name for name in names if "/" in name]
     problem = f"files in sub-folders are not read: {deeper[:3]}. Put them into {location} itself."
     return [storage.join(location, name) for name in names if "/" not in name], [problem] if deeper else []
+
+
+def _known_head(url: str, config: InputConfig, known: Known | None) -> FileHead | str:
+    """A file that goes while it is looked at is told by the attempt to read it."""
+    if known is None or (written := _written(url)) is None:
+        return _try_read_head(url, config)
+    if url in known and known[url][0] == written:
+        return known[url][1]
+    head = _try_read_head(url, config)
+    if isinstance(head, FileHead):
+        known[url] = written, head
+    return head
+
+
+def _written(url: str) -> tuple[Any, ...] | None:
+    """What changes when a file is written again, as far as its storage says that; None if it does not."""
+    fs, path = storage.file_system(url)
+    with suppress(OSError):
+        entry = fs.info(path)
+        moments = tuple(entry[name] for name in _WRITTEN if entry.get(name) is not None)
+        return (entry["size"], *moments) if moments else None
+    return None
 
 
 def _try_read_head(url: str, config: InputConfig) -> FileHead | str:

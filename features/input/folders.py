@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
 from typing import Protocol
@@ -24,7 +24,15 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import PARQUET, InputConfig
 from nightjar.features.input.days import day_after, day_number, listed
-from nightjar.features.input.files import FileHead, file_problems, header_of, read_heads, schema_of, types_read
+from nightjar.features.input.files import (
+    FileHead,
+    Known,
+    file_problems,
+    header_of,
+    read_heads,
+    schema_of,
+    types_read,
+)
 from nightjar.features.input.reading import Columns, Piece, columns_to_read, open_rows, pieces_of
 from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import source
@@ -116,10 +124,12 @@ class Logs(Protocol):
 @dataclass(frozen=True)
 class DateFolders:
     """`<root>/date=YYYY-MM-DD/` with files. A day's rows are its folder's; it is known by its files and how they are
-    read, and changes when one of them is written again."""
+    read, and changes when one of them is written again. A run, which has one of these, reads a file's head once.
+    """
 
     root: str
     config: InputConfig = PARQUET
+    _known: Known = field(default_factory=dict, compare=False, repr=False)
 
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
@@ -149,7 +159,7 @@ class DateFolders:
             if date_folder(day) not in there and day in may_lack and not self.config.is_empty(day):
                 continue
             folder = storage.join(self.root, date_folder(day))
-            heads, unreadable = read_heads(folder, self.config)
+            heads, unreadable = read_heads(folder, self.config, self._known)
             if self.config.is_empty(day) and not unreadable and all(head.rows == 0 for head in heads):
                 partitions[day] = None
                 continue

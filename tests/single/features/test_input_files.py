@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, SpecError, UsageError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import InputConfig
-from nightjar.features.input.folders import LogPartition, check_logs
+from nightjar.features.input.folders import DateFolders, LogPartition, check_logs
 from nightjar.features.input.timestamped import logs_at
 from nightjar.features.spark.tables import for_spark, literal
 
@@ -230,6 +231,44 @@ def test_a_day_is_known_by_its_files_and_by_how_they_are_read(folder: Path) -> N
     assert identity() == first
     (folder / "late").write_text("clicked,at,item,price\n")
     assert identity() != first
+
+
+def test_a_run_looks_into_a_file_again_only_where_it_was_written_since(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where size and time of change are those of before: to set that time changes the file's entry."""
+    opened: list[str] = []
+    real = storage.open_binary
+
+    def noted(url: str) -> BinaryIO:
+        opened.append(Path(url).name)
+        return real(url)
+
+    monkeypatch.setattr(storage, "open_binary", noted)
+    logs, header = DateFolders(str(folder.parent), config("csv")), "clicked,at,item,price\n"
+    changed, before = folder / "0.csv", 0
+    for name in ("0.csv", "1.csv"):
+        (folder / name).write_text(header + ROW)
+
+    def look() -> tuple[str, set[str]]:
+        opened.clear()
+        [day] = logs.check([DAY], SPEC)
+        return day.fingerprint, set(opened)
+
+    first, seen = look()
+    assert seen == {"0.csv", "1.csv"}
+    assert look() == (first, set())
+    entry = changed.stat()
+    while not before or changed.stat().st_ctime_ns == entry.st_ctime_ns:  # clocks of file systems are coarse
+        before = changed.write_text(header + ROW.replace("a", "b"))
+        os.utime(changed, ns=(entry.st_atime_ns, entry.st_mtime_ns))
+    second, seen = look()
+    assert second != first
+    assert seen == {"0.csv"}
+    (folder / "1.csv").unlink()
+    third, seen = look()
+    assert third not in (first, second)
+    assert seen == set()
 
 
 def test_a_copy_of_a_large_parquet_file_is_the_same_log_and_another_value_in_it_is_not(folder: Path) -> None:

@@ -18,17 +18,18 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
 from nightjar.jobs.common.cli import EXIT_TERMINATED
 from nightjar.jobs.nightly.lease import Held, Lease, acquire, lease
+from tests.kits.real_hdfs import REAL_HDFS
 
 STALE = 60.0
 
 
-@pytest.fixture(params=["local", "memory", "s3", "hdfs"])
+@pytest.fixture(params=["local", "memory", "bucket", "hdfs", *REAL_HDFS])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "lock")
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/lock"
-    return f"{request.getfixturevalue('bucket' if request.param == 's3' else 'hdfs')}/lock"
+    return f"{request.getfixturevalue(request.param)}/lock"
 
 
 def entries(folder: str) -> list[Lease]:

@@ -10,9 +10,10 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import UsageError
 from tests.kits.fake_hdfs import deaths
+from tests.kits.real_hdfs import REAL_HDFS
 
 
-@pytest.fixture(params=["path", "file url", "memory url", "bucket", "hdfs"])
+@pytest.fixture(params=["path", "file url", "memory url", "bucket", "hdfs", *REAL_HDFS])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     roots = {"path": str(tmp_path), "file url": f"file://{tmp_path}", "memory url": f"memory://{tmp_path}"}
     return roots.get(request.param) or str(request.getfixturevalue(request.param))
