@@ -128,7 +128,10 @@ def array_of(values: Any, name: str) -> pa.Array:
     except pa.ArrowNotImplementedError as error:
         raise DataError(f"column {name!r} holds what no feature reads: {error}. Cast it.") from error
     except (pa.ArrowException, OverflowError, TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"column {name!r} mixes types: {error}. Give every value the same type.") from error
+        raise DataError(
+            f"column {name!r} mixes types, or holds what is no value: {error}. Give every value the same type: a "
+            f"string, a number, a boolean, or a list of those."
+        ) from error
 
 
 @cache
