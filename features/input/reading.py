@@ -43,7 +43,7 @@ def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -
     """
     if config.is_text:
         return tuple(config.typed(config.names_in(schema)))
-    names = [name for name in spec.source_columns() if name in schema.names]
+    names = [name for name in config.columns_of(spec) if name in schema.names]
     return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
 
 
