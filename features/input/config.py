@@ -84,9 +84,12 @@ class InputConfig(Strict):
     Any other that Spark has a reader for (`delta`, `iceberg`, `jdbc`) does without the checks of files."""
     location: str | None = Field(None, min_length=1)
     """A folder, a file, a URL, or a table's name. `--logs` takes its place."""
-    days: Literal["folders", "timestamp"] = "folders"
+    days: str = Field("folders", pattern=r"^(folders|timestamp|hash\(.+\))$")
     """`folders`: a row's day is that of its `date=` folder, whatever its timestamp. `timestamp`: the day of its
-    timestamp, in UTC."""
+    timestamp, in UTC. `hash(column)`: of a table without time; the column's hash deals its rows to `hash_days` days."""
+    hash_days: int = Field(10, ge=2, le=1000)
+    """Of `days: hash(column)`: to how many days rows are dealt, from `earliest` on. The last of them is the first that
+    a night can judge on all others."""
     earliest: date = date(2000, 1, 1)
     """Rows and folders of days before it, or after tomorrow, are misdated: they are counted, told, and do not begin the
     history."""
@@ -115,6 +118,12 @@ class InputConfig(Strict):
                 f"days: folders needs one of the formats {list(FILE_FORMATS)}; got {self.format!r}. For a table of any "
                 f"format give days: timestamp"
             )
+        if self._set("hash_days") and not self.dealt_by:
+            raise ValueError("hash_days needs days: hash(column)")
+        if self.dealt_by and (self.timestamp_format or self.empty_days):
+            raise ValueError("days: hash(column) is for a table without time; remove timestamp_format and empty_days")
+        if self.dealt_by and (last := self.earliest + timedelta(self.hash_days - 1)) > datetime.now(UTC).date():
+            raise ValueError(f"hash_days: the last day, {last}, is yet to come; set an earlier `earliest`")
         if self.columns and not self.is_text:
             raise ValueError(f"columns: {self.format} has types of its own; cast them where the log is written")
         if self.format == "csv":
@@ -145,6 +154,17 @@ class InputConfig(Strict):
     def is_files(self) -> bool:
         """True if the files can be looked at before Spark starts."""
         return self.format in FILE_FORMATS
+
+    @property
+    def dealt_by(self) -> str | None:
+        """The column whose hash deals rows to days, if one does. The spec's timestamp is then no column of the log."""
+        return self.days[len("hash(") : -1] if self.days.startswith("hash(") else None
+
+    def columns_of(self, spec: FeatureSpec) -> list[str]:
+        """The columns of the log itself that `spec` and this input read, without repeats."""
+        if not self.dealt_by:
+            return spec.source_columns()
+        return list(dict.fromkeys([*(c for c in spec.source_columns() if c != spec.timestamp), self.dealt_by]))
 
     @property
     def is_text(self) -> bool:
@@ -216,7 +236,9 @@ class InputConfig(Strict):
                 f"input.timestamp_format makes a timestamp of the column {spec.timestamp!r}, which the features "
                 f"{readers} read, and which a request would bring as it is. Give the features a column of their own."
             )
-        lacking = [name for name in spec.source_columns() if name not in self.columns]
+        if self.dealt_by:
+            self._require_no_time(spec)
+        lacking = [name for name in self.columns_of(spec) if name not in self.columns]
         if not self.is_text or not lacking:
             return
         names = header()
@@ -233,6 +255,18 @@ class InputConfig(Strict):
             f"input.columns lacks the types of {lacking}, which the features read. Put this in its place, with the "
             f"types that the log has:\n  columns:\n" + "\n".join(lines)
         )
+
+    def _require_no_time(self, spec: FeatureSpec) -> None:
+        if spec.frequencies:
+            raise SpecError(
+                f"the frequencies {[one.name for one in spec.frequencies]} count what was before a row, and days: "
+                f"{self.days} is no time. Remove them, or give the days of the log."
+            )
+        if spec.timestamp in (self.dealt_by, *spec.request_columns()):
+            raise SpecError(
+                f"days: {self.days} makes the timestamp {spec.timestamp!r}, which is no column of the log, and no "
+                f"feature may read it. Give features.timestamp a name of its own."
+            )
 
     @property
     def reading(self) -> list[Any]:

@@ -56,6 +56,7 @@ _THREADS = 16
 # What file systems' drivers call the moment of the last change, or a digest of the content.
 _WRITTEN = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "modification_time", "updated")
 _FIRST_LINES = 100
+_MOMENT = pa.timestamp("us", tz="UTC")
 
 Shape = tuple[int | None, pa.Schema]
 
@@ -111,7 +112,7 @@ def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputCon
     schemas = [head.schema for head in heads if len(head.schema)]
     if config.format == "json":
         first = {name for schema in schemas for name in schema.names}
-        if absent := tuple(name for name in spec.source_columns() if name not in first):
+        if absent := tuple(name for name in config.columns_of(spec) if name not in first):
             _warn_of_absent_keys(absent)
     yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec, config)
 
@@ -136,15 +137,15 @@ def schema_of(heads: Sequence[FileHead], config: InputConfig) -> pa.Schema:
 def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
     """Columns that the spec reads and that are missing, repeated, of several types, or of one that is not allowed."""
     names = schemas[0].names
-    missing = [c for c in spec.source_columns() if not all(c in schema.names for schema in schemas)]
+    missing = [c for c in config.columns_of(spec) if not all(c in schema.names for schema in schemas)]
     if missing:
         names = next(schema.names for schema in schemas if not all(c in schema.names for c in missing))
         hint = did_you_mean(missing, names) or _separated_otherwise(names, config) or "."
         yield f"the columns {missing} are missing; the log has {names}{hint} Correct the feature spec or the log."
-    repeated = [c for c in spec.source_columns() if any(schema.names.count(c) > 1 for schema in schemas)]
+    repeated = [c for c in config.columns_of(spec) if any(schema.names.count(c) > 1 for schema in schemas)]
     if repeated:
         yield f"the columns {repeated} are there more than once; the log has {names}. Rename them."
-    for column in (c for c in spec.source_columns() if c not in missing + repeated):
+    for column in (c for c in config.columns_of(spec) if c not in missing + repeated):
         types = sorted({str(schema.field(column).type) for schema in schemas})
         if len(types) > 1:
             yield f"column {column!r} has several types in one day: {types}. Write one type."
@@ -181,13 +182,15 @@ def derived_types(schema: pa.Schema, spec: FeatureSpec) -> dict[str, pa.DataType
     if odd:
         raise DataError(f"the columns {odd} are in nanoseconds, which Spark does not read. Write microseconds.")
     if spec.timestamp in schema.names:
-        schema = schema.set(schema.names.index(spec.timestamp), pa.field(spec.timestamp, pa.timestamp("us", tz="UTC")))
+        schema = schema.set(schema.names.index(spec.timestamp), pa.field(spec.timestamp, _MOMENT))
     return types_of(schema, spec.derive, spec.derived_sources())
 
 
-def types_read(schema: pa.Schema, spec: FeatureSpec) -> tuple[str, ...]:
+def types_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tuple[str, ...]:
     """The types of the columns that the spec reads."""
-    return tuple(str(schema.field(c).type) for c in spec.source_columns() if schema.names.count(c) == 1)
+    made = {spec.timestamp: _MOMENT} if config.dealt_by else {}
+    known = {name: schema.field(name).type for name in spec.source_columns() if schema.names.count(name) == 1} | made
+    return tuple(str(known[name]) for name in spec.source_columns() if name in known)
 
 
 def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]:
@@ -330,7 +333,9 @@ def _requirements(
     if isinstance(spec.label, str) or not spec.label.sql:
         for column in spec.label_columns:
             yield "label", column, is_number, f"{number} or boolean"
-    if config.timestamp_format is None:
+    if config.dealt_by:
+        yield "days", config.dealt_by, is_categorical, categorical
+    elif config.timestamp_format is None:
         yield "timestamp", spec.timestamp, _is_timestamp, "a timestamp in milliseconds or microseconds"
     elif config.is_epoch:
         yield "timestamp", spec.timestamp, _is_weight, f"{number}, as input.timestamp_format says"

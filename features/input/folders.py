@@ -179,7 +179,7 @@ class DateFolders:
             date=day,
             url=folder,
             counted=None if None in counts else sum(count or 0 for count in counts),
-            types=types_read(schema, spec),
+            types=types_read(schema, spec, self.config),
             fingerprint=fingerprint_of(self.config, heads),
             input=self.config,
             names=self.config.names_in(schema),

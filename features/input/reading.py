@@ -41,7 +41,7 @@ def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -
 
     So Spark meets no column that it cannot read and that nobody asks for. schema: types as Spark reads them.
     """
-    return named_columns(schema, [name for name in spec.source_columns() if name in schema.names], config)
+    return named_columns(schema, [name for name in config.columns_of(spec) if name in schema.names], config)
 
 
 def named_columns(schema: pa.Schema, names: Sequence[str], config: InputConfig) -> Columns:

@@ -12,14 +12,21 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import EPOCHS, InputConfig
 from nightjar.features.input.damage import condition_of
-from nightjar.features.spark.rows import source
+from nightjar.features.spark.rows import hash_value, source
 
 # The years from 1 through 9999, which a timestamp may be of.
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def with_moment(rows: DataFrame, timestamp: str, config: InputConfig) -> DataFrame:
-    """Make the timestamp's column one, as `input.timestamp_format` says; null where it is not written so."""
+    """Make the timestamp's column one, as `input.timestamp_format` says; null where it is not written so.
+
+    Of a table without time it is the beginning of the day that a row is dealt to, by the hash that fields have, too: of
+    an integer it does not depend on its width.
+    """
+    if config.dealt_by:
+        part = F.pmod(hash_value(source(config.dealt_by)), F.lit(config.hash_days)).cast("int")
+        return rows.withColumn(timestamp, F.date_add(F.lit(config.earliest), part).cast("timestamp"))
     if config.timestamp_format is None:
         return rows
     written = source(timestamp)

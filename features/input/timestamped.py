@@ -133,7 +133,7 @@ class LogTable:
             columns = columns_to_read(schema, spec, self.config)
         else:
             table = open_log(self.spark(), self.config, [self.location])
-            known = {*spec.source_columns(), *(one.name for one in spec.derive)}
+            known = {*self.config.columns_of(spec), *(one.name for one in spec.derive)}
             read = [column for column in table.schema if column.name in known]
             schema, columns = pa.schema([(c.name, as_spark_reads(to_arrow_type(c.dataType))) for c in read]), ()
             refuse(self.location, dict.fromkeys(column_problems([schema], spec, self.config), ()))
@@ -141,7 +141,7 @@ class LogTable:
             date="",
             url=self.location,
             counted=None,
-            types=types_read(schema, spec),
+            types=types_read(schema, spec, self.config),
             fingerprint="",
             input=self.config,
             names=self.config.names_in(schema),
