@@ -212,7 +212,7 @@ def highest() -> int:
 
 
 def test_the_formats_page_names_the_operations() -> None:
-    page = Path(__file__).parents[3] / "docs" / "artifact-format.md"
+    page = Path(__file__).parents[4] / "docs" / "artifact-format.md"
     [line] = [line for line in page.read_text().splitlines() if line.startswith("| `scoring/head.onnx`")]
     assert re.findall(r"`([A-Z]\w+)`", line) == sorted(OPERATIONS)
 
