@@ -32,8 +32,19 @@ class DerivedColumn(Strict):
         """The expression, parsed."""
         return parsed(self.expression)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What it is computed of: columns of the log, and other derived ones."""
+        return _columns(self.expression)
 
+
+# A request asks for them every time.
 parsed = lru_cache(maxsize=1024)(parse)
+
+
+@lru_cache(maxsize=1024)
+def _columns(expression: str) -> tuple[str, ...]:
+    return columns_of(parsed(expression))
 
 
 def in_order(derived: Sequence[DerivedColumn], wanted: Sequence[str]) -> list[DerivedColumn]:
@@ -43,7 +54,7 @@ def in_order(derived: Sequence[DerivedColumn], wanted: Sequence[str]) -> list[De
 
     def visit(name: str) -> None:
         if name in by_name and name not in found:
-            for read in columns_of(by_name[name].node):
+            for read in by_name[name].columns:
                 visit(read)
             found[name] = by_name[name]
 
@@ -54,9 +65,11 @@ def in_order(derived: Sequence[DerivedColumn], wanted: Sequence[str]) -> list[De
 
 def log_columns(derived: Sequence[DerivedColumn], column: str) -> tuple[str, ...]:
     """The columns of the log that a column is made of: itself, if it is not derived."""
+    if all(one.name != column for one in derived):  # as of most columns of a request, every time
+        return (column,)
     needed = in_order(derived, [column])
     made = {one.name for one in needed}
-    read = [name for one in needed for name in columns_of(one.node)] or [column]
+    read = [name for one in needed for name in one.columns]
     return tuple(dict.fromkeys(name for name in read if name not in made))
 
 
@@ -84,7 +97,7 @@ def problems_of(derived: Sequence[DerivedColumn], roles: Mapping[str, str]) -> I
 
 def circular(derived: Sequence[DerivedColumn]) -> list[str]:
     """Names of derived columns that are computed of themselves, be it by others."""
-    reads = {one.name: set(columns_of(one.node)) for one in derived}
+    reads = {one.name: set(one.columns) for one in derived}
     reached = {name: set(read) for name, read in reads.items()}
     for _ in reads:
         for name, read in reached.items():

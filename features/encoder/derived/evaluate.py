@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.expressions.derived import DerivedColumn, in_order, log_columns
-from nightjar.features.contract.expressions.parse import Call, Column, Literal, Node, columns_of
+from nightjar.features.contract.expressions.parse import Call, Column, Literal, Node
 from nightjar.features.encoder.arrow_types import as_spark_reads, is_floating
 from nightjar.features.encoder.derived.functions import FUNCTIONS, KindError, kind_of, moments
 from nightjar.features.encoder.raw_columns import numbers
@@ -40,7 +40,7 @@ def with_derived(
     wanted = list(wanted)
     needed = in_order(derived, wanted)
     made = {one.name for one in needed}
-    read = {name for one in needed for name in columns_of(one.node)} - made
+    read = {name for one in needed for name in one.columns} - made
     values = {name: _values(columns[name], name) for name in read}
     for one in needed:
         values[one.name] = _derived(one, values)
@@ -66,9 +66,9 @@ def types_of(schema: pa.Schema, derived: Sequence[DerivedColumn], wanted: Iterab
 
 def _derived(one: DerivedColumn, values: Mapping[str, pa.Array]) -> pa.Array:
     node = one.node
-    lengths = {len(values[name]) for name in columns_of(node)}
+    lengths = {len(values[name]) for name in one.columns}
     rows = next((length for length in lengths if length != 1), 1)
-    spread = {name: _spread(values[name], rows) for name in columns_of(node)}
+    spread = {name: _spread(values[name], rows) for name in one.columns}
     try:
         return _evaluate(node, spread, rows)
     except KindError as error:
