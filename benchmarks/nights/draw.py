@@ -2,8 +2,9 @@
 
     python -m benchmarks.nights.draw --picture FILE.svg before=FOLDER/nights.jsonl after=FOLDER/nights.jsonl
 
-The table holds medians of the nights 20 to 40, and of the last 20, and how many times as much the latter is. The driver
-and Spark's JVM compile and fill their caches during the first nights, and retention removes nothing yet.
+The table holds medians of the nights 20 to 40, and of the last 20, how many times as much the latter is, and the growth
+from one night to the next: the median of the slopes between any two nights from 20 on. During the first nights the
+driver and Spark's JVM fill their caches, and retention removes nothing yet.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from statistics import median
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import theilslopes
 
 from benchmarks.nights.measure import Night, read_nights
 from nightjar.jobs.common.cli import entry_point
@@ -104,7 +106,7 @@ def smoothed(values: Sequence[float], width: int = 9) -> list[float]:
 def table(nights: Sequence[Night]) -> str:
     """Of one run, in Markdown."""
     first, last = SETTLED
-    lines = [f"| median of a night | nights {first} to {last} | last {LAST} | ratio |", "| --- | --- | --- | --- |"]
+    lines = [f"| median of a night | nights {first} to {last} | last {LAST} | ratio | a night |", "| --- " * 5 + "|"]
     by_step = {
         f"processor seconds of {step}": lambda night, step=step: night.processor_seconds.get(step, 0.0)
         for step in nights[-1].seconds
@@ -113,7 +115,9 @@ def table(nights: Sequence[Night]) -> str:
         settled = median(value(night) for night in nights[first - 1 : last])
         latest = median(value(night) for night in nights[-LAST:])
         ratio = f"{latest / settled:.2f}" if settled else "–"
-        lines.append(f"| {name} | {settled:,.4g} | {latest:,.4g} | {ratio} |")
+        since = nights[first - 1 :]
+        growth = theilslopes([value(night) for night in since], [night.night for night in since])[0]
+        lines.append(f"| {name} | {settled:,.4g} | {latest:,.4g} | {ratio} | {growth:+.2f} |")
     return "\n".join(lines)
 
 
