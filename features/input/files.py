@@ -1,23 +1,14 @@
-"""What can be known of a log's files before Spark starts: by footers, by headers, by the first lines.
-
-A file is known by its content, so that a copy of a log is the same log, whenever it was written and whatever it is
-called. Up to 1 MiB all of it counts. Of a larger one it is a short read: the size, the first and the last 64 KiB, 64
-blocks of 4 KiB in between, and a Parquet file's whole footer, which has statistics, sizes and offsets of every row
-group's columns. A change of a few bytes between the blocks of a larger text file, which leaves its size as it was, is
-not seen; in compressed formats it moves what follows.
-"""
+"""What can be known of a log's files before Spark starts: by footers, by headers, by the first lines."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -39,6 +30,7 @@ from nightjar.features.encoder.arrow_types import (
 )
 from nightjar.features.encoder.derived.evaluate import types_of
 from nightjar.features.input.config import InputConfig
+from nightjar.features.input.identity import identity_of, written
 from nightjar.features.input.text import csv_rows, lines_of
 
 log = logging.getLogger(__name__)
@@ -49,12 +41,7 @@ WITHOUT_ROWS = (
     "(nightly.history_from, --history-from)."
 )
 
-_WHOLE = 1 << 20
-_END = 1 << 16
-_BLOCK, _BLOCKS = 1 << 12, 64
 _THREADS = 16
-# What file systems' drivers call the moment of the last change, or a digest of the content.
-_WRITTEN = ("mtime", "created", "ino", "ETag", "etag", "LastModified", "last_modified", "modification_time", "updated")
 _FIRST_LINES = 100
 _MOMENT = pa.timestamp("us", tz="UTC")
 
@@ -204,24 +191,14 @@ def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]
 
 def _known_head(url: str, config: InputConfig, known: Known | None) -> FileHead | str:
     """A file that goes while it is looked at is told by the attempt to read it."""
-    if known is None or (written := _written(url)) is None:
+    if known is None or (moment := written(url)) is None:
         return _try_read_head(url, config)
-    if url in known and known[url][0] == written:
+    if url in known and known[url][0] == moment:
         return known[url][1]
     head = _try_read_head(url, config)
     if isinstance(head, FileHead):
-        known[url] = written, head
+        known[url] = moment, head
     return head
-
-
-def _written(url: str) -> tuple[Any, ...] | None:
-    """What changes when a file is written again, as far as its storage says that; None if it does not."""
-    fs, path = storage.file_system(url)
-    with suppress(OSError):
-        entry = fs.info(path)
-        moments = tuple(entry[name] for name in _WRITTEN if entry.get(name) is not None)
-        return (entry["size"], *moments) if moments else None
-    return None
 
 
 def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
@@ -229,7 +206,7 @@ def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
         if config.is_text and url.endswith(".zip"):
             raise ValueError("Spark unpacks no zip archives; gzip, bzip2 and zstd it does")
         with storage.open_binary(url) as stream:
-            identity = _identity(stream, config)
+            identity = identity_of(stream, config.format)
             stream.seek(0)
             is_empty = config.is_text and not identity[0]
             rows, schema = _NOTHING if is_empty else _SHAPES[config.format](stream, url, config)
@@ -237,31 +214,6 @@ def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
     except (pa.ArrowException, OSError, EOFError, ValueError, csv.Error, zlib.error, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
-
-
-def _identity(stream: BinaryIO, config: InputConfig) -> list[Any]:
-    """The size, and a checksum of what is looked at."""
-    size = stream.seek(0, 2)
-    seen = hashlib.sha256()
-    for begin, length in _looked_at(stream, size, config):
-        stream.seek(begin)
-        seen.update(stream.read(length))
-    return [size, seen.hexdigest()]
-
-
-def _looked_at(stream: BinaryIO, size: int, config: InputConfig) -> Iterator[tuple[int, int]]:
-    """Offsets and lengths."""
-    if size <= _WHOLE:
-        yield 0, size
-        return
-    end = _END
-    if config.format == "parquet":  # the footer's length, before the last four bytes
-        stream.seek(size - 8)
-        end = max(end, min(int.from_bytes(stream.read(4), "little") + 8, size))
-    yield 0, _END
-    yield size - end, end
-    step = (size - 2 * _END) // _BLOCKS
-    yield from ((_END + n * step, _BLOCK) for n in range(_BLOCKS))
 
 
 def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
