@@ -110,7 +110,7 @@ def test_a_nights_page_shows_the_figures_as_served_beside_those_as_logged(output
 
 def test_a_nights_page_says_what_learning_its_day_has_moved(output: Path) -> None:
     text = page(output, GOOD).text
-    assert "The model has learned this day, too, and serves so." in text
+    assert "The model has learned this day, too, and serves so. That moved" in text
     for shown in ("1,234 rows by 0.1234 on average", "-0.0123 with its sign", "0.61000 before, 0.59000 after"):
         assert shown in text
 
