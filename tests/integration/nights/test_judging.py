@@ -77,13 +77,21 @@ SPECS: dict[str, dict[str, Any]] = {
         frequencies=[{**frequency, "as_of": "day"} for frequency in BASE["frequencies"]], dense=BASE["dense"][:1]
     ),
 }
+# The key of counts of the day so far is derived, under one name and in two ways.
+DERIVED: dict[str, dict[str, Any]] = {
+    f"item_id + {n}": changed(
+        derive=[{"name": "item_key", "expression": f"int(item_id + {n})"}],
+        fields=[{**field, "column": "item_key"} if field["name"] == "item" else field for field in FIELDS],
+    )
+    for n in (1, 2)
+}
 VALUES_OF = {**VALUES, "visitor": VALUES["user"], "product": VALUES["item"], "floor": ["1", "0"]}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ServedModel]:
     """A model of every spec, by what is different."""
-    return {name: published(tmp_path_factory.mktemp("model"), document) for name, document in SPECS.items()}
+    return {name: published(tmp_path_factory.mktemp("model"), document) for name, document in (SPECS | DERIVED).items()}
 
 
 def published(root: Path, document: dict[str, Any]) -> ServedModel:
@@ -186,4 +194,15 @@ def test_a_model_whose_columns_are_gone_from_the_log_is_judged_with_missing_valu
     judged = judge_rows(spark, day_of(logs, without=gone), pair, "candidate", [])
     label = np.array([row["clicked"] for row in rows], dtype=np.float64)
     expected = [by_a_server(model, [{**row, **gone} for row in rows]) for model in pair.values()]
+    assert seen(judged.observed.label, *judged.scores.values()) == seen(label, *expected)
+
+
+def test_one_name_may_be_derived_in_two_ways(
+    spark: SparkSession, models: dict[str, ServedModel], logs: str, rows: list[Row]
+) -> None:
+    first, second = (models[name] for name in DERIVED)
+    judged = judge_rows(spark, day_of(logs), {"candidate": first, "champion": second}, "candidate", [])
+    expected = by_a_server(first, rows), by_a_server(second, rows)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-4
+    label = np.array([row["clicked"] for row in rows], dtype=np.float64)
     assert seen(judged.observed.label, *judged.scores.values()) == seen(label, *expected)
