@@ -56,13 +56,11 @@ def main(
     pointer = registry.champion(models)
     if version is None and pointer is None:
         raise UsageError(f"{models} has no champion. Promote a version first, or give --version.")
-    if pointer and version in (None, pointer.version):
-        name, counters = pointer.version, pointer.counters
-    else:
-        name = str(version)
-        counters = registry.newest_counters(models, name)
-    directory = registry.counters_directory(models, counters) if counters else None
-    served = ServedModel(storage.join(models, name), directory)
+    name = version or (pointer.version if pointer else "")
+    artifact = registry.directory_of(models, name)
+    champion = pointer and pointer.version == name and pointer
+    counters = champion.counters if champion else registry.newest_counters(models, name)
+    served = ServedModel(artifact, registry.counters_directory(models, counters) if counters else None)
     from nightjar.jobs.common.spark_session import spark_session
     from nightjar.jobs.scoring.candidates import Candidates
     from nightjar.jobs.scoring.score import Best, Scoring

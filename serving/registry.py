@@ -152,6 +152,14 @@ def newest_counters(root: str, version: str, on: date | None = None) -> str | No
     return None
 
 
+def directory_of(root: str, version: str) -> str:
+    """Where a version is. Raises UsageError if it is not published there."""
+    published = versions(root)
+    if version not in published:
+        raise UsageError(f"{root} holds no published version {version!r}; it holds {published}.")
+    return storage.join(root, version)
+
+
 def counters_directory(root: str, name: str) -> str:
     """Where counters are."""
     return storage.join(root, COUNTERS, name)
@@ -307,10 +315,7 @@ def _counters_fingerprint(root: str, version: str) -> str:
 
 def _verified(root: str, version: str) -> str:
     """The digest of a version's manifest, after all its files were compared with it."""
-    published = versions(root)
-    if version not in published:
-        raise UsageError(f"{root} holds no published version {version!r}; it holds {published}.")
-    directory = storage.join(root, version)
+    directory = directory_of(root, version)
     verify(directory, read_manifest(directory, ArtifactManifest))
     return manifest_digest(directory)
 

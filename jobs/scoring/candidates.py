@@ -62,7 +62,10 @@ class Candidates:
             raise DataError(f"the candidates in {location} cannot be scored: " + "; ".join(problems))
         schema = schema_of(heads, config)
         if absent := [name for name in kept if name not in schema.names]:
-            raise UsageError(f"the candidates have no columns {absent}{did_you_mean(absent, schema.names) or '.'}")
+            raise UsageError(
+                f"the candidates have no columns {absent}; they have {schema.names}"
+                f"{did_you_mean(absent, schema.names) or '.'}"
+            )
         asked = tuple(column.name for column in model.inputs if column.name in schema.names)
         try:
             model.score(_one_row(schema, asked, model))

@@ -159,9 +159,10 @@ def test_json_candidates_are_read_by_their_declared_types(place: Path, rows: lis
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--keep", "plce"], "the candidates have no columns ['plce']. Did you mean"),
+        (["--keep", "plce"], "Did you mean 'place' for 'plce'?"),
         (["--keep", "place", "--k", "3"], "--best-of and --k belong together"),
-        (["--keep", "place", "--version", "2024-05-04-lr-0000"], "2024-05-04-lr-0000"),
+        (["--keep", "place", "--version", "2024-05-04-lr-0000"], "holds no published version '2024-05-04-lr-0000'"),
+        (["--keep", "place", "--version", "../world/candidate"], "holds no published version '../world/candidate'"),
         (["--keep", "score"], "the scores have columns of these names"),
     ],
 )
