@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, lines = work / "config.yaml", work / "nights.jsonl"
     config.write_text(yaml.safe_dump(CONFIG))
     done = len(read_nights(lines)) if lines.exists() else 0
-    for day in range(-DAYS_BEFORE, done):
+    for day in range(max(-DAYS_BEFORE, done - args.expire), done):
         write_day(work / "logs", FIRST + timedelta(day), args.rows_per_day)
     with spark_session("nights"):
         meter = Meter(work)
