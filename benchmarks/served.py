@@ -33,7 +33,7 @@ from pyspark.sql import SparkSession
 import nightjar
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import CHAMPION, DECISION
-from nightjar.features.contract.outputs import DECISIONS, FINISHES, MODELS, night_of
+from nightjar.features.contract.outputs import DECISIONS, FINISHES, MODELS, judged_of, night_of
 from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.jobs import generate_logs, run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED, entry_point
@@ -86,10 +86,15 @@ class Nights:
 
     def found(self, folder: str, night: date, file: str) -> bytes | None:
         """A file of the night's decision, or of its finish."""
-        root = storage.join(self.output, folder)
-        [name] = [name for name in storage.list_folders(root) if night_of(name) == str(night)]
-        url = storage.join(root, name, file)
+        url = storage.join(directory_of(self.output, folder, str(night)), file)
         return storage.read_bytes(url) if storage.exists(url) else None
+
+
+def directory_of(output: str, folder: str, night: str) -> str:
+    """The one directory that a night has in a folder of the output, that of what became of its model left out."""
+    root = storage.join(output, folder)
+    [name] = [n for n in storage.list_folders(root) if night_of(n) == night and judged_of(n) == n]
+    return storage.join(root, name)
 
 
 @entry_point

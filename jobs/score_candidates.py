@@ -54,28 +54,27 @@ def main(
     models, candidates, output = map(storage.absolute, (models, candidates, output))
     source = load_yaml(config, InputConfig, "input", PARQUET) if config else PARQUET
     pointer = registry.champion(models)
-    if version is None and pointer is None:
-        raise UsageError(f"{models} has no champion. Promote a version first, or give --version.")
-    name = version or (pointer.version if pointer else "")
-    artifact = registry.directory_of(models, name)
-    champion = pointer and pointer.version == name and pointer
-    counters = champion.counters if champion else registry.newest_counters(models, name)
-    served = ServedModel(artifact, registry.counters_directory(models, counters) if counters else None)
+    if version is None:
+        if pointer is None:
+            raise UsageError(f"{models} has no champion. Promote a version first, or give --version.")
+        version = pointer.version
+    artifact = registry.directory_of(models, version)
+    newest = pointer.counters if pointer and pointer.version == version else registry.newest_counters(models, version)
+    served = ServedModel(artifact, registry.counters_directory(models, newest) if newest else None)
     from nightjar.jobs.common.spark_session import spark_session
     from nightjar.jobs.scoring.candidates import Candidates
     from nightjar.jobs.scoring.score import Best, Scoring
 
     kept = tuple(dict.fromkeys((*keep, request) if request else keep))
     found = Candidates.find(candidates, source, served.open(), kept)
-    scoring = Scoring(found, served, name, output, Best(request, k) if request and k else None)
+    scoring = Scoring(found, served, version, output, Best(request, k) if request and k else None)
     if scoring.is_done():
         print(f"published already: {output}")
         return EXIT_NOTHING_TO_DO
     with spark_session("score_candidates") as spark:
         manifest = scoring.run(spark)
-    print(
-        f"{manifest.candidates} candidates, {manifest.rows} scores of {name}, counters as of {manifest.counters_as_of}"
-    )
+    counted = f"{manifest.candidates} candidates, {manifest.rows} scores"
+    print(f"{counted} of {version}, counters as of {manifest.counters_as_of}")
     print(f"scores {output}")
     return 0
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.served import directory_of
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import WARM_START
 from nightjar.features.contract.outputs import CANDIDATES, DECISIONS, MODELS, night_of
@@ -99,16 +100,12 @@ def cell(output: str, night: str) -> str:
 
 def decision_of(output: str, night: str) -> Decision:
     """The gate's."""
-    root = storage.join(output, DECISIONS)
-    [name] = [name for name in storage.list_folders(root) if night_of(name) == night]
-    return read_decision(storage.join(root, name))[0]
+    return read_decision(directory_of(output, DECISIONS, night))[0]
 
 
 def carried(output: str, night: str) -> str:
     """The share of the judged candidate's rows that came from its parent."""
-    root = storage.join(output, CANDIDATES)
-    [name] = [n for n in storage.list_folders(root) if night_of(n) == night and not n.endswith("-finished")]
-    url = storage.join(root, name, WARM_START)
+    url = storage.join(directory_of(output, CANDIDATES, night), WARM_START)
     if not storage.exists(url):
         return "cold"
     slots = WarmStartReport.model_validate_json(storage.read_bytes(url)).slots

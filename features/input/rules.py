@@ -10,12 +10,10 @@ from pyspark.sql.types import BooleanType, DataType, NumericType
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.spec import FeatureSpec
+from nightjar.features.encoder.derived.functions import FIRST_MICROS, LAST_MICROS
 from nightjar.features.input.config import EPOCHS, InputConfig
 from nightjar.features.input.damage import condition_of
 from nightjar.features.spark.rows import hash_value, source
-
-# The years from 1 through 9999, which a timestamp may be of.
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def with_moment(rows: DataFrame, timestamp: str, config: InputConfig) -> DataFrame:
@@ -40,9 +38,9 @@ def with_moment(rows: DataFrame, timestamp: str, config: InputConfig) -> DataFra
 def _since_1970(number: Column, kind: DataType, micros: int) -> Column:
     """micros: microseconds of one."""
     if kind.typeName() in ("float", "double"):
-        in_range = (number * micros >= _FIRST) & (number * micros <= _LAST)
+        in_range = (number * micros >= FIRST_MICROS) & (number * micros <= LAST_MICROS)
         return F.when(in_range, F.timestamp_micros(F.round(F.when(in_range, number) * micros).cast("bigint")))
-    in_range = (number >= _FIRST // micros) & (number <= _LAST // micros)
+    in_range = (number >= FIRST_MICROS // micros) & (number <= LAST_MICROS // micros)
     return F.timestamp_micros(F.when(in_range, number).cast("bigint") * micros)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -90,10 +91,7 @@ class Candidates:
         pieces = pieces_of(self.heads, self.config)
         pieces = pieces or ((named_columns(self.schema, wanted, self.config), (self.location,)),)
         tables = [open_log(spark, self.config, urls, columns) for columns, urls in pieces]
-        table = tables[0].select(*map(source, wanted))
-        for other in tables[1:]:
-            table = table.unionAll(other.select(*map(source, wanted)))
-        return table
+        return reduce(DataFrame.unionAll, [table.select(*map(source, wanted)) for table in tables])
 
 
 def _one_row(schema: pa.Schema, asked: Sequence[str], model: ServingModel) -> pa.Table:

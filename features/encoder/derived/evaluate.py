@@ -18,10 +18,8 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.expressions.derived import DerivedColumn, in_order, log_columns
 from nightjar.features.contract.expressions.parse import Call, Column, Literal, Node
 from nightjar.features.encoder.arrow_types import as_spark_reads, is_floating
-from nightjar.features.encoder.derived.functions import FUNCTIONS, KindError, kind_of, moments
+from nightjar.features.encoder.derived.functions import DAY_MICROS, FUNCTIONS, KindError, kind_of, moments
 from nightjar.features.encoder.raw_columns import numbers
-
-_MICROS_OF_A_DAY = 86_400_000_000
 
 
 def with_derived(
@@ -109,7 +107,7 @@ def _values(array: pa.Array, name: str) -> pa.Array:
     if pa.types.is_string(kind):
         return _unicode(array)
     if pa.types.is_date32(kind):
-        return moments(pc.multiply(array.cast(pa.int32()).cast(pa.int64()), _MICROS_OF_A_DAY))
+        return moments(pc.multiply(array.cast(pa.int32()).cast(pa.int64()), DAY_MICROS))
     if pa.types.is_timestamp(kind):
         return moments(_micros(array.cast(pa.int64()), kind.unit))
     raise DataError(

@@ -24,9 +24,9 @@ _INTEGRAL = re.compile(r"[+-]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,5})?")
 _LARGEST = 2.0**63
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The years from 1 through 9999.
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
-_DAY = 86_400_000_000.0
+# The years from 1 through 9999, which a moment may be of, and a day: in microseconds.
+FIRST_MICROS, LAST_MICROS = -62_135_596_800_000_000, 253_402_300_799_999_999
+DAY_MICROS = 86_400_000_000
 _TYPES: Mapping[Kind, pa.DataType] = {
     "integer": pa.int64(),
     "number": pa.float64(),
@@ -90,7 +90,7 @@ def _by_value(array: pa.Array, of: Callable[[Any], Any], kind: pa.DataType) -> p
 
 def moments(micros: pa.Array) -> pa.Array:
     """Of microseconds since 1970, int64; those beyond the years from 1 through 9999 are missing."""
-    held = pc.and_(pc.greater_equal(micros, _FIRST), pc.less_equal(micros, _LAST))
+    held = pc.and_(pc.greater_equal(micros, FIRST_MICROS), pc.less_equal(micros, LAST_MICROS))
     return pc.if_else(held, micros, pa.scalar(None, pa.int64())).cast(MOMENT)
 
 
@@ -278,7 +278,7 @@ def _since_1970(micros: float, arguments: Sequence[pa.Array], _: Sequence[Any]) 
 
 def _days_between(arguments: Sequence[pa.Array], _: Sequence[Any]) -> pa.Array:
     later, earlier = (_as_moments(array).cast(pa.int64()) for array in arguments)
-    return pc.divide(pc.subtract(later, earlier).cast(pa.float64(), safe=False), _DAY)
+    return pc.divide(pc.subtract(later, earlier).cast(pa.float64(), safe=False), float(DAY_MICROS))
 
 
 FUNCTIONS: Mapping[str, Function] = {
