@@ -7,12 +7,16 @@
 A reader goes on from champion.json as long as there is an entry after it. So neither a writer that was killed between
 the two writes, nor one that slept there while another moved on, leaves an older champion behind. The token is the
 number of the mover's lease: one whose lease was taken over since has a lower one than the last move's, and is refused.
+
+Retention removes entries that nobody asks for any more (`outlived`), never the one that LAST_MOVES goes through, nor
+one after it. So whoever stands before a gap goes on from there: a reader with an old champion.json, and a writer that
+made its move where another one's was removed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -20,7 +24,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, LockedError
-from nightjar.features.contract.outputs import HISTORY, LAST_MOVES, LOCK, POINTER, number_of, numbered_file
+from nightjar.features.contract.outputs import HISTORY, LAST_MOVES, LOCK, POINTER, night_of, number_of, numbered_file
 from nightjar.features.contract.strict import Sha256, Strict, Version, explain
 
 log = logging.getLogger(__name__)
@@ -64,7 +68,7 @@ class Pointer(Strict):
 
 class LastMoves(Strict):
     """What the history says through a move, `through`. sequences: of the last move to each version, and to what it
-    became by learning the day that judged it.
+    became by learning the day that judged it, as far as retention has left their entries.
     """
 
     through: Pointer
@@ -74,9 +78,13 @@ class LastMoves(Strict):
 def last_move(root: str) -> Pointer | None:
     """The champion; None before the first promotion. Raises DataError if the pointer or a later move is damaged."""
     found = read(storage.join(root, POINTER), Pointer)
-    while following := read(_entry(root, found.sequence + 1 if found else 1), Pointer):
-        found = following
-    return found
+    while True:
+        while following := read(_entry(root, found.sequence + 1 if found else 1), Pointer):
+            found = following
+        known = _last_moves(root)
+        if known is None or (found and known.through.sequence <= found.sequence):
+            return found
+        found = known.through
 
 
 def settled(root: str) -> Pointer | None:
@@ -85,7 +93,9 @@ def settled(root: str) -> Pointer | None:
     if last and read(storage.join(root, POINTER), Pointer) != last:
         write(storage.join(root, POINTER), last)
     if last and last.sequence - _read_through(_last_moves(root)) >= _MOVES_READ:
-        write(storage.join(root, LAST_MOVES), LastMoves(through=last, sequences=last_moves(root)))
+        there = set(numbers(storage.join(root, HISTORY)))
+        kept = {version: sequence for version, sequence in last_moves(root).items() if sequence in there}
+        write(storage.join(root, LAST_MOVES), LastMoves(through=last, sequences=kept))
     return last
 
 
@@ -114,6 +124,12 @@ def make(root: str, move: Pointer, token: int | None) -> Pointer:
             f"another run has moved the pointer of {root} in the same moment; this one has not. Run the same command "
             f"again."
         ) from error
+    known = _last_moves(root)
+    if known and known.through.sequence > move.sequence:  # in the place of a move that was removed
+        raise LockedError(
+            f"another run has moved the pointer of {root} while this one stood still; this one has not. Run the same "
+            f"command again."
+        )
     write(storage.join(root, POINTER), move)
     return move
 
@@ -153,7 +169,8 @@ def last_moves(root: str) -> dict[str, int]:
     """
     known, last = _last_moves(root), last_move(root)
     found = dict(known.sequences) if known else {}
-    for sequence in range(_read_through(known) + 1, last.sequence + 1 if last else 1):
+    through, end = _read_through(known), last.sequence if last else 0
+    for sequence in range(through + 1, end + 1) if known else numbers(storage.join(root, HISTORY)):
         if move := read(_entry(root, sequence), Pointer):
             found |= dict.fromkeys(filter(None, (move.judged, move.version)), sequence)
     return found
@@ -163,7 +180,11 @@ def _last_moves(root: str) -> LastMoves | None:
     """Those that are kept, if they are of this history: it may have been restored from an older copy since."""
     try:
         known = read(storage.join(root, LAST_MOVES), LastMoves)
-        return known if known and read(_entry(root, known.through.sequence), Pointer) == known.through else None
+        while known and read(_entry(root, known.through.sequence), Pointer) != known.through:
+            earlier, known = known, read(storage.join(root, LAST_MOVES), LastMoves)
+            if known == earlier:  # else retention has gone on in between
+                return None
+        return known
     except DataError as error:  # the entries have it all
         log.warning("%s", error)
         return None
@@ -175,16 +196,55 @@ def _read_through(known: LastMoves | None) -> int:
 
 def before(root: str, current: Pointer) -> Pointer | None:
     """The move that a rollback returns to: the last of another version that was not rolled back itself."""
-    pointer = current
-    while pointer.previous is not None:
-        entry = read(_entry(root, pointer.previous), Pointer)
-        if entry is None or entry.sequence != pointer.previous:
+    return next((move for move in _back(root, current) if move.version != current.version), None)
+
+
+def is_whole(root: str) -> bool:
+    """Whether the line of champions goes back to the first promotion; retention may have removed its beginning."""
+    last = last_move(root)
+    return last is None or [last, *_back(root, last)][-1].previous is None
+
+
+def outlived(root: str, published: Collection[str], since: str) -> list[str]:
+    """Names of the entries that nobody asks for any more.
+
+    These stay: the last move of LAST_MOVES and those after it; the last one to every version that is published, of a
+    night from `since` on, or of none; and the line of champions back to the last of them, and one more.
+
+    Args:
+        root: of the registry.
+        published: versions.
+        since: the first night that may be run again, YYYY-MM-DD.
+    """
+    known, last = _last_moves(root), last_move(root)
+    if known is None or last is None:
+        return []
+
+    def is_needed(version: str) -> bool:
+        return version in published or (night_of(version) or since) >= since
+
+    line = [last, *_back(root, last)]
+    newest: dict[str, int] = {}
+    for place, move in enumerate(line):
+        newest.setdefault(move.version, place)
+    deepest = max((place for version, place in newest.items() if is_needed(version)), default=0)
+    kept = {move.sequence for move in line[: deepest + 2]}
+    kept |= {sequence for version, sequence in known.sequences.items() if is_needed(version)}
+    there = numbers(storage.join(root, HISTORY))
+    return [numbered_file(number) for number in there if number < known.through.sequence and number not in kept]
+
+
+def _back(root: str, move: Pointer) -> Iterator[Pointer]:
+    """The moves before one, each the `previous` of the last, as far as retention has left them."""
+    while move.previous is not None:
+        entry = read(_entry(root, move.previous), Pointer)
+        if entry is None and move.previous < _first_kept(root):
+            return
+        if entry is None or entry.sequence != move.previous:
             state = "missing" if entry is None else "not the entry of that number"
-            raise DataError(f"{_entry(root, pointer.previous)} is {state}. Promote a version by name instead.")
-        if entry.version != current.version:
-            return entry
-        pointer = entry
-    return None
+            raise DataError(f"{_entry(root, move.previous)} is {state}. Promote a version by name instead.")
+        yield entry
+        move = entry
 
 
 def read(url: str, model: type[S]) -> S | None:
@@ -209,3 +269,9 @@ def _json(value: Strict) -> bytes:
 
 def _entry(root: str, sequence: int) -> str:
     return storage.join(root, HISTORY, numbered_file(sequence))
+
+
+def _first_kept(root: str) -> int:
+    """The first entry that retention has left, those of a writer that slept too long left out; 0 if none is there."""
+    known, there = _last_moves(root), set(numbers(storage.join(root, HISTORY)))
+    return min(there.intersection(known.sequences.values()) if known else there, default=0)

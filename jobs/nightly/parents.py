@@ -25,6 +25,7 @@ from nightjar.features.contract.records import NightStart
 from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly.chain import records
 from nightjar.serving import registry
+from nightjar.serving.pointer import is_whole
 
 if TYPE_CHECKING:
     from nightjar.training.warm_start import WarmStart
@@ -45,7 +46,7 @@ class WarmStartConfig(Strict):
     decay: float = Field(default=1.0, gt=0.0, le=1.0)
     """What the parent's sums of squared gradients are multiplied by."""
     if_unusable: Literal["fail", "cold"] = "fail"
-    """What to do when the parent is missing or damaged."""
+    """What to do when the parent is missing, damaged, or forgotten by retention."""
 
     def cold_reason(self, night: date) -> str | None:
         """Why the night of a date has no parent, whatever there is; None if it may have one."""
@@ -85,14 +86,14 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
         output: folder that nights are published in.
         night: the date.
 
-    Raises DataError if the pointer's history is damaged.
+    Raises DataError if the pointer's history is damaged, or if retention has removed what was champion then.
     """
     reason = config.cold_reason(night)
     if reason:
         return Start(cold_reason=reason)
     parent = parent_of(storage.join(output, MODELS), night)
     if parent is None:
-        return Start(cold_reason="there is no earlier champion")
+        return Start(cold_reason=_no_parent(config, storage.join(output, MODELS), night))
     warm = Start(parent)
     if config.if_unusable == "cold" and not _is_over(output, night, warm):
         try:
@@ -101,6 +102,18 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
             log.warning("a cold start, since the parent %s cannot be used: %s", parent.version, error)
             return Start(cold_reason=f"the parent {parent.version} cannot be used")
     return warm
+
+
+def _no_parent(config: WarmStartConfig, models: str, night: date) -> str:
+    """Why there is none."""
+    if is_whole(models):
+        return "there is no earlier champion"
+    if config.if_unusable == "cold":
+        return f"retention has removed what was champion before {night}"
+    raise DataError(
+        f"retention has removed what was champion before {night}, which the warm start needs. Start with --cold, or "
+        f"set nightly.warm_start.if_unusable to cold."
+    )
 
 
 def parent_of(models: str, night: date) -> ParentVersion | None:

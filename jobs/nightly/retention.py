@@ -29,6 +29,7 @@ from nightjar.features.contract.outputs import (
     DECISIONS,
     EVALUATIONS,
     FINISHES,
+    HISTORY,
     METRICS,
     MODELS,
     NIGHTS,
@@ -50,7 +51,7 @@ from nightjar.features.contract.publishing import is_published, read_manifest, u
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import Strict
 from nightjar.serving import registry
-from nightjar.serving.pointer import require_lease
+from nightjar.serving.pointer import outlived, require_lease
 
 OF_MODELS = (CANDIDATES, BASELINES, EVALUATIONS)
 OF_DATA = (DATASETS, STATES, ROLLUPS)
@@ -65,7 +66,7 @@ KEYS = {
     **dict.fromkeys(OF_DATA, "datasets"),
     **dict.fromkeys(OF_DAYS, "days"),
     f"{MODELS}/{COUNTERS}": "counters",
-    **dict.fromkeys((*OF_NIGHTS, REPORTS, METRICS, RUNS), "nights"),
+    **dict.fromkeys((*OF_NIGHTS, REPORTS, METRICS, RUNS, f"{MODELS}/{HISTORY}"), "nights"),
 }
 
 _GetRollups = Callable[[], Mapping[str, Sequence[ThroughName]]]
@@ -90,7 +91,8 @@ class KeepConfig(Strict):
     """The latest counters of the frequencies of every published version. Empty: all."""
     nights: int | None = Field(default=None, ge=1)
     """The latest nights whose records, decisions, pages, figures and logs stay; those since the champion before this
-    one stay in any case. At least `datasets`. Empty: all."""
+    one stay in any case. So do, where `models` is set, too, the pointer's moves to versions that are published, and to
+    those of nights after the oldest of these. At least `datasets`. Empty: all."""
 
     @model_validator(mode="after")
     def _records_outlive_rows(self) -> KeepConfig:
@@ -146,6 +148,7 @@ def superfluous(keep: KeepConfig, output: str, night: date, past: Past) -> list[
         _days(keep.days, output, night, past, rollups),
         _counters(keep.counters, output, night, versions),
         _nights(keep.nights, output, night),
+        _moves(keep, output, night, versions),
     ):
         try:
             doomed += found
@@ -211,8 +214,7 @@ def _nights(keep: int | None, output: str, night: date) -> Iterator[str]:
     """Directories and files."""
     if keep is None:
         return
-    champions = [night_of(pointer.version) for pointer in registry.champions(storage.join(output, MODELS))]
-    oldest = min(filter(None, [*champions, _oldest(keep, output, night).isoformat(), night.isoformat()]))
+    oldest = _first_on_record(keep, output, night)
     for kind in OF_NIGHTS:
         for name in storage.list_folders(storage.join(output, kind)):
             if (of := night_of(name)) and of < oldest:
@@ -221,6 +223,22 @@ def _nights(keep: int | None, output: str, night: date) -> Iterator[str]:
         for name in storage.list_files(storage.join(output, kind)):
             if "/" not in name and (of := day(name)) and of < oldest:
                 yield f"{kind}/{name}"
+
+
+def _moves(keep: KeepConfig, output: str, night: date, versions: Sequence[str]) -> Iterator[str]:
+    """Entries of the pointer's history: a night that may be run again must know what was champion before and since."""
+    if keep.models is None or keep.nights is None:
+        return
+    nights = map(night_of, versions)
+    since = min([_first_on_record(keep.nights, output, night), *filter(None, nights)])
+    for name in outlived(storage.join(output, MODELS), versions, since):
+        yield f"{MODELS}/{HISTORY}/{name}"
+
+
+def _first_on_record(keep: int, output: str, night: date) -> str:
+    """The first night whose record stays."""
+    champions = [night_of(pointer.version) for pointer in registry.champions(storage.join(output, MODELS))]
+    return min(filter(None, [*champions, _oldest(keep, output, night).isoformat(), night.isoformat()]))
 
 
 def _oldest(keep: int, output: str, night: date) -> date:

@@ -86,7 +86,7 @@ def test_what_an_output_takes_is_told_by_kind_with_what_may_go(tmp_path: Path, c
     by_kind = {found.subject: found.found for found in doctor.taken(str(output), str(tmp_path / "night.yaml"))}
     assert by_kind["evaluations"] == "6.0 MiB in 3; nightly.keep.models"
     assert by_kind["models/*"].endswith(" in 4; nightly.keep.models"), "three versions and the pointer"
-    assert by_kind["models/history"].endswith(" in 1; stays")
+    assert by_kind["models/history"].endswith(" in 1; nightly.keep.nights")
     doomed = ("models/2026-01-04-lr-key", "models/2026-01-03-lr-key", "evaluations/2026-01-03-key", "...")
     assert by_kind["may go"] == f"5.0 MiB in 4: {', '.join(doomed)}"
     assert (output / "evaluations" / "2026-01-03-key").exists(), "it only tells"

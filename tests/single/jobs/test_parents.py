@@ -145,3 +145,19 @@ def test_a_baseline_follows_the_one_beside_the_parent(output: Path) -> None:
     assert sibling(str(output), "deep", parent) is None
     name = publish(output, "2026-01-06", "baselines", "fm", beside=parent.version)
     assert sibling(str(output), "fm", parent) == name
+
+
+def test_a_night_before_all_champions_that_are_remembered_is_told_so(output: Path) -> None:
+    """Where the first promotion is remembered, it is a first night."""
+    night = day("2026-01-05")
+    assert choose_start(WarmStartConfig(), str(output), night).cold_reason == "there is no earlier champion"
+    move = output / "models" / "history" / "000001.json"
+    assert '"previous": null' in move.read_text()
+    move.unlink()
+    with pytest.raises(
+        DataError, match=r"retention has removed what was champion before 2026-01-05, .* --cold, or set"
+    ):
+        choose_start(WarmStartConfig(), str(output), night)
+    reason = choose_start(WarmStartConfig(if_unusable="cold"), str(output), night).cold_reason
+    assert reason == "retention has removed what was champion before 2026-01-05"
+    assert choose_start(WarmStartConfig(), str(output), day("2026-01-09")).parent is not None
