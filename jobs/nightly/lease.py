@@ -78,12 +78,16 @@ class Lease(Strict):
 
         Args:
             stale_seconds: how long that is.
-            written: when the entry was, by the storage's clock; it counts where the owner's clock is ahead of this one.
+            written: when the entry was, by the storage's clock.
+
+        The later of the two moments counts, since the owner's clock or the storage's may be behind; but none that this
+        machine's clock has not come to, since it may be ahead.
         """
         if self._is_of_this_machine and not _is_running(self.pid):
             return True
         now = time.time()
-        return now - (self.heartbeat if self.heartbeat <= now else written) > stale_seconds
+        last = max((moment for moment in (self.heartbeat, written) if moment <= now), default=written)
+        return now - last > stale_seconds
 
     @property
     def _is_of_this_machine(self) -> bool:

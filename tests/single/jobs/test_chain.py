@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ import pytest
 from nightjar.features.contract.errors import DataError, LockedError, UsageError
 from nightjar.features.contract.manifests import Manifest, NightManifest
 from nightjar.features.contract.publishing import begin, commit
-from nightjar.features.contract.records import NightVerdict
+from nightjar.features.contract.records import HookEvent, NightVerdict
 from nightjar.features.input.folders import DateFolders
+from nightjar.jobs.common.decisions import publish_decision
 from nightjar.jobs.nightly.chain import Step, carry_out, records, why
 from nightjar.jobs.nightly.config import NightConfig
 from nightjar.jobs.nightly.ingredients import named
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.run import exit_status, nights_with_log
+from nightjar.jobs.nightly.steps import notify
 from nightjar.jobs.nightly.telemetry import JobRun
+from nightjar.serving import registry
+from nightjar.serving.gate.decision import Decision
+from tests.kits.registry_kit import publish_all
 from tests.kits.small_night import CONFIG, write_day
 
 NOTHING: Any = None
@@ -173,3 +179,32 @@ def test_the_exit_status_is_that_of_the_worst_verdict_also_when_nothing_was_left
     verdicts: set[NightVerdict], worked: bool, status: int
 ) -> None:
     assert exit_status(verdicts, worked=worked) == status
+
+
+def test_the_hook_is_told_that_another_champion_came_in_between(tmp_path: Path) -> None:
+    """And so is whoever runs the night again."""
+    told = tmp_path / "told.json"
+    script = tmp_path / "hook.py"
+    script.write_text(f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + '\\n')")
+    for day in (1, 2):
+        write_day(tmp_path / "logs", day)
+    command = f"{sys.executable} {script}"
+    nightly = CONFIG["nightly"] | {"warm_start": {"enabled": False}, "hook": {"command": command}}
+    config = NightConfig.model_validate(CONFIG | {"nightly": nightly})
+    night = Night(config, DateFolders(str(tmp_path / "logs")), str(tmp_path / "out"), date(2026, 1, 2))
+    promotion = night.promotion
+    publish_all(promotion.models, ("2026-01-01-fm-aa", promotion.version))
+    publish_decision(
+        promotion.output,
+        Decision(verdict="published", rows=1, checks=()),
+        {},
+        of=(promotion.version, None),
+        inputs={},
+    )
+    registry.promote(promotion.models, "2026-01-01-fm-aa", "by hand")
+    for _ in range(2):
+        notify(night, JobRun(), promotion.move(), "it was compared with no champion")
+    events = [HookEvent.model_validate_json(line) for line in told.read_text().splitlines()]
+    assert [(event.event, event.version, event.champion) for event in events] == [
+        ("superseded", promotion.version, "2026-01-01-fm-aa")
+    ] * 2
