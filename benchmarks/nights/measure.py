@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from nightjar.features.contract.outputs import RUNS
 from nightjar.features.contract.strict import Strict
 from nightjar.jobs.nightly import chain
 
@@ -26,7 +27,8 @@ class Night(Strict):
 
     seconds, processor_seconds: by step; the first is the plan, the last also draws the pages. bytes_read,
     bytes_written: by system calls of all processes, pipes included. opened: files that the driver has opened, by the
-    folder of the output, or of the log. files: that the output holds then. handles, memory_mib: open files and resident
+    folder of the output, or of the log. files, bytes_kept: what the output holds then; log_files, log_bytes: of these
+    the runs' own logs, which retention removes by the date of the clock, and that stands still here. handles, memory_mib: open files and resident
     memory of the driver; jvm_handles, jvm_mib: of the JVM.
     """
 
@@ -38,6 +40,8 @@ class Night(Strict):
     opened: dict[str, int]
     files: int
     bytes_kept: int
+    log_files: int = 0
+    log_bytes: int = 0
     handles: int
     memory_mib: float
     jvm_handles: int
@@ -100,6 +104,7 @@ class Meter(logging.Handler):
         spans = [(name, begin, end) for (name, begin), end in zip(self._steps, ends, strict=True)]
         first, last = spans[0][1], spans[-1][2]
         files = [entry.stat().st_size for entry in _files(self.output)]
+        logs = [entry.stat().st_size for entry in _files(self.output / RUNS)]
         driver, jvm = psutil.Process(), _jvm()
         return Night(
             night=number,
@@ -110,6 +115,8 @@ class Meter(logging.Handler):
             opened=dict(self._opened),
             files=len(files),
             bytes_kept=sum(files),
+            log_files=len(logs),
+            log_bytes=sum(logs),
             handles=driver.num_fds(),
             memory_mib=round(driver.memory_info().rss / 2**20, 1),
             jvm_handles=jvm.num_fds(),
