@@ -28,8 +28,8 @@ class Night(Strict):
     seconds, processor_seconds: by step; the first is the plan, the last also draws the pages. bytes_read,
     bytes_written: by system calls of all processes, pipes included. opened: files that the driver has opened, by the
     folder of the output, or of the log. files, bytes_kept: what the output holds then; log_files, log_bytes: of these
-    the runs' own logs, which retention removes by the date of the clock, and that stands still here. handles, memory_mib: open files and resident
-    memory of the driver; jvm_handles, jvm_mib: of the JVM.
+    the runs' own logs, which retention removes by the date of the clock; in these nights that stands still. handles,
+    memory_mib: open files and resident memory of the driver; jvm_handles, jvm_mib: of the JVM.
     """
 
     night: int

@@ -328,8 +328,8 @@ class NightManifest(Manifest):
     """A night that is over. Its file `ledger.json` (features.contract.records.Ledger) has its rows from step to step.
 
     version: its model; ingredients: what it was made from, by name; directories: by step, of
-    features.contract.outputs.STEPS; attempt: which record of its date it is, from 1; skipped: days of its history that
-    there was no log of.
+    features.contract.outputs.STEPS, of old days none; attempt: which record of its date it is, from 1; skipped: days of
+    its history that there was no log of.
     """
 
     kind: Literal["night"] = "night"

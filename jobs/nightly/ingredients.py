@@ -11,6 +11,16 @@ from nightjar.features.contract.strict import digest, named_in
 LOGS = "log of "
 FEATURES, NIGHTLY, START, TRAINING, GATE = "features.", "nightly.", "start.", "training.", "gate."
 _LONGEST = 40
+# So many days are told one by one, the last ones, so that a record does not grow with the history.
+DAYS_BY_NAME = 32
+
+
+def named_logs(fingerprints: Mapping[str, str]) -> dict[str, str]:
+    """What the logs of days are known by, in order: each of the last ones, and all those before as one."""
+    days = sorted(fingerprints)
+    early, late = days[:-DAYS_BY_NAME], days[-DAYS_BY_NAME:]
+    found = {f"days through {early[-1]}": digest([fingerprints[day] for day in early])} if early else {}
+    return named(LOGS, found | {day: fingerprints[day] for day in late})
 
 
 def named(section: str, values: Mapping[str, Any]) -> dict[str, str]:

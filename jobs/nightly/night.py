@@ -277,7 +277,7 @@ class Night:
         """Everything that the night depends on, by name: logs by day and settings by section."""
         config = self.config
         return {
-            **named(ingredients.LOGS, {day.date: day.fingerprint for day in self.features.days}),
+            **ingredients.named_logs({day.date: day.fingerprint for day in self.features.days}),
             **named(ingredients.FEATURES, config.features.model_dump(mode="json", exclude_defaults=True)),
             **named(ingredients.NIGHTLY, config.nightly.model_dump(mode="json", include=set(_SHAPING))),
             START_REASON: str(self.start.record),

@@ -233,6 +233,7 @@ def _record(night: Night, verdict: NightVerdict, ledger: Ledger) -> None:
                 for step, made in {
                     VALIDATE: _found(night.validation.accepted),
                     **night.directories(),
+                    AGGREGATE: night.directories()[AGGREGATE][-ingredients.DAYS_BY_NAME :],
                     RENEW: _found(night.promotion.next_counters),
                 }.items()
             },

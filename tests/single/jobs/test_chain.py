@@ -17,7 +17,7 @@ from nightjar.features.input.folders import DateFolders
 from nightjar.jobs.common.decisions import publish_decision
 from nightjar.jobs.nightly.chain import Step, carry_out, records, why
 from nightjar.jobs.nightly.config import NightConfig
-from nightjar.jobs.nightly.ingredients import named
+from nightjar.jobs.nightly.ingredients import DAYS_BY_NAME, named, named_logs
 from nightjar.jobs.nightly.night import Night
 from nightjar.jobs.nightly.run import exit_status, nights_with_log
 from nightjar.jobs.nightly.steps import notify
@@ -136,6 +136,19 @@ def test_long_values_are_named_by_their_digest() -> None:
     one, other = (named("", {"layers": [n] * 40})["layers"] for n in (1, 2))
     assert len(one) == 12
     assert one != other
+
+
+def test_what_a_night_is_made_from_does_not_grow_with_the_history() -> None:
+    """A late file for a day of long ago still is a change, of all those days."""
+    days = {f"2026-{month:02d}-{day:02d}": f"{month}:{day}" for month in range(1, 13) for day in range(1, 29)}
+    first = named_logs(days)
+    assert len(first) == DAYS_BY_NAME + 1
+    assert first["log of 2026-12-28"] == "12:28"
+    for late, changed in (("2026-03-05", "log of days through 2026-11-24"), ("2026-12-01", "log of 2026-12-01")):
+        second = named_logs({**days, late: "more rows"})
+        assert [name for name in first if first[name] != second[name]] == [changed]
+    few = dict(list(days.items())[:DAYS_BY_NAME])
+    assert named_logs(few) == {f"log of {day}": log for day, log in few.items()}
 
 
 def test_nights_of_a_range_whose_day_has_no_log_are_left_out_only_where_days_may_be_missing(tmp_path: Path) -> None:
