@@ -21,6 +21,7 @@ from nightjar.features.checks.checks import (
     simple_checks,
 )
 from nightjar.features.checks.drift import DailyCounts, Drift, drifts
+from nightjar.features.checks.others import shares_of_others
 from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, profiles
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
@@ -97,15 +98,14 @@ class LogValidation:
 
         A day that was let through once stays so.
         """
+        if not self.accepted:
+            if not is_published(self.directory):
+                with damage_reported():
+                    self._publish(spark())
+            found = read_manifest(self.directory, ValidationManifest)
+            if not found.passed:
+                raise ValidationFailed(self._explain(found))
         self._refuse_failed_days()
-        if self.accepted:
-            return
-        if not is_published(self.directory):
-            with damage_reported():
-                self._publish(spark())
-        found = read_manifest(self.directory, ValidationManifest)
-        if not found.passed:
-            raise ValidationFailed(self._explain(found))
 
     def _publish(self, spark: SparkSession) -> None:
         spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self.reference, self._newest))
@@ -117,7 +117,7 @@ class LogValidation:
         )
         drifted = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
-            *simple_checks(self.config, spec, newest, reference, drifted),
+            *simple_checks(self.config, spec, newest, reference, shares_of_others(spark, spec, newest, reference)),
             *drift_checks(self.config, drifted, newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)
