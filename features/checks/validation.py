@@ -93,11 +93,14 @@ class LogValidation:
         published = [storage.join(folder, n) for n in storage.list_folders(folder) if n.startswith(name)]
         return next((d for d in published if (found := self._known(d)) and found.passed), None)
 
-    def run(self, spark: Callable[[], SparkSession]) -> None:
-        """Publish what is found. Raises ValidationFailed, with a table, unless every check passed or is allowed.
+    def run(self, spark: Callable[[], SparkSession], *, own_first: bool = False) -> None:
+        """Publish what is found. Raises ValidationFailed, with a table, unless every check passed or is allowed, and
+        those of the training days were. A day that was let through once stays so.
 
-        A day that was let through once stays so.
+        own_first: tell of the day itself before its training days, which otherwise spare the look at it.
         """
+        if not own_first:
+            self._refuse_failed_days()
         if not self.accepted:
             if not is_published(self.directory):
                 with damage_reported():
@@ -105,7 +108,8 @@ class LogValidation:
             found = read_manifest(self.directory, ValidationManifest)
             if not found.passed:
                 raise ValidationFailed(self._explain(found))
-        self._refuse_failed_days()
+        if own_first:
+            self._refuse_failed_days()
 
     def _publish(self, spark: SparkSession) -> None:
         spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self.reference, self._newest))

@@ -88,7 +88,7 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     first = request.nights[0]
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
     after = registry.last_token(first.promotion.models)
-    worked = False
+    worked, looks = False, request.only == (VALIDATE,)
     nights: list[Night] = []
     with ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds, after=after))
@@ -109,10 +109,11 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
             # Validations need nothing of each other: those of all nights are told together.
-            looked_at = problems.of(night) if request.only == (VALIDATE,) else nullcontext()
-            with looked_at, _told(night, run):
+            with problems.of(night) if looks else nullcontext(), _told(night, run):
                 following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
-                worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
+                worked |= carry_out(
+                    steps_of(night, run, following, own_first=looks), request.only, spark, run, held.check
+                )
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
     problems.refuse()

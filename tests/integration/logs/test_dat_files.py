@@ -50,8 +50,9 @@ def test_a_night_on_two_dat_files_as_they_come_ends_in_a_published_model(spark: 
     features["fields"] = [*features["fields"], {"name": "genres", "multi_valued": True, "split": "|"}]
     features["fields"].append({"name": "decade"})
     features["derive"] = [{"name": "decade", "expression": "int(number(substring(title, -5, 4)) // 10 * 10)"}]
+    gate = {**CONFIG["gate"], "calibration": [0.5, 2.0]}  # after 36 steps
     (tmp_path / "conf.yaml").write_text(
-        yaml.safe_dump({**CONFIG, "features": features, "input": section}, sort_keys=False)
+        yaml.safe_dump({**CONFIG, "features": features, "input": section, "gate": gate}, sort_keys=False)
     )
     arguments = ["--config", str(tmp_path / "conf.yaml"), "--logs", str(path)]
     arguments += ["--output", str(tmp_path / "out"), "--date", "2026-01-02"]
