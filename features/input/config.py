@@ -76,6 +76,8 @@ class InputConfig(SourceConfig):
             raise ValueError(f"hash_days: the last day, {last}, is yet to come; set an earlier `earliest`")
         if self.bad_rows == "drop" and "mode" in map(str.lower, self.options):
             raise ValueError("options.mode: bad_rows: drop says what becomes of malformed rows; remove one of them")
+        if self.dealt_by and (dated := [side.name for side in self.side_tables if side.versions != "none"]):
+            raise ValueError(f"side_tables: {dated} have versions by day, and days: {self.days} is no time")
         for what, names in (
             ("name", [side.name for side in self.side_tables]),
             ("column", [name for side in self.side_tables for name in side.brought]),

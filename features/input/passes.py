@@ -116,7 +116,7 @@ def require_unchanged(days: Sequence[LogPartition]) -> None:
             and fingerprint_of(day.input, read_heads(day.url, day.input)[0]) != day.files
         ):
             changed.append(f"  date {day.date}: {day.url}")
-    changed += changed_sides({joined for day in days for joined in day.sides})
+    changed += changed_sides((joined, day.date) for day in days for joined in day.sides)
     if changed:
         raise DataError(
             "files of the log were written, removed or added while it was read:\n" + "\n".join(changed) + f"\n{_REMEDY}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -67,10 +67,16 @@ class Sides:
         return [[n, *known] for n, known in sorted(self._contents[joined].items()) if n <= day_number(day)]
 
 
-def changed_sides(sides: Collection[JoinedSide]) -> Iterator[str]:
-    """What has been written since a side table was looked at, for people, a line each."""
-    for joined in sides:
-        if _identities(joined.side, _urls(joined.side, joined.dates), {}) != list(joined.files):
+def changed_sides(days: Iterable[tuple[JoinedSide, str]]) -> Iterator[str]:
+    """Which side tables were written since they were looked at, for people, a line each.
+
+    days: each with what is joined to it; of versions that are folders only theirs are looked at again.
+    """
+    for joined, version in dict.fromkeys((joined, joined.version_on(day)) for joined, day in days):
+        known = dict(zip(joined.dates, joined.files, strict=True)) if joined.dates else {}
+        before = [known[version]] if version else [] if known else list(joined.files)
+        urls = _urls(joined.side, [version] if version else [])
+        if _identities(joined.side, urls, {}) != before:
             yield f"  {joined}"
 
 

@@ -15,6 +15,7 @@ from nightjar.features.contract.errors import DataError, SpecError
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.folders import DateFolders, LogPartition
+from nightjar.features.input.passes import require_unchanged
 
 DAY = "2026-03-01"
 SPEC = FeatureSpec.model_validate(
@@ -127,6 +128,13 @@ def test_a_config_that_makes_no_sense_is_refused(change: dict[str, Any], message
         InputConfig.model_validate({"side_tables": [{**ITEMS, "location": "items", **change}]})
 
 
+def test_versions_need_days_that_are_time() -> None:
+    side = {**ITEMS, "location": "items", "versions": "valid_from(since)"}
+    with pytest.raises(ValidationError, match=r"\['items'\] have versions by day, and days: hash\(user\) is no time"):
+        InputConfig.model_validate({"days": "hash(user)", "side_tables": [side]})
+    assert InputConfig.model_validate({"days": "hash(user)", "side_tables": [{**side, "versions": "none"}]})
+
+
 def test_two_side_tables_bring_different_columns() -> None:
     twice = [{**ITEMS, "location": "items"}, {**ITEMS, "location": "items", "name": "more"}]
     with pytest.raises(ValidationError, match=r"the column \['kind', 'minutes'\] is there more than once"):
@@ -146,10 +154,15 @@ def test_a_version_that_is_a_folder_counts_from_its_day_on(tmp_path: Path) -> No
     version("2026-01-01", 80)
     version("2026-02-01", 90)
     first = known()
+    day = checked(tmp_path, versions="folders", location=str(tmp_path / "items"))
+    require_unchanged([day, day])
     version("2026-01-01", 81)
     version("2026-03-02", 100)
     assert known() == first
+    require_unchanged([day])
     version("2026-02-01", 91)
+    with pytest.raises(DataError, match="\n  the side table 'items' in "):
+        require_unchanged([day])
     assert known() != first
     version("2026-02-01", 90)
     assert known() == first
