@@ -40,7 +40,7 @@ def main(
     distribution of each column against that of its day.
     """
     from nightjar.features.contract import storage
-    from nightjar.serving.replay.day_log import join, some_rows
+    from nightjar.serving.replay.day_log import columns_of, join, some_rows
     from nightjar.serving.replay.distributions import find_shifts
     from nightjar.serving.replay.logged import read_log
     from nightjar.serving.replay.models import Models
@@ -51,7 +51,7 @@ def main(
         raise UsageError("--key names an impression in requests and logs; give --logs, too.")
     replay = Replay(Models(models, open_model), tolerance, rows if logs else 0)
     replay.add_all(read_log(requests))
-    columns = replay.columns() if logs else []
+    columns = columns_of(logs, replay.days, replay.columns()) if logs else []
     if logs and key:
         joined = join(logs, replay.days, replay.rows, key, columns)
         outcome = replay.replayed(find_skew(joined, columns), len(joined.served))

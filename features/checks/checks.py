@@ -26,6 +26,7 @@ CHECKS: tuple[str, ...] = get_args(CheckName)
 FeatureDrifts: TypeAlias = "tuple[CategoricalField | DenseFeature, Mapping[str, Drift]]"
 """A feature and its drift by date."""
 _STANDARD_ERRORS = 4.0
+_NOTHING: Mapping[str, Mapping[str, float]] = {}
 
 
 class LogValidationConfig(Strict):
@@ -76,7 +77,7 @@ def simple_checks(
     spec: FeatureSpec,
     newest: Day,
     reference: Sequence[Day],
-    drifts: Sequence[FeatureDrifts] = (),
+    others: Mapping[str, Mapping[str, float]] = _NOTHING,
 ) -> Iterator[ValidationCheck]:
     """Everything but drift: schema, rows, labels, a repeated day, and each feature's constancy and missing values.
 
@@ -85,16 +86,15 @@ def simple_checks(
         spec: of the features.
         newest: the day that is judged.
         reference: the days before it that it is held against.
-        drifts: of every feature by date, which tell how often a value was there that is the only one now.
+        others: of columns that are constant now, the share of rows that held another value, by date.
     """
-    by_feature = {feature.name: by_day for feature, by_day in drifts}
     yield from _schema_checks(spec, newest, reference)
     rows = [day.log.rows for day in reference]
     yield _within("rows", None, newest.log.rows, min(rows) / config.rows, max(rows) * config.rows)
     yield _label_rate(config, newest, reference)
     yield _repeated(spec, newest, reference)
     for feature in features_of(spec):
-        yield _constant(feature, newest, reference, by_feature.get(feature.name, {}))
+        yield _constant(feature, newest, reference, others.get(feature.source, {}))
         shares = [_missing(feature, day) for day in reference]
         value = _missing(feature, newest)
         high = min(1.0, max(shares) + config.missing + _noise(max(shares), newest.log.rows))
@@ -146,12 +146,15 @@ def _repeated(spec: FeatureSpec, newest: Day, reference: Sequence[Day]) -> Valid
 
 
 def _constant(
-    feature: CategoricalField | DenseFeature, newest: Day, reference: Sequence[Day], by_day: Mapping[str, Drift]
+    feature: CategoricalField | DenseFeature, newest: Day, reference: Sequence[Day], by_day: Mapping[str, float]
 ) -> ValidationCheck:
     """One value in every row, where other values were so frequent before that not to meet any is no chance."""
     now = newest.profile.columns[feature.source].constant
     varied = [day for day in reference if not day.profile.columns[feature.source].constant]
-    others = min((_share_of_others(feature, newest, day, by_day) for day in varied), default=0.0)
+    is_missing = not newest.profile.columns[feature.source].values
+    shares = [1.0 - _missing(feature, day) if is_missing else by_day.get(day.log.date) for day in varied]
+    # A day whose log is gone tells nothing; without any that does, it varied.
+    others = min((share for share in shares if share is not None), default=1.0 if varied else 0.0)
     passed = not now or others <= _noise(others, newest.log.rows)
     reason = "it holds the same value in every row" if now else "it varies"
     if now and varied:
@@ -161,18 +164,6 @@ def _constant(
     else:
         reason += "."
     return ValidationCheck(check="constant", feature=feature.name, value=float(now), passed=passed, reason=reason)
-
-
-def _share_of_others(
-    feature: CategoricalField | DenseFeature, newest: Day, day: Day, by_day: Mapping[str, Drift]
-) -> float:
-    """Share of a day's rows that do not hold the only value of the newest day; 1 where that is not known."""
-    missing = _missing(feature, day)
-    if not newest.profile.columns[feature.source].values:
-        return 1.0 - missing
-    shared = by_day[day.log.date].shared if day.log.date in by_day else None
-    # What varies within one bin of a histogram cannot be told apart here.
-    return 1.0 if shared in (None, 1.0) else 1.0 - shared * (1.0 - missing)
 
 
 def _missing(feature: CategoricalField | DenseFeature, day: Day) -> float:

@@ -31,7 +31,7 @@ QUANTILES = 64
 
 # Terms are summed as integers, so that the order in which Spark's tasks end does not matter.
 _UNITS = 2.0**40
-_SUMS = 5
+_SUMS = 4
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,11 @@ class DailyCounts:
 @dataclass(frozen=True)
 class Drift:
     """A day against the reference days, itself left out. divergence: in bits; unseen: share of its values that the
-    others hold less than the minimum count of; None where either side holds no value. shared: share of its values that
-    the newest day holds, too; None where it holds none.
+    others hold less than the minimum count of; None where either side holds no value.
     """
 
     divergence: float | None
     unseen: float | None
-    shared: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,28 +76,26 @@ class _Days:
         return cls(sizes, sizes[is_reference].sum() - sizes * is_reference, is_reference, counts.min_count)
 
     def sums(self, own: np.ndarray) -> np.ndarray:
-        """What is added up over all values, [5, days] int64: divergence, own and the others' impressions of the
-        frequent values, impressions of unseen ones, and of those of the newest day. own: impressions, [values, days].
+        """What is added up over all values, [4, days] int64: divergence, own and the others' impressions of the
+        frequent values, and impressions of unseen ones. own: impressions, [values, days].
         """
         others = own[:, self.is_reference].sum(axis=1, keepdims=True) - own * self.is_reference
         head = own.sum(axis=1, keepdims=True) >= HEAD_SHARE * self.sizes.sum()
         terms = _terms(own / np.maximum(self.sizes, 1), others / np.maximum(self.others, 1))
         units = np.rint(terms * _UNITS).astype(np.int64)
-        newest = own[:, ~self.is_reference].sum(axis=1, keepdims=True) > 0
-        parts = (units * head, own * head, others * head, own * (others < self.min_count), own * newest)
+        parts = (units * head, own * head, others * head, own * (others < self.min_count))
         return np.stack([part.sum(axis=0) for part in parts])
 
     def drifts(self, sums: np.ndarray) -> Iterator[Drift]:
         """Of each day, from the sums over all values."""
         for size, others, day_sums in zip(self.sizes, self.others, sums.T, strict=True):
-            units, own_head, others_head, unseen, of_newest = day_sums
-            shared = float(of_newest / size) if size else None
+            units, own_head, others_head, unseen = day_sums
             if not size or not others:
-                yield Drift(None, None, shared)
+                yield Drift(None, None)
                 continue
             rest = np.array([1.0 - own_head / size, 1.0 - others_head / others])
             tail = _terms(*np.where(rest > 1e-12, rest, 0.0))
-            yield Drift(round(max(float(units / _UNITS + tail), 0.0), 9), float(unseen / size), shared)
+            yield Drift(round(max(float(units / _UNITS + tail), 0.0), 9), float(unseen / size))
 
 
 def drifts(features: Sequence[DailyCounts], newest: str) -> list[dict[str, Drift]]:

@@ -21,6 +21,7 @@ from nightjar.features.checks.checks import (
     simple_checks,
 )
 from nightjar.features.checks.drift import DailyCounts, Drift, drifts
+from nightjar.features.checks.others import shares_of_others
 from nightjar.features.checks.profile import HISTOGRAM_SCHEMA, profiles
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import HISTOGRAM, VOCABULARY, table_folder
@@ -92,20 +93,23 @@ class LogValidation:
         published = [storage.join(folder, n) for n in storage.list_folders(folder) if n.startswith(name)]
         return next((d for d in published if (found := self._known(d)) and found.passed), None)
 
-    def run(self, spark: Callable[[], SparkSession]) -> None:
-        """Publish what is found. Raises ValidationFailed, with a table, unless every check passed or is allowed.
+    def run(self, spark: Callable[[], SparkSession], *, own_first: bool = False) -> None:
+        """Publish what is found. Raises ValidationFailed, with a table, unless every check passed or is allowed, and
+        those of the training days were. A day that was let through once stays so.
 
-        A day that was let through once stays so.
+        own_first: tell of the day itself before its training days, which otherwise spare the look at it.
         """
-        self._refuse_failed_days()
-        if self.accepted:
-            return
-        if not is_published(self.directory):
-            with damage_reported():
-                self._publish(spark())
-        found = read_manifest(self.directory, ValidationManifest)
-        if not found.passed:
-            raise ValidationFailed(self._explain(found))
+        if not own_first:
+            self._refuse_failed_days()
+        if not self.accepted:
+            if not is_published(self.directory):
+                with damage_reported():
+                    self._publish(spark())
+            found = read_manifest(self.directory, ValidationManifest)
+            if not found.passed:
+                raise ValidationFailed(self._explain(found))
+        if own_first:
+            self._refuse_failed_days()
 
     def _publish(self, spark: SparkSession) -> None:
         spec, aggregates = self.plan.spec, aggregate(spark, self.plan, (*self.reference, self._newest))
@@ -117,7 +121,7 @@ class LogValidation:
         )
         drifted = _drifts(spark, spec, of_days, profiled, newest.log.date)
         found = [
-            *simple_checks(self.config, spec, newest, reference, drifted),
+            *simple_checks(self.config, spec, newest, reference, shares_of_others(spark, spec, newest, reference)),
             *drift_checks(self.config, drifted, newest, reference),
         ]
         checks = tuple(self._overridden(check) for check in found)

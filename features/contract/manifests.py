@@ -49,6 +49,7 @@ class AggregateManifest(Manifest):
     """Counts of one day's log: values by field, impressions and positives by frequency key.
 
     misdated: rows of the day's folder with a timestamp of another day. left_out: rows that are in no count, by reason.
+    unmatched: rows whose key a side table does not have, by its name.
     """
 
     kind: Literal["aggregate"] = "aggregate"
@@ -58,6 +59,7 @@ class AggregateManifest(Manifest):
     positives: int
     misdated: int = 0
     left_out: Mapping[str, int] = {}
+    unmatched: Mapping[str, int] = {}
 
 
 class RollupManifest(Manifest):

@@ -37,6 +37,7 @@ from nightjar.features.input.config import BadRowLimits
 from nightjar.features.input.days import day_number
 from nightjar.features.input.folders import DAY, LogPartition, day_of, read_all_rows, read_logs
 from nightjar.features.input.passes import Pass, RowCount, require_unchanged
+from nightjar.features.input.sides.join import WITHOUT, require_one_row_a_key, unmatched_of
 from nightjar.features.spark.equal_rows import with_unique_hashes
 from nightjar.features.spark.rows import (
     LABEL,
@@ -47,6 +48,7 @@ from nightjar.features.spark.rows import (
     label_of,
     positive,
     row_hash,
+    source,
     value_of,
     values_of,
 )
@@ -73,13 +75,14 @@ _REASONS = tuple(name for name in BadRowLimits.model_fields if name != "any")
 @dataclass(frozen=True)
 class Totals:
     """Rows and positives of one day. misdated: rows in its folder whose timestamp is of another day. left_out: rows
-    that are none of `rows`, by reason.
+    that are none of `rows`, by reason. unmatched: rows whose key a side table does not have, by its name.
     """
 
     rows: int
     positives: int
     misdated: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    unmatched: Mapping[str, int] = field(default_factory=dict)
 
 
 def vocabulary_counts(raws: Sequence[DataFrame], spec: FeatureSpec) -> DataFrame:
@@ -113,6 +116,7 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
     """
     if not partitions:
         return {}
+    require_one_row_a_key(spark, {one for day in partitions for one in day.sides}, max(day.date for day in partitions))
     by_day = {row[DAY]: row for row in _looked_at(spark, spec, partitions).collect()}
     totals: dict[str, Totals] = {}
     problems: list[str] = []
@@ -126,7 +130,8 @@ def check_values(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[Lo
             continue
         left_out = {name: row[name] for name in _REASONS if row[name]} if partition.leaves_out else {}
         kept = row["rows"] - sum(left_out.values())
-        totals[partition.date] = Totals(kept, row["positives"], row["misdated"], left_out)
+        unmatched = unmatched_of(partition.sides, row, f"date {partition.date}")
+        totals[partition.date] = Totals(kept, row["positives"], row["misdated"], left_out, unmatched)
         if row["misdated"]:
             log.warning("date %s: %d rows have the timestamp of another day", partition.date, row["misdated"])
         if partition.leaves_out:
@@ -153,6 +158,7 @@ def _looked_at(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogP
     rules = list(value_rules(spec))
     text = any(partition.input.is_text for partition in partitions)
     used = F.col(REASON).isNull() if partitions[0].leaves_out else F.lit(True)
+    sides = dict.fromkeys(WITHOUT + joined.side.name for partition in partitions for joined in partition.sides)
     checked = [
         raw.select(
             DAY,
@@ -161,6 +167,7 @@ def _looked_at(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogP
             (used & (day_of(spec.timestamp) != F.col(DAY))).alias("misdated"),
             (row_hash(spec) if text else F.lit(0)).alias("touched"),
             *(F.coalesce(rule.bad, F.lit(True)).alias(f"bad:{n}") for n, rule in enumerate(rules)),
+            *((used & source(name)).alias(name) for name in sides),
         )
         for raw in read_all_rows(spark, partitions)
     ]
@@ -174,6 +181,7 @@ def _looked_at(spark: SparkSession, spec: FeatureSpec, partitions: Sequence[LogP
             F.max("touched"),
             *(F.count_if(f"bad:{n}").alias(f"bad:{n}") for n in range(len(rules))),
             *(F.count_if(F.col(REASON) == name).alias(name) for name in _REASONS),
+            *(F.count_if(source(name)).alias(name) for name in sides),
         )
     )
 
@@ -239,6 +247,7 @@ def publish_aggregates(spark: SparkSession, spec: FeatureSpec, days: Mapping[str
                 positives=totals.positives,
                 misdated=totals.misdated,
                 left_out=totals.left_out,
+                unmatched=totals.unmatched,
             )
             commit(directory, manifest)
 

@@ -16,7 +16,8 @@ from nightjar.features.contract.artifact_files import QUARANTINE
 from nightjar.features.contract.categorical import LabelRule
 from nightjar.features.contract.manifests import FileEntry
 from nightjar.features.contract.spec import FeatureSpec
-from nightjar.features.input.config import MALFORMED_ROW, BadRowLimits, InputConfig
+from nightjar.features.input.config import BadRowLimits, InputConfig
+from nightjar.features.input.source_config import MALFORMED_ROW
 from nightjar.features.spark.rows import label_of, source
 from nightjar.features.spark.tables import DAY, Destination, dealt, position, write_tables
 

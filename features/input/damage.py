@@ -10,9 +10,11 @@ from urllib.parse import unquote
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
+from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.malformed import first_malformed
+from nightjar.features.input.source_config import SourceConfig
 
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\S*\] [^\n]*? file ([^\n]+?)\.\s+SQLSTATE")
 _MALFORMED = re.compile(r"Malformed records are detected in record parsing: ([^\n]{1,200})")
@@ -44,13 +46,21 @@ def damage_reported(config: InputConfig | None = None) -> Iterator[None]:
                 f"there?"
             ) from error
         url, malformed = unquote(unreadable[1]), _MALFORMED.search(str(error))
+        read_by, remedy = _reading_of(url, config)
         raise DataError(
             f"{url} holds a row that is not as its columns say: "
-            f"{(config and first_malformed(url, config)) or malformed[1]}\n"
-            f"Correct it, or input.columns; or leave such rows out (input.bad_rows: drop)."
+            f"{(read_by and first_malformed(url, read_by)) or malformed[1]}\n{remedy}"
             if malformed
             else f"{url} is damaged: Spark cannot read its rows. Restore it."
         ) from error
+
+
+def _reading_of(url: str, config: InputConfig | None) -> tuple[SourceConfig | None, str]:
+    """What says how a file is read, and what to do about a row of it."""
+    for side in config.side_tables if config else ():
+        if storage.absolute(side.location) in url:
+            return side, f"Correct it, or the columns of the side table {side.name!r}."
+    return config, "Correct it, or input.columns; or leave such rows out (input.bad_rows: drop)."
 
 
 @contextmanager

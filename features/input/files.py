@@ -31,6 +31,8 @@ from nightjar.features.encoder.arrow_types import (
 from nightjar.features.encoder.derived.evaluate import types_of
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.identity import identity_of, written
+from nightjar.features.input.sides.joined import JoinedSide, side_problems, with_side_kinds
+from nightjar.features.input.source_config import SourceConfig
 from nightjar.features.input.text import csv_rows, lines_of
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ Known = dict[str, tuple[tuple[Any, ...], FileHead]]
 """Heads of files by URL, each with what its storage said of the file before it was read."""
 
 
-def read_heads(location: str, config: InputConfig, known: Known | None = None) -> tuple[list[FileHead], list[str]]:
+def read_heads(location: str, config: SourceConfig, known: Known | None = None) -> tuple[list[FileHead], list[str]]:
     """The heads of a folder's files, or of the one file, and what is wrong with the others.
 
     Args:
@@ -81,15 +83,17 @@ def read_heads(location: str, config: InputConfig, known: Known | None = None) -
     return [head for head in found if isinstance(head, FileHead)], problems
 
 
-def header_of(location: str, config: InputConfig) -> list[str]:
+def header_of(location: str, config: SourceConfig) -> list[str]:
     """The names in the header of a folder's first csv file; none if it cannot be read, or has no header."""
     urls = _files_at(location, config)[0] if config.format == "csv" and config.is_on("header") else []
     head = _try_read_head(urls[0], config) if urls else ""
     return [] if isinstance(head, str) else list(head.schema.names)
 
 
-def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
-    """What is wrong with the files of one day, or of a whole table, taken together."""
+def file_problems(
+    heads: Sequence[FileHead], spec: FeatureSpec, config: InputConfig, sides: Sequence[JoinedSide] = ()
+) -> Iterator[str]:
+    """What is wrong with the files of one day, or of a whole table, taken together, and with what is joined to them."""
     if not heads:
         yield f"there are no {_NAMES[config.format]} files. {WITHOUT_ROWS}"
         return
@@ -101,7 +105,7 @@ def file_problems(heads: Sequence[FileHead], spec: FeatureSpec, config: InputCon
         first = {name for schema in schemas for name in schema.names}
         if absent := tuple(name for name in config.columns_of(spec) if name not in first):
             _warn_of_absent_keys(absent)
-    yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec, config)
+    yield from column_problems([schema_of(heads, config)] if config.format == "json" else schemas, spec, config, sides)
 
 
 @cache
@@ -114,20 +118,23 @@ def _warn_of_absent_keys(absent: tuple[str, ...]) -> None:
     )
 
 
-def schema_of(heads: Sequence[FileHead], config: InputConfig) -> pa.Schema:
+def schema_of(heads: Sequence[FileHead], config: SourceConfig) -> pa.Schema:
     """The columns of files that have no problems: of JSON those that are declared, since a line may lack any."""
     if config.format == "json":
         return _as_spark_reads(list(config.columns), [config.arrow_type(name) for name in config.columns])
     return next(head.schema for head in heads if len(head.schema))
 
 
-def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: InputConfig) -> Iterator[str]:
+def column_problems(
+    schemas: Sequence[pa.Schema], spec: FeatureSpec, config: InputConfig, sides: Sequence[JoinedSide] = ()
+) -> Iterator[str]:
     """Columns that the spec reads and that are missing, repeated, of several types, or of one that is not allowed."""
     names = schemas[0].names
     missing = [c for c in config.columns_of(spec) if not all(c in schema.names for schema in schemas)]
     if missing:
         names = next(schema.names for schema in schemas if not all(c in schema.names for c in missing))
-        hint = did_you_mean(missing, names) or _separated_otherwise(names, config) or "."
+        brought = [name for side in config.side_tables for name in side.brought]
+        hint = did_you_mean(missing, [*names, *brought]) or _separated_otherwise(names, config) or "."
         yield f"the columns {missing} are missing; the log has {names}{hint} Correct the feature spec or the log."
     repeated = [c for c in config.columns_of(spec) if any(schema.names.count(c) > 1 for schema in schemas)]
     if repeated:
@@ -136,12 +143,17 @@ def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: Inp
         types = sorted({str(schema.field(column).type) for schema in schemas})
         if len(types) > 1:
             yield f"column {column!r} has several types in one day: {types}. Write one type."
+    problems = list(side_problems(schemas, sides))
+    yield from problems
+    if problems:
+        return
+    known = with_side_kinds(schemas[0], sides)
     if taken := [one.name for one in spec.derive if any(one.name in schema.names for schema in schemas)]:
         yield f"the log has the columns {taken}, which features.derive makes. Give the derived ones other names."
     derived: dict[str, pa.DataType] = {}
     try:
         if not missing + repeated:
-            derived = derived_types(schemas[0], spec)
+            derived = derived_types(known, spec)
     except DataError as error:
         yield str(error)
         return
@@ -149,12 +161,12 @@ def column_problems(schemas: Sequence[pa.Schema], spec: FeatureSpec, config: Inp
     for role, column, allowed, wanted in _requirements(spec, config):
         if column in missing + repeated + taken:
             continue
-        if not allowed(kind := derived[column] if column in derived else schemas[0].field(column).type):
+        if not allowed(kind := derived[column] if column in derived else known.field(column).type):
             remedy = "See int(...) and string(...)." if column in derived else "Cast it in the log."
             yield f"column {column!r} ({role}) has the type {kind}; it must be {wanted}. {remedy}"
 
 
-def _separated_otherwise(names: Sequence[str], config: InputConfig) -> str:
+def _separated_otherwise(names: Sequence[str], config: SourceConfig) -> str:
     """What to add to a message about a csv whose header is one name that holds what separates others' names."""
     found = [sep for sep in (",", ";", "\t", "|") if config.format == "csv" and len(names) == 1 and sep in names[0]]
     return f". Are they separated by {found[0]!r}? Set input.options.sep." if found else ""
@@ -180,7 +192,7 @@ def types_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -> tup
     return tuple(str(known[name]) for name in spec.source_columns() if name in known)
 
 
-def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]:
+def _files_at(location: str, config: SourceConfig) -> tuple[list[str], list[str]]:
     if storage.is_file(location):
         return [location], []
     names = [name for name in storage.list_files(location) if fnmatchcase(name.rpartition("/")[2], config.pattern)]
@@ -189,7 +201,7 @@ def _files_at(location: str, config: InputConfig) -> tuple[list[str], list[str]]
     return [storage.join(location, name) for name in names if "/" not in name], [problem] if deeper else []
 
 
-def _known_head(url: str, config: InputConfig, known: Known | None) -> FileHead | str:
+def _known_head(url: str, config: SourceConfig, known: Known | None) -> FileHead | str:
     """A file that goes while it is looked at is told by the attempt to read it."""
     if known is None or (moment := written(url)) is None:
         return _try_read_head(url, config)
@@ -201,7 +213,7 @@ def _known_head(url: str, config: InputConfig, known: Known | None) -> FileHead 
     return head
 
 
-def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
+def _try_read_head(url: str, config: SourceConfig) -> FileHead | str:
     try:
         if config.is_text and url.endswith(".zip"):
             raise ValueError("Spark unpacks no zip archives; gzip, bzip2 and zstd it does")
@@ -216,7 +228,7 @@ def _try_read_head(url: str, config: InputConfig) -> FileHead | str:
         return f"{url} is not a readable {_NAMES[config.format]} file ({reason}). Restore or remove it."
 
 
-def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+def _parquet(stream: BinaryIO, url: str, config: SourceConfig) -> Shape:
     """Two of Parquet's types are not what Arrow makes of them: INT96 is a moment, and an enumeration a string."""
     file = pq.ParquetFile(stream, coerce_int96_timestamp_unit="us")
     names, kinds = file.schema_arrow.names, list(file.schema_arrow.types)
@@ -229,7 +241,7 @@ def _parquet(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
     return file.metadata.num_rows, _as_spark_reads(names, kinds)
 
 
-def _orc(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+def _orc(stream: BinaryIO, url: str, config: SourceConfig) -> Shape:
     """ORC's timestamps are in nanoseconds, which Spark reads as microseconds; it opens no file with another kind."""
     file = orc.ORCFile(stream)
     for name, kind in zip(file.schema.names, file.schema.types, strict=True):
@@ -243,7 +255,7 @@ def _as_spark_reads(names: Sequence[str], kinds: Sequence[pa.DataType]) -> pa.Sc
     return pa.schema(list(zip(names, map(as_spark_reads, kinds), strict=True)))
 
 
-def _csv(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+def _csv(stream: BinaryIO, url: str, config: SourceConfig) -> Shape:
     """The names are the header's; without one they are the config's, and Spark counts each row's columns."""
     names = list(config.columns)
     if config.is_on("header"):
@@ -251,7 +263,7 @@ def _csv(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
     return _text(names, config)
 
 
-def _json(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
+def _json(stream: BinaryIO, url: str, config: SourceConfig) -> Shape:
     """The names are those in the first lines."""
     names: dict[str, None] = {}
     for number, line in enumerate(islice(filter(str.strip, lines_of(url, config)), _FIRST_LINES), 1):
@@ -262,13 +274,13 @@ def _json(stream: BinaryIO, url: str, config: InputConfig) -> Shape:
     return _text(names, config)
 
 
-def _text(names: Iterable[str], config: InputConfig) -> Shape:
+def _text(names: Iterable[str], config: SourceConfig) -> Shape:
     columns = list(names)
     return (None, _as_spark_reads(columns, [config.arrow_type(name) for name in columns])) if columns else _NOTHING
 
 
 _NOTHING: Shape = (0, pa.schema([]))
-_SHAPES: dict[str, Callable[[BinaryIO, str, InputConfig], Shape]] = {
+_SHAPES: dict[str, Callable[[BinaryIO, str, SourceConfig], Shape]] = {
     "parquet": _parquet,
     "orc": _orc,
     "csv": _csv,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import cache
+from functools import cache, cached_property
 from typing import Protocol
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -33,7 +33,10 @@ from nightjar.features.input.files import (
     schema_of,
     types_read,
 )
-from nightjar.features.input.reading import Columns, Piece, columns_to_read, open_rows, pieces_of
+from nightjar.features.input.reading import columns_to_read, open_rows, pieces_of
+from nightjar.features.input.sides.join import with_sides
+from nightjar.features.input.sides.joined import Columns, JoinedSide, Piece, with_side_kinds
+from nightjar.features.input.sides.look import Sides
 from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import source
 from nightjar.features.spark.tables import DAY, day_of_file
@@ -59,7 +62,8 @@ class LogPartition:
     day without traffic; all but its date, rows and fingerprint is that of another day. hashes: the sum of the hashes of
     the rows that can be used, where a timestamp gives the day. spec: says which rows can be used. gone: there is no log
     to be read, as the log of an old day may be removed once it is counted, or that of a skipped day has never come.
-    pieces: of csv files whose headers differ, those that have the same.
+    pieces: of csv files whose headers differ, those that have the same. files: what the files of a folder are known by.
+    sides: what is joined to the rows.
     """
 
     date: str
@@ -76,6 +80,8 @@ class LogPartition:
     spec: FeatureSpec | None = None
     gone: bool = False
     pieces: tuple[Piece, ...] = ()
+    files: str = ""
+    sides: tuple[JoinedSide, ...] = ()
 
     @classmethod
     def without_log(cls, day: str, fingerprint: str | None = None) -> LogPartition:
@@ -129,7 +135,12 @@ class DateFolders:
 
     root: str
     config: InputConfig = PARQUET
+    spark: Callable[[], SparkSession] | None = field(default=None, compare=False, repr=False)
     _known: Known = field(default_factory=dict, compare=False, repr=False)
+
+    @cached_property
+    def _sides(self) -> Sides:
+        return Sides(self.config, self.spark)
 
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
@@ -150,8 +161,11 @@ class DateFolders:
         return min(dated)
 
     def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
-        """See Logs. Without Spark: of Parquet and ORC the footers, of CSV the headers, of JSON the first lines."""
+        """See Logs. Of Parquet and ORC it reads the footers, of CSV the headers, of JSON the first lines; Spark is only
+        asked what a side table's rows are valid from.
+        """
         self.config.require_types(spec, lambda: header_of(storage.join(self.root, date_folder(dates[0])), self.config))
+        sides = self._sides.joined(spec.source_columns(), dates)
         problems: dict[str, list[str]] = defaultdict(list)
         partitions: dict[str, LogPartition | None] = {}
         there = set(storage.list_folders(self.root))
@@ -163,29 +177,34 @@ class DateFolders:
             if self.config.is_empty(day) and not unreadable and all(head.rows == 0 for head in heads):
                 partitions[day] = None
                 continue
-            found = unreadable or list(file_problems(heads, spec, self.config))
+            found = unreadable or list(file_problems(heads, spec, self.config, sides))
             if self.config.is_empty(day):
                 found = [NOT_EMPTY]
             for problem in found:
                 problems[problem].append(day)
             if not found:
-                partitions[day] = self._partition(day, folder, heads, spec)
+                partitions[day] = self._partition(day, folder, heads, spec, sides)
         refuse(self.root, problems)
         return with_empty_days(self.root, partitions, others_gone=len(partitions) < len(dates))
 
-    def _partition(self, day: str, folder: str, heads: Sequence[FileHead], spec: FeatureSpec) -> LogPartition:
+    def _partition(
+        self, day: str, folder: str, heads: Sequence[FileHead], spec: FeatureSpec, sides: tuple[JoinedSide, ...]
+    ) -> LogPartition:
         schema, counts = schema_of(heads, self.config), [head.rows for head in heads]
+        files = fingerprint_of(self.config, heads)
         return LogPartition(
             date=day,
             url=folder,
             counted=None if None in counts else sum(count or 0 for count in counts),
-            types=types_read(schema, spec, self.config),
-            fingerprint=fingerprint_of(self.config, heads),
+            types=types_read(with_side_kinds(schema, sides), spec, self.config),
+            fingerprint=self._sides.fingerprint(files, sides, day),
             input=self.config,
             names=self.config.names_in(schema),
             columns=columns_to_read(schema, spec, self.config),
             spec=spec,
             pieces=pieces_of(heads, self.config),
+            files=files,
+            sides=sides,
         )
 
 
@@ -263,7 +282,8 @@ def _with_derived(table: DataFrame, spec: FeatureSpec) -> DataFrame:
 
 
 def read_all_rows(spark: SparkSession, partitions: Sequence[LogPartition]) -> list[DataFrame]:
-    """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`."""
+    """`read_logs` before any row is left out, with features.input.bad_rows' `REASON` and `RAW`, and sides.join's
+    `WITHOUT` of each side table."""
     return [_read(spark, days, all_rows=True) for days in _alike(partitions)]
 
 
@@ -277,7 +297,7 @@ def _alike(partitions: Sequence[LogPartition]) -> list[list[LogPartition]]:
     alike: dict[tuple[object, ...], list[LogPartition]] = defaultdict(list)
     for partition in partitions:
         if not partition.is_empty:
-            alike[partition.types, partition.names, partition.columns].append(partition)
+            alike[partition.types, partition.names, partition.columns, partition.sides].append(partition)
     return list(alike.values()) or [list(partitions[:1])]
 
 
@@ -308,7 +328,9 @@ def _read(spark: SparkSession, days: Sequence[LogPartition], *, all_rows: bool =
     if not first.timestamp:
         # A date is cut out of a path and parsed for every row anew, which takes longer than to read a column.
         of_day = F.lit(day_number(first.date)) if len(days) == 1 else day_of_file()
-        return open_rows(spark, first.input, pieces, first.spec, of_day, all_rows=all_rows)
+        table = open_rows(spark, first.input, pieces, first.spec, of_day, all_rows=all_rows)
+        return with_sides(spark, table, first.sides, marked=all_rows)
     table = open_rows(spark, first.input, pieces, first.spec, all_rows=all_rows)
     dates = [day.date for day in days]
-    return with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
+    table = with_day(table, first.timestamp, dates).where(F.col(DAY).isin([day_number(day) for day in dates]))
+    return with_sides(spark, table, first.sides, marked=all_rows)

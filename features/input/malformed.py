@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nightjar.features.input.config import InputConfig
+from nightjar.features.input.source_config import SourceConfig
 from nightjar.features.input.text import csv_rows, lines_of
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _NUMBERS = ("NaN", "Inf", "-Inf", "+Inf", "Infinity", "-Infinity", "+Infinity")
 _SHOWN = 300
 
 
-def first_malformed(url: str, config: InputConfig) -> str:
+def first_malformed(url: str, config: SourceConfig) -> str:
     """The first such row, for people; empty if none is found.
 
     Args:
@@ -40,7 +40,7 @@ def first_malformed(url: str, config: InputConfig) -> str:
         return ""
 
 
-def _in_csv(url: str, config: InputConfig) -> Iterator[str]:
+def _in_csv(url: str, config: SourceConfig) -> Iterator[str]:
     names = list(config.columns)
     rows = csv_rows(url, config)
     if config.is_on("header"):
@@ -57,7 +57,7 @@ def _in_csv(url: str, config: InputConfig) -> Iterator[str]:
                 yield f"line {number}, column {name!r}: {text!r} is no {config.columns[name]}: {shown}"
 
 
-def _in_json(url: str, config: InputConfig) -> Iterator[str]:
+def _in_json(url: str, config: SourceConfig) -> Iterator[str]:
     for number, line in enumerate(lines_of(url, config), 1):
         if not line.strip():
             continue

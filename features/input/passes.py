@@ -19,6 +19,7 @@ from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.days import day_number
 from nightjar.features.input.files import read_heads
 from nightjar.features.input.folders import DAY, LogPartition, fingerprint_of, read_logs
+from nightjar.features.input.sides.look import changed_sides
 from nightjar.features.spark.rows import positive
 
 _REMEDY = "Nothing was published from it. Let nothing write to the log of these days, and run the same command again."
@@ -107,14 +108,15 @@ class Pass:
 
 
 def require_unchanged(days: Sequence[LogPartition]) -> None:
-    """Raises DataError if files of a day are others than when the run began, also with as many rows."""
-    changed = []
+    """Raises DataError if files of a day or a side table are others than when the run began, also with as many rows."""
+    changed: list[str] = []
     for day in days:
         if (
             not (day.timestamp or day.is_empty)
-            and fingerprint_of(day.input, read_heads(day.url, day.input)[0]) != day.fingerprint
+            and fingerprint_of(day.input, read_heads(day.url, day.input)[0]) != day.files
         ):
             changed.append(f"  date {day.date}: {day.url}")
+    changed += changed_sides((joined, day.date) for day in days for joined in day.sides)
     if changed:
         raise DataError(
             "files of the log were written, removed or added while it was read:\n" + "\n".join(changed) + f"\n{_REMEDY}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import reduce
-from typing import TypeAlias
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -13,21 +12,19 @@ from pyspark.sql.pandas.types import from_arrow_type
 
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.bad_rows import usable, with_raw, with_reason
-from nightjar.features.input.config import MALFORMED_ROW, TABLE, InputConfig
+from nightjar.features.input.config import TABLE, InputConfig
 from nightjar.features.input.damage import opening
 from nightjar.features.input.files import FileHead
 from nightjar.features.input.rules import require_label, with_moment
+from nightjar.features.input.sides.joined import Columns, Piece
+from nightjar.features.input.source_config import MALFORMED_ROW, SourceConfig
 from nightjar.features.spark.rows import source
 from nightjar.features.spark.tables import DAY, for_spark, literal
 
 CASE_SENSITIVE = "spark.sql.caseSensitive"
-Columns: TypeAlias = "tuple[tuple[str, str], ...]"
-"""Names and Spark types."""
-Piece: TypeAlias = "tuple[Columns, tuple[str, ...]]"
-"""What is read, and the folders or files to read it from."""
 
 
-def pieces_of(heads: Sequence[FileHead], config: InputConfig) -> tuple[Piece, ...]:
+def pieces_of(heads: Sequence[FileHead], config: SourceConfig) -> tuple[Piece, ...]:
     """Of csv files whose headers differ, those that have the same; otherwise none."""
     urls: dict[Columns, list[str]] = defaultdict(list)
     for head in heads:
@@ -44,14 +41,14 @@ def columns_to_read(schema: pa.Schema, spec: FeatureSpec, config: InputConfig) -
     return named_columns(schema, [name for name in config.columns_of(spec) if name in schema.names], config)
 
 
-def named_columns(schema: pa.Schema, names: Sequence[str], config: InputConfig) -> Columns:
+def named_columns(schema: pa.Schema, names: Sequence[str], config: SourceConfig) -> Columns:
     """`columns_to_read` for these columns of the schema."""
     if config.is_text:
         return tuple(config.typed(config.names_in(schema)))
     return tuple((name, _spark_type(schema.field(name).type, config)) for name in names)
 
 
-def _spark_type(kind: pa.DataType, config: InputConfig) -> str:
+def _spark_type(kind: pa.DataType, config: SourceConfig) -> str:
     if config.format == "orc" and pa.types.is_timestamp(kind):
         return "timestamp"  # of an ORC file, Spark takes both kinds for moments
     return from_arrow_type(kind).simpleString()
@@ -92,7 +89,7 @@ def open_rows(
 
 
 def open_log(
-    spark: SparkSession, config: InputConfig, urls: Sequence[str], columns: Sequence[tuple[str, str]] = ()
+    spark: SparkSession, config: SourceConfig, urls: Sequence[str], columns: Sequence[tuple[str, str]] = ()
 ) -> DataFrame:
     """All rows of some files, or of one table.
 

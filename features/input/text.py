@@ -7,20 +7,20 @@ import io
 from collections.abc import Iterator
 
 from nightjar.features.contract import storage
-from nightjar.features.input.config import InputConfig
+from nightjar.features.input.source_config import SourceConfig
 
 # What a separator of several characters, which the csv module has none of, is for it.
 _ONE = "\x1f"
 
 
-def lines_of(url: str, config: InputConfig) -> Iterator[str]:
+def lines_of(url: str, config: SourceConfig) -> Iterator[str]:
     """Lines of a file, unpacked as its name says."""
     encoding = config.option("encoding").lower()
     with storage.open_unpacked(url) as stream:
         yield from io.TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding, newline=None)
 
 
-def csv_rows(url: str, config: InputConfig) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(url: str, config: SourceConfig) -> Iterator[tuple[int, list[str]]]:
     """The number of a row's last line, from 1, and its values. The header is a row, a blank line is none."""
     separator, quote, comment = (config.option(name) for name in ("sep", "quote", "comment"))
     escape = config.option("escape") or "\\"

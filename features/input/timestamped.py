@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -40,7 +41,10 @@ from nightjar.features.input.folders import (
     with_day,
     with_empty_days,
 )
-from nightjar.features.input.reading import Piece, columns_to_read, open_log, open_rows, pieces_of
+from nightjar.features.input.reading import columns_to_read, open_log, open_rows, pieces_of
+from nightjar.features.input.sides.join import with_sides
+from nightjar.features.input.sides.joined import Piece, with_side_kinds
+from nightjar.features.input.sides.look import Sides
 from nightjar.features.spark.rows import row_hash, source
 from nightjar.features.spark.tables import DAY
 
@@ -55,7 +59,7 @@ def logs_at(config: InputConfig, location: str | None, spark: GetSpark) -> Logs:
     if location is None and (config.is_files or config.format == TABLE):
         raise UsageError("where is the log? Give --logs, or input.location in the config.")
     place = storage.absolute(location) if location and config.is_files else location or ""
-    return DateFolders(place, config) if config.days == "folders" else LogTable(place, config, spark)
+    return DateFolders(place, config, spark) if config.days == "folders" else LogTable(place, config, spark)
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,13 @@ class LogTable:
     spark: GetSpark
     _contents: dict[tuple[str, ...], dict[str, Content]] = field(default_factory=lambda: defaultdict(dict))
 
+    @cached_property
+    def _sides(self) -> Sides:
+        return Sides(self.config, self.spark)
+
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
-        table, _ = self._open(spec)
+        table, _ = self._open(spec, self.config.bounds)
         day, (earliest, latest) = day_of(spec.timestamp), self.config.bounds
         is_dated = day.between(day_number(earliest), day_number(latest))
         with damage_reported(self.config):
@@ -105,9 +113,9 @@ class LogTable:
 
     def check(self, dates: Sequence[str], spec: FeatureSpec, may_lack: Container[str] = ()) -> list[LogPartition]:
         """See Logs. Files are looked at before Spark starts."""
-        table, whole = self._open(spec, all_rows=True)
+        table, whole = self._open(spec, dates, all_rows=True)
         with damage_reported(self.config):
-            contents = self._contents_of(table, dates, spec)
+            contents = self._contents_of(table, dates, whole, spec)
         problems = {
             f"there are no rows. {WITHOUT_ROWS}": [
                 day for day in dates if not contents[day].rows and not self.config.is_empty(day) and day not in may_lack
@@ -122,26 +130,33 @@ class LogTable:
             others_gone=len(there) < len(dates),
         )
 
-    def _open(self, spec: FeatureSpec, *, all_rows: bool = False) -> tuple[DataFrame, LogPartition]:
-        """Rows of all days, and what their days have in common, after a look at what the spec reads."""
+    def _open(
+        self, spec: FeatureSpec, dates: Sequence[str], *, all_rows: bool = False
+    ) -> tuple[DataFrame, LogPartition]:
+        """Rows of all days, and what their days have in common, after a look at what the spec reads.
+
+        dates: the days that side tables are joined to.
+        """
         self.config.require_types(spec, lambda: header_of(self.location, self.config))
+        sides = self._sides.joined(spec.source_columns(), dates)
         pieces: tuple[Piece, ...] = ()
         if self.config.is_files:
             heads, unreadable = read_heads(self.location, self.config)
-            refuse(self.location, dict.fromkeys(unreadable or file_problems(heads, spec, self.config), ()))
+            refuse(self.location, dict.fromkeys(unreadable or file_problems(heads, spec, self.config, sides), ()))
             schema, pieces = schema_of(heads, self.config), pieces_of(heads, self.config)
             columns = columns_to_read(schema, spec, self.config)
         else:
             table = open_log(self.spark(), self.config, [self.location])
-            known = {*self.config.columns_of(spec), *(one.name for one in spec.derive)}
+            made = [*(one.name for one in spec.derive), *(name for side in sides for name, _ in side.kinds)]
+            known = {*self.config.columns_of(spec), *made}
             read = [column for column in table.schema if column.name in known]
             schema, columns = pa.schema([(c.name, as_spark_reads(to_arrow_type(c.dataType))) for c in read]), ()
-            refuse(self.location, dict.fromkeys(column_problems([schema], spec, self.config), ()))
+            refuse(self.location, dict.fromkeys(column_problems([schema], spec, self.config, sides), ()))
         whole = LogPartition(
             date="",
             url=self.location,
             counted=None,
-            types=types_read(schema, spec, self.config),
+            types=types_read(with_side_kinds(schema, sides), spec, self.config),
             fingerprint="",
             input=self.config,
             names=self.config.names_in(schema),
@@ -149,16 +164,19 @@ class LogTable:
             columns=columns,
             spec=spec,
             pieces=pieces,
+            sides=sides,
         )
         pieces = pieces or ((columns, (self.location,)),)
         return open_rows(self.spark(), self.config, pieces, spec, all_rows=all_rows), whole
 
-    def _contents_of(self, table: DataFrame, dates: Sequence[str], spec: FeatureSpec) -> dict[str, Content]:
+    def _contents_of(
+        self, table: DataFrame, dates: Sequence[str], whole: LogPartition, spec: FeatureSpec
+    ) -> dict[str, Content]:
         # What a row is, and what says which rows can be used.
         known = self._contents[(str(spec.label), str(spec.weight), str(spec.truth), *spec.source_columns())]
         new = [day for day in dates if day not in known]
         if new:
-            rows = with_day(table, spec.timestamp, new)
+            rows = with_sides(self.spark(), with_day(table, spec.timestamp, new), whole.sides)
             left_out = F.col(REASON).isNotNull() if self.config.bad_rows == "drop" else F.lit(False)
             # A decimal, since a sum of many bigint overflows.
             hashes = F.sum(F.when(~left_out, row_hash(spec).cast("decimal(20,0)")))

@@ -35,6 +35,7 @@ from nightjar.features.dataset.plan import BuildPlan
 from nightjar.features.input.damage import damage_reported
 from nightjar.features.input.days import day_after
 from nightjar.features.input.folders import LogPartition
+from nightjar.features.input.sides.joined import together
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
@@ -234,14 +235,16 @@ class Promotion:
 
     def _day_for(self, models: Iterable[ServedModel]) -> LogPartition:
         """The judged day with every column that a model reads, as far as the log has it."""
-        columns = dict(self.day.columns)
+        columns, sides = dict(self.day.columns), self.day.sides
         for model in models:
             spec = read_manifest(storage.join(model.artifact, ENCODER), StateManifest).spec
             try:
-                columns |= self.day_under(spec).columns
+                under = self.day_under(spec)
+                columns |= under.columns
+                sides = together(sides, under.sides)
             except DataError as error:
                 log.warning("%s is judged without columns that its features read: %s", model.artifact, error)
-        return replace(self.day, columns=tuple(columns.items()))
+        return replace(self.day, columns=tuple(columns.items()), sides=sides)
 
     def _served(self, version: str) -> ServedModel:
         """A version as it served on the judged day, or would have."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.table import Table
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError, NightjarError
+from nightjar.features.contract.errors import DataError, LockedError, NightjarError
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
-from nightjar.features.contract.outputs import INDEX, METRICS, PAGES, REPORTS, metrics_file, night_page
+from nightjar.features.contract.outputs import INDEX, METRICS, PAGES, REPORTS, VALIDATE, metrics_file, night_page
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.features.contract.records import NightVerdict
+from nightjar.features.input.days import listed
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, EXIT_SUPERSEDED
 from nightjar.jobs.nightly.chain import carry_out, records, why
@@ -42,22 +43,52 @@ class NightlyRequest:
     plan: bool
 
 
+@dataclass
+class Problems:
+    """What is wrong with nights of a range, told together: each problem once, with the nights that have it."""
+
+    _days: dict[str, list[str]] = field(default_factory=dict)
+    _first: NightjarError | None = None
+
+    @contextmanager
+    def of(self, night: Night) -> Iterator[None]:
+        """Keep an error for people that ends the block, unless it is of another run's."""
+        try:
+            yield
+        except LockedError:
+            raise
+        except NightjarError as error:
+            self._first = self._first or error
+            day = night.date.isoformat()
+            self._days.setdefault(str(error).removeprefix(f"night {day}: "), []).append(day)
+
+    def refuse(self) -> None:
+        """Raises the one error that was kept, or one of its kind that tells all of them."""
+        if self._first is None:
+            return
+        if sum(map(len, self._days.values())) > 1:
+            raise type(self._first)("\n".join(f"night {listed(days)}: {text}" for text, days in self._days.items()))
+        raise self._first
+
+
 def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     """Run the nights in order; print where their models and reports are, and how good they are. The exit status."""
     run = JobRun(output=request.nights[0].output)
     console = Console(soft_wrap=True)
     console.width = max(console.width, 110)  # room for the table where there is no terminal
     request = replace(request, nights=nights_with_log(request.nights))
+    problems = Problems()
     for night in request.nights:
-        with _told(night, run):
+        with problems.of(night), _told(night, run):
             night.check()
+    problems.refuse()
     if request.plan:
         _print_plan(console, request, run)
         return 0
     first = request.nights[0]
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
     after = registry.last_token(first.promotion.models)
-    worked = False
+    worked, looks = False, request.only == (VALIDATE,)
     nights: list[Night] = []
     with ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds, after=after))
@@ -77,11 +108,15 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
             pages.append(night.date.isoformat())
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
-            with _told(night, run):
+            # Validations need nothing of each other: those of all nights are told together.
+            with problems.of(night) if looks else nullcontext(), _told(night, run):
                 following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
-                worked |= carry_out(steps_of(night, run, following), request.only, spark, run, held.check)
+                worked |= carry_out(
+                    steps_of(night, run, following, own_first=looks), request.only, spark, run, held.check
+                )
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
+    problems.refuse()
     verdicts = _report(console, nights)
     if not worked:
         console.print("nothing to do: everything is published already")

@@ -56,13 +56,14 @@ _ALL = (*_MODELS, ingredients.GATE)
 _SERVED = (*_ALL, f"{ingredients.NIGHTLY}publish")
 
 
-def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[Step]:
+def steps_of(night: Night, run: JobRun, following: Night | None = None, *, own_first: bool = False) -> list[Step]:
     """The steps of a night, in their order.
 
     Args:
         night: what is made.
         run: that carries them out.
         following: the range's next night, if any; its log is looked at while this one trains.
+        own_first: see LogValidation.run.
     """
     plan = night.features
     made = {**night.directories(), AGGREGATE: tuple(plan.aggregate_dirs[day.date] for day in plan.needed)}
@@ -73,7 +74,7 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
         return Step(name, made.get(name, ()), needs, made_from, do)
 
     return [
-        step(VALIDATE, _FEATURES, lambda spark: _validate(night, spark)),
+        step(VALIDATE, _FEATURES, lambda spark: _validate(night, spark, own_first)),
         step(AGGREGATE, _FEATURES, lambda spark: aggregate(spark(), night.features)),
         step(ENCODE, _DATASETS, lambda spark: build(spark(), night.features), *made[AGGREGATE]),
         step(
@@ -98,11 +99,11 @@ def steps_of(night: Night, run: JobRun, following: Night | None = None) -> list[
     ]
 
 
-def _validate(night: Night, spark: GetSpark) -> None:
+def _validate(night: Night, spark: GetSpark, own_first: bool) -> None:
     """A day that fails is summarised all the same: that is the day whose features somebody will want to see."""
     night.check()
     try:
-        night.validation.run(spark)
+        night.validation.run(spark, own_first=own_first)
     except ValidationFailed:
         night.summary.run(spark)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -14,6 +15,8 @@ from nightjar.features.contract.outputs import date_folder
 from nightjar.serving.raw_values import Row, to_rows
 from nightjar.serving.replay.hypotheses import text_of
 from nightjar.serving.replay.skew import Joined, known
+
+log = logging.getLogger(__name__)
 
 
 def join(logs: str, days: Iterable[str], rows: Sequence[Row], key: Sequence[str], columns: Sequence[str]) -> Joined:
@@ -43,6 +46,28 @@ def join(logs: str, days: Iterable[str], rows: Sequence[Row], key: Sequence[str]
                 )
     both = [(found[name], row) for row in rows if (name := _named(row, key)) in found]
     return Joined([logged for logged, _ in both], [served for _, served in both])
+
+
+def columns_of(logs: str, days: Iterable[str], columns: Sequence[str]) -> list[str]:
+    """Those of the columns that the log of some days has; a warning tells the others, which side tables may bring.
+
+    Raises DataError if the log is not there, or has none of them.
+    """
+    there = [_schema(url).names for day in sorted(set(days)) for url in _files(logs, day)]
+    found = [name for name in columns if all(name in names for names in there)]
+    if not found:
+        raise DataError(f"the log in {logs} has none of the columns {list(columns)}, which features read.")
+    if lacking := [name for name in columns if name not in found]:
+        log.warning("the log in %s has no columns %s: they are not compared", logs, lacking)
+    return found
+
+
+def _schema(url: str) -> pa.Schema:
+    with storage.open_binary(url) as stream:
+        try:
+            return pq.read_schema(stream)
+        except pa.ArrowException as error:
+            raise DataError(f"{url} is not a readable Parquet file: {error}. Restore or remove it.") from error
 
 
 def _named(row: Row, key: Sequence[str]) -> tuple[str, ...]:

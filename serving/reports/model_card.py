@@ -158,12 +158,12 @@ def _calibration(evaluation: Evaluation, decision: Decision | None) -> Iterator[
     between = f", between {bounds[0][0]:.3f} and {bounds[0][1]:.3f} by the bootstrap" if bounds else ""
     yield (
         f"Sum of scores over sum of labels: {CALIBRATION.text(of.metrics.calibration)}{between}. Expected calibration "
-        f"error: {of.metrics.calibration_error:.4f}. By deciles of the score:"
+        f"error: {of.metrics.calibration_error:.4g}. By deciles of the score:"
     )
     yield ""
     yield from _table(
         ("share of rows", "mean score", "share of positives"),
-        [(f"{b.weight:.3f}", f"{b.mean_score:.4f}", f"{b.mean_label:.4f}") for b in of.deciles],
+        [(f"{b.weight:.3f}", f"{b.mean_score:.4g}", f"{b.mean_label:.4g}") for b in of.deciles],
     )
 
 

@@ -214,9 +214,11 @@ def _require_literal(name: str, position: int, kind: type, argument: Node) -> No
     if type(value) is not kind or (value == "" and (name, position) != ("replace", 2)):
         wanted = "a string" if kind is str else "a whole number"
         raise ValueError(f"argument {position + 1} of {name} must be {wanted} that is written out; got {argument}")
-    least = 0 if (name, position) == ("substring", 2) else 1
-    if isinstance(value, int) and value < least:
-        raise ValueError(f"argument {position + 1} of {name} must be {least} or more; got {value}")
+    if (name, position) == ("substring", 2):
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"argument 3 of substring must be 0 or more; got {value}")
+    elif value == 0:
+        raise ValueError(f"argument {position + 1} of {name} counts from 1, or from -1 at the end; got 0")
 
 
 def _known() -> str:

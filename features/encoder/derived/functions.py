@@ -227,19 +227,26 @@ def _text(name: str, kind: pa.DataType = _TYPES["string"]) -> Function:
 
 
 def _substring(arguments: Sequence[pa.Array], literals: Sequence[Any]) -> pa.Array:
-    """From a character on, the first of which is 1."""
-    begin = literals[1] - 1
-    stop = begin + literals[2] if len(literals) == 3 else None
-    strings = _as_strings(arguments[0])
-    return _by_value(strings, lambda text: text[begin:stop], pa.string())
+    """From a character on, the first of which is 1, and the last -1; a place before the first is empty."""
+    at, most = literals[1], literals[2] if len(literals) == 3 else None
+
+    def cut(text: str) -> str:
+        begin = at - 1 if at > 0 else len(text) + at
+        stop = len(text) if most is None else begin + most
+        return text[max(begin, 0) : max(stop, 0)]
+
+    return _by_value(_as_strings(arguments[0]), cut, pa.string())
 
 
 def _split_part(arguments: Sequence[pa.Array], literals: Sequence[Any]) -> pa.Array:
-    """The n-th piece, from 1; missing where there are fewer."""
+    """The n-th piece, from 1, or from -1 at the end; missing where there are fewer."""
     _, separator, n = literals
-    return _by_value(
-        _as_strings(arguments[0]), lambda text: (text.split(separator, n) + [None] * n)[n - 1], pa.string()
-    )
+
+    def piece(text: str) -> str | None:
+        pieces = text.split(separator)
+        return pieces[n - 1 if n > 0 else n] if abs(n) <= len(pieces) else None
+
+    return _by_value(_as_strings(arguments[0]), piece, pa.string())
 
 
 def _replace(arguments: Sequence[pa.Array], literals: Sequence[Any]) -> pa.Array:

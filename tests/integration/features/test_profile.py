@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from scipy.spatial.distance import jensenshannon
 
+from nightjar.features.checks.checks import Day
 from nightjar.features.checks.drift import HEAD_SHARE, DailyCounts, drifts
+from nightjar.features.checks.others import shares_of_others
 from nightjar.features.checks.profile import bin_of, profile_dir, profiles
 from nightjar.features.contract.artifact_files import HISTOGRAM
-from nightjar.features.contract.manifests import ProfileManifest
+from nightjar.features.contract.manifests import AggregateManifest, ProfileManifest
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.days import day_number
 from nightjar.features.input.folders import check_logs
 from tests.kits.feature_logs import SPEC, days, make_day, read_logs, write_day
@@ -156,7 +162,6 @@ def test_numbers_are_held_against_the_quantiles_of_the_reference_days(spark: Spa
     assert found["years"].divergence == pytest.approx(jensenshannon(*exact, base=2) ** 2, abs=1e-6)
     new = jensenshannon([0.5, 0.5], [1.0, 0.0], base=2) ** 2
     assert found["new"].divergence == pytest.approx(new, abs=1e-6)
-    assert found["new"].shared == 1.0
 
 
 def test_a_day_without_values_has_no_divergence(spark: SparkSession) -> None:
@@ -164,3 +169,43 @@ def test_a_day_without_values_has_no_divergence(spark: SparkSession) -> None:
     (found,) = drifts([DailyCounts(table, {DATES[0]: 5, DATES[1]: 0})], DATES[1])
     assert found[DATES[1]].divergence is None
     assert found[DATES[0]].divergence is None
+
+
+def test_what_others_held_is_counted_of_the_rows_themselves(spark: SparkSession, tmp_path: Path) -> None:
+    """A number that varied within one bin, one that did within its boundaries, a list, a string, and a constant."""
+    spec = FeatureSpec.model_validate(
+        {
+            "name": "others",
+            "label": "clicked",
+            "timestamp": "at",
+            "fields": [
+                {"name": "range", "column": "price", "boundaries": [1, 50]},
+                {"name": "tags", "multi_valued": True},
+                {"name": "kind"},
+            ],
+            "dense": [{"name": "seconds"}, {"name": "still"}],
+        }
+    )
+
+    def write(day: str, others: int) -> None:
+        """The first rows hold others."""
+        at = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        rows = [
+            {"clicked": n % 2, "at": at, "price": 7.0 + n * (n < others), "tags": ["a"] if n < others else ["a", "b"]}
+            | {"kind": None if n < others else "k", "seconds": 1.7e9 + n * (n < others), "still": 1.0}
+            for n in range(1, 201)
+        ]
+        (tmp_path / f"date={day}").mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"date={day}" / "0.parquet")
+
+    for day, others in zip(DATES, (3, 101, 1), strict=True):
+        write(day, others)
+    logs = check_logs(str(tmp_path), DATES, spec)
+    aggregate = AggregateManifest(files=(), spec_fingerprint="", date=DATES[0], rows=200, positives=100)
+    found = profiles(spark, spec, str(tmp_path / "out"), logs).values()
+    *reference, newest = (Day(log, aggregate, profile) for log, profile in zip(logs, found, strict=True))
+    shares = shares_of_others(spark, spec, newest, reference)
+    assert shares == {name: {DATES[0]: 0.01, DATES[1]: 0.5} for name in ("price", "tags", "kind", "seconds")}
+    gone = [replace(day, log=replace(day.log, gone=True)) for day in reference]
+    assert shares_of_others(spark, spec, newest, [gone[0], reference[1]])["price"] == {DATES[1]: 0.5}
+    assert shares_of_others(spark, spec, newest, gone) == {}

@@ -14,13 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from pyspark.sql import DataFrame, SparkSession
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import AggregateManifest
 from nightjar.features.contract.publishing import is_published, manifest_digest, read_manifest
-from nightjar.features.contract.records import Ledger
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.dataset.plan import BuildDates, BuildPlan, BuildSettings, plan_build
@@ -28,11 +26,7 @@ from nightjar.features.input.config import InputConfig
 from nightjar.features.input.days import day_number
 from nightjar.features.input.folders import DAY, LogPartition, check_logs, read_logs
 from nightjar.features.input.timestamped import logs_at
-from nightjar.jobs import run_nightly
-from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO
-from nightjar.serving import registry
-from nightjar.serving.model import load
-from tests.kits.small_night import CONFIG, make_day
+from tests.kits.small_night import CONFIG
 
 SPEC = FeatureSpec.model_validate(CONFIG["features"])
 DATES = [f"2026-01-0{n}" for n in range(1, 5)]
@@ -263,48 +257,6 @@ def test_a_table_that_cannot_be_used_is_one_clear_error(spark: SparkSession, tmp
         "  column 'at' (timestamp) has the type string; it must be a timestamp in milliseconds or microseconds. Cast "
         "it in the log."
     )
-
-
-def test_a_night_on_a_dat_file_as_it_comes_ends_in_a_published_model(spark: SparkSession, tmp_path: Path) -> None:
-    """MovieTweetings' form, by YAML alone: no header, `::`, epoch seconds, a rating, delimited genres; and bad rows."""
-    rows = [row for day in (1, 2) for row in make_day(day).to_pylist()]
-    lines = [
-        f"{row['user']}::{row['item']}::{7 + 2 * row['clicked']}::{row['at'].timestamp():.0f}"
-        f"::{'|'.join(['odd'] * (row['item'] % 2) + ['all'])}::{row['price']}"
-        for row in rows
-    ]
-    unrated = [line.replace("::7::", "::::") for line in lines if "::7::" in line][::100]
-    short = ["::".join(line.split("::")[:5]) for line in lines[::300]]
-    path = tmp_path / "ratings.dat"
-    path.write_text("\n".join([*unrated, *lines, *short, ""]))
-    columns = {"user": "bigint", "item": "bigint", "rating": "int", "at": "bigint", "genres": "string"}
-    section = {"format": "csv", "days": "timestamp", "timestamp_format": "epoch_s", "bad_rows": "drop"}
-    section |= {"bad_rows_at_most": {"any": 0.02}, "columns": columns | {"price": "double"}}
-    section |= {"options": {"sep": "::", "header": False, "quote": ""}}
-    features = {**CONFIG["features"], "label": {"column": "rating", "at_least": 8}}
-    features["fields"] = [*features["fields"], {"name": "genres", "multi_valued": True, "split": "|"}]
-    (tmp_path / "conf.yaml").write_text(
-        yaml.safe_dump({**CONFIG, "features": features, "input": section}, sort_keys=False)
-    )
-    arguments = ["--config", str(tmp_path / "conf.yaml"), "--logs", str(path)]
-    arguments += ["--output", str(tmp_path / "out"), "--date", "2026-01-02"]
-    assert run_nightly.main(arguments) == 0
-    pointer = registry.champion(str(tmp_path / "out" / "models"))
-    assert pointer is not None
-    assert pointer.version.startswith("2026-01-02-wide_deep-")
-    [ledger] = (tmp_path / "out" / "nights").glob("*/ledger.json")
-    kept = Ledger.model_validate_json(ledger.read_bytes())
-    assert sum(day.left_out["malformed"] for day in kept.days) == len(short)
-    assert sum(day.left_out["null_label"] for day in kept.days) == len(unrated)
-    assert [day.in_files for day in kept.days] == [600 + sum(day.left_out.values()) for day in kept.days]
-    assert [day.counted for day in kept.days] == [600, 600]
-    assert [day.positives for day in kept.days] == [sum(make_day(n).column("clicked").to_pylist()) for n in (1, 2)]
-    assert (kept.holdout.kept, kept.evaluated, kept.judged) == (600, 600, 600)
-    model = load(str(tmp_path / "out" / "models" / pointer.version))
-    request = {"user": 3, "item": 5, "price": 0.5}
-    one, other = model.score([{**request, "genres": "odd|all"}, {**request, "genres": "|all||odd"}])
-    assert abs(float(one) - float(other)) < 1e-6
-    assert run_nightly.main(arguments) == EXIT_NOTHING_TO_DO
 
 
 def test_rows_of_1970_and_of_next_century_are_told_and_begin_no_history(

@@ -11,6 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pyspark.sql import SparkSession
@@ -178,3 +180,35 @@ def test_a_second_run_is_turned_away_while_the_first_is_at_work(
         assert run(place, "--date", "2026-01-04") == 5
     assert "run the first (process " in capsys.readouterr().err
     assert run(place, "--date", "2026-01-04", training={"model": "lr", "wide": {"lambda1": 1e9}}) == EXIT_REJECTED
+
+
+def test_failing_checks_of_all_nights_of_a_range_are_told_together(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the third day the price is the same everywhere; the fourth has four times as many rows."""
+    for day, rows in ((1, 600), (2, 600), (3, 600), (4, 2600)):
+        write_day(place / "checked", day, rows)
+    path = place / "checked" / "date=2026-01-03" / "part-0.parquet"
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.set_column(4, "price", pa.array([0.5] * 600)), path)
+    arguments = ("--from", "2026-01-02", "--to", "2026-01-04", "--only", "validate")
+    logs = ["--logs", str(place / "checked")]
+    assert run(place, *arguments, *logs, output="checked-out") == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert "night 2026-01-03: the log of 2026-01-03 failed" in said
+    assert re.search(r"constant +price", said)
+    assert "night 2026-01-04: the log of 2026-01-04 failed" in said
+    assert re.search(r"rows +- +2600", said)
+    assert not (place / "checked-out" / "datasets").exists()
+
+    # What a look at the files tells is told of all nights before anything is counted.
+    for day, name in ((3, "item"), (4, "user")):
+        path = place / "checked" / f"date=2026-01-{day:02d}" / "part-0.parquet"
+        pq.write_table(pq.read_table(path, partitioning=None).drop_columns([name]), path)
+    assert run(place, *arguments[:4], *logs, output="unread") == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert "night 2026-01-03: the logs in " in said
+    assert "night 2026-01-04: the logs in " in said
+    assert "the columns ['item'] are missing" in said
+    assert "the columns ['user'] are missing" in said
+    assert not (place / "unread").exists()

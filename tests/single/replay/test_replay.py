@@ -10,7 +10,7 @@ import pytest
 
 from nightjar.features.contract.errors import DataError
 from nightjar.jobs.replay_requests import main
-from nightjar.serving.replay.day_log import join
+from nightjar.serving.replay.day_log import columns_of, join
 from nightjar.serving.replay.differences import Difference, Replayed
 from nightjar.serving.replay.logged import read_log
 from nightjar.serving.replay.replay import Replay
@@ -177,6 +177,15 @@ def test_a_key_that_names_several_rows_or_none_is_refused(place: Place) -> None:
         join(place.logs, ["2020-01-01"], place.rows, KEY, ["user"])
     with pytest.raises(DataError, match=r"lacks the columns \['nothing'\]"):
         join(place.logs, [DAY], place.rows, KEY, ["nothing"])
+
+
+def test_columns_that_a_side_table_brings_are_not_compared_with_the_log(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert columns_of(place.logs, [DAY], ["user", "genres", "tags"]) == ["user", "tags"]
+    assert "has no columns ['genres']: they are not compared" in caplog.text
+    with pytest.raises(DataError, match=r"has none of the columns \['genres'\]"):
+        columns_of(place.logs, [DAY], ["genres"])
 
 
 @pytest.mark.usefixtures("_clean_history")

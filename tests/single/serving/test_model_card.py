@@ -65,6 +65,10 @@ def test_the_card_has_the_figures_that_the_night_left(output: Path) -> None:
     assert overall.interval
     (row,) = [r for r in table(card, "Against the champion before") if r[0] == "all rows" and r[2] == "Log loss"]
     assert row[3:] == [f"{overall.difference:+.5f}", f"{overall.interval[0]:+.5f} to {overall.interval[1]:+.5f}"]
+    lowest, *_, highest = table(card, "Calibration")
+    deciles = night.evaluation.models["wide_deep"].deciles
+    assert float(lowest[1]) == pytest.approx(deciles[0].mean_score, rel=5e-4), "four digits, however rare"
+    assert float(highest[2]) == pytest.approx(deciles[-1].mean_label, rel=5e-4)
     assert len(table(card, "Calibration")) == 10
     assert {row[0] for row in table(card, "Inputs")} >= {"`item_id`", "`pair_impressions_so_far`"}
     assert {row[0]: row[1] for row in table(card, "Lineage")}["digest of state"]

@@ -33,7 +33,7 @@ from nightjar.training.warm_start.columns import matching_columns
         ("coalesce(a)", r"coalesce takes 2 or more argument\(s\); got 1"),
         ("split_part(a, b, 1)", "argument 2 of split_part must be a string that is written out; got b"),
         ("split_part(a, '', 1)", 'argument 2 of split_part must be a string that is written out; got ""'),
-        ("split_part(a, '|', 0)", "argument 3 of split_part must be 1 or more; got 0"),
+        ("split_part(a, '|', 0)", "argument 3 of split_part counts from 1, or from -1 at the end; got 0"),
         ("substring(a, True)", "argument 2 of substring must be a whole number that is written out; got True"),
         ("a in b", "cannot be computed; compare by"),
         ("a in (1, 'x')", "`in` needs a list of numbers or one of strings"),
