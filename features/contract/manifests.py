@@ -163,9 +163,9 @@ class CountersManifest(Manifest):
 
     kind: Literal["counters"] = "counters"
     fingerprint: str
-    first_date: str
-    through_date: str
-    previous: str | None = None
+    first_date: Date
+    through_date: Date
+    previous: FileName | None = None
     keys: Mapping[str, int]
     changed: Mapping[str, int] = {}
 
@@ -260,18 +260,18 @@ class Lineage(BaseModel):
 
     settings: Mapping[str, Any] = {}
     parent: ParentCandidate | None = None
-    state_first_date: str | None = None
-    state_through_date: str | None = None
-    date: str | None = None
+    state_first_date: Date | None = None
+    state_through_date: Date | None = None
+    date: Date | None = None
     start: str | None = None
-    beside: str | None = None
+    beside: Version | None = None
     logs: Mapping[str, str] = {}
     spec: str | None = None
     config: str | None = None
     seed: int | None = None
     code: CodeVersion | None = None
-    judged: str | None = None
-    learned_date: str | None = None
+    judged: Version | None = None
+    learned_date: Date | None = None
 
     @property
     def learned_through_date(self) -> str:
