@@ -262,9 +262,9 @@ class Lineage(BaseModel):
     parent: ParentCandidate | None = None
     state_first_date: Date | None = None
     state_through_date: Date | None = None
-    date: Date | None = None
+    date: str | None = None
     start: str | None = None
-    beside: Version | None = None
+    beside: str | None = None
     logs: Mapping[str, str] = {}
     spec: str | None = None
     config: str | None = None

@@ -59,6 +59,8 @@ def read_manifest(directory: str, model: type[M]) -> M:
         document = _json_of(directory)
     except FileNotFoundError as error:
         raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
+    except OSError as error:
+        raise DataError(f"{url} cannot be read: {error}. May this user read it? {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
     if not isinstance(document, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -110,6 +111,121 @@ def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_befor
     assert bad.validation.accepted is None
     with pytest.raises(DataError, match="clicked"):
         bad.validation.run(lambda: spark)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One bit, never the same in two files."""
+    content = bytearray(path.read_bytes())
+    bit = random.Random(str(path)).randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def lock_away(path: Path) -> None:
+    """Nobody may open it, not even root: it leads to itself."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": cut,
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b'{"kind": ["\xff", 1e999], "x": NaN'),
+    "gone": Path.unlink,
+    "locked away": lock_away,
+}
+# Of what the nights before have left, the night of the 5th needs: the counts that its windows and its training day
+# reach back to, the newest roll-up, its parent, the champion and the last move to it, and that its training day was
+# accepted.
+NEEDED = re.compile(
+    r"(aggregates|profiles)/date=2026-01-0[34]|rollups/through=2026-01-0[34]|candidates/2026-01-04|nights/2026-01-04"
+    r"|models/(2026-01-04|counters/2026-01-0[45]|champion|history/000003)|decisions/2026-01-04"
+)
+
+
+def damaged(place: Path, name: str, damage: Callable[[Path], object], only: re.Pattern[str] | None = None) -> Path:
+    """A copy of the output with each file damaged that a night does not need; `only`: with these files damaged."""
+    output = place / name
+    shutil.copytree(place / "out", output)
+    files = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
+    doomed = [path for text, path in files.items() if (only.match(text) if only else not NEEDED.match(text))]
+    assert len(doomed) > (0 if only else 200)
+    for path in sorted(doomed):
+        if path.stat().st_size:
+            damage(path)
+    return output
+
+
+NEXT = ("--date", "2026-01-05")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_in_what_a_night_does_not_need_is_told_on_its_pages_and_costs_no_night(
+    place: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"old {damage}", DAMAGE[damage])
+    for page in (output / "reports").iterdir():
+        page.unlink()
+    assert run(place, *NEXT, "--plan", output=output.name) == 0
+    assert run(place, "--date", "2026-01-04", output=output.name) == EXIT_NOTHING_TO_DO
+    assert (output / "reports" / "2026-01-04.html").exists()
+    [problems] = re.findall(r"nightjar_page_problems (\S+)", (output / "metrics" / "pages.prom").read_text())
+    assert float(problems) > 5 or damage == "gone", "what is not there was pruned, for all that a page knows"
+    assert "pages: " in caplog.text or damage == "gone"
+
+
+def test_a_night_after_damage_in_everything_that_it_does_not_need_is_published(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, "old", cut)
+    keep = {"keep": {"models": 1, "datasets": 1, "days": 2, "counters": 1, "nights": 2}}
+    assert run(place, *NEXT, output=output.name, validation={"reference_days": 1}, nightly=keep) == 0
+    pointer = registry.champion(str(output / "models"))
+    assert pointer is not None
+    assert pointer.version.startswith("2026-01-05-")
+    assert "the gate goes without a reference" in caplog.text
+    assert "retention is left to the next night" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "locked away"])
+@pytest.mark.parametrize(
+    "needed",
+    [
+        r"rollups/through=2026-01-04.*/manifest.json",
+        r"models/champion.json",
+        r"models/2026-01-04[^/]*/manifest.json",
+    ],
+)
+def test_damage_in_what_a_night_needs_is_one_message_with_the_path_and_the_remedy(
+    place: Path, needed: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"needed {needed[:10].replace('/', ' ')} {damage}", DAMAGE[damage], re.compile(needed))
+    capsys.readouterr()
+    assert run(place, *NEXT, "--plan", output=output.name) == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert re.search(needed, said)
+    assert re.search("[Rr]estore it|Remove /", said)
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("needed", [r"aggregates/date=2026-01-04.*\.parquet", r"rollups/through=2026-01-04.*\.parquet"])
+def test_counts_with_a_flipped_bit_are_not_read(place: Path, needed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"counts {needed[:8]}", flip, re.compile(needed))
+    capsys.readouterr()
+    steps = ("--only", "validate", "aggregate", "encode")
+    assert run(place, *NEXT, *steps, output=output.name, validation={"reference_days": 1}) == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert re.search(rf"{needed.partition('.')[0]}\S* is damaged: .*\.parquet.* differ from the manifest", said)
+    assert not list(output.glob("states/through=2026-01-04*"))
 
 
 def test_a_model_says_where_it_comes_from(place: Path) -> None:
