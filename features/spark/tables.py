@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from pyspark import TaskContext
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -293,7 +294,8 @@ def write_arrow(table: pa.Table, url: str) -> bytes:
 
 def _write(table: pa.Table, directory: str, path: str) -> FileEntry:
     content = write_arrow(table, storage.join(directory, path))
-    return FileEntry(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=table.num_rows)
+    digests = {"sha256": hashlib.sha256(content).hexdigest(), "xxh3": xxhash.xxh3_128_hexdigest(content)}
+    return FileEntry(path=path, bytes=len(content), rows=table.num_rows, **digests)
 
 
 def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry, list[int]]]:
