@@ -29,15 +29,11 @@ def difference(content: bytes | memoryview, entry: FileEntry) -> str | None:
     """What to say of a file whose bytes are not those of its entry; None if they are."""
     if len(content) != entry.bytes:
         return f"differs from the manifest: {len(content)} bytes instead of {entry.bytes}"
-    name, wanted, digest = "sha256", entry.sha256, _sha256
-    if entry.xxh3 is not None:
-        name, wanted, digest = "xxh3", entry.xxh3, xxhash.xxh3_128_hexdigest
-    found = digest(content)
+    if entry.xxh3 is None:
+        name, wanted, found = "sha256", entry.sha256, hashlib.sha256(content).hexdigest()
+    else:
+        name, wanted, found = "xxh3", entry.xxh3, xxhash.xxh3_128_hexdigest(content)
     return None if found == wanted else f"differs from the manifest: {name} {found[:12]}... instead of {wanted[:12]}..."
-
-
-def _sha256(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def read_verified(directory: str, entry: FileEntry) -> bytes:

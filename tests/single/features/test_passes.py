@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.dataset.write import _require_written
-from nightjar.features.input.folders import LogPartition
-from nightjar.features.input.passes import Pass, RowCount
+from nightjar.features.input.folders import LogPartition, check_logs
+from nightjar.features.input.passes import Pass, RowCount, require_unchanged
 from tests.kits.feature_logs import SPEC
+from tests.kits.small_night import CONFIG, write_day
 
 DAYS = ("2026-01-01", "2026-01-02")
 COUNTED = {DAYS[0]: RowCount(100, 10), DAYS[1]: RowCount(50, 5)}
@@ -133,3 +137,21 @@ def test_what_is_written_is_what_was_counted_and_under_sampling_every_positive(
     else:
         with pytest.raises(DataError, match="of 150 rows with 15 positives that were counted"):
             _require_written(RowCount(rows, positives), COUNTED.values(), sampled)
+
+
+def test_files_that_were_written_again_are_named_whichever_way_their_fingerprint_moved(tmp_path: Path) -> None:
+    """As many rows, in files of the same names; a day without a folder of its own has none to look at."""
+    spec = FeatureSpec.model_validate(CONFIG["features"])
+    for day in (1, 2, 3, 4):
+        write_day(tmp_path, day, rows=50)
+    dates = [f"2026-01-0{day}" for day in (1, 2, 3, 4)]
+    days = check_logs(str(tmp_path), dates, spec)
+    require_unchanged(days)
+    for day in (1, 2, 3):
+        write_day(tmp_path, day, rows=50, label=0)
+    with pytest.raises(DataError) as error:
+        require_unchanged(days)
+    named = [line.strip() for line in str(error.value).splitlines() if line.startswith("  ")]
+    assert named == [f"date {day}: {tmp_path}/date={day}" for day in dates[:3]]
+    require_unchanged([replace(day, is_empty=True) for day in days])
+    require_unchanged([replace(day, timestamp="at") for day in days])
