@@ -24,10 +24,8 @@ START_REASON = "start.reason"
 
 
 class FileEntry(Strict):
-    """A file of a published directory.
-
-    path: relative to it. rows: of a Parquet file, else None. xxh3: XXH3-128 of tables, which are read again and again:
-    it finds damage at a thirtieth of sha256's cost. Absent of other files, and of what was published before.
+    """A file of a published directory. path: relative to it; rows: of a Parquet file, else None; xxh3: XXH3-128 of a
+    table, else None: it finds damage at a thirtieth of sha256's cost.
     """
 
     path: RelativePath
@@ -35,10 +33,6 @@ class FileEntry(Strict):
     sha256: Sha256
     rows: int | None = Field(default=None, ge=0)
     xxh3: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
-
-    @model_serializer(mode="wrap")
-    def _known(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in serialize(self).items() if name != "xxh3" or value is not None}
 
 
 class Manifest(Strict):
@@ -313,9 +307,7 @@ class EvaluationManifest(Manifest):
 
 
 class ComparisonManifest(Manifest):
-    """Models compared over several seeds: `comparison.json` (serving.evaluation.seeds.SeedComparison), `table.md`,
-    `report.html`.
-    """
+    """Models over several seeds: `comparison.json` (serving.evaluation.seeds.SeedComparison), a table and a report."""
 
     kind: Literal["comparison"] = "comparison"
     first_date: Date
