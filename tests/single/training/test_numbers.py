@@ -13,20 +13,20 @@ import pytest
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
 from nightjar.features.contract.publishing import commit, describe_files, read_manifest
-from nightjar.features.contract.spec import DenseFeature
+from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.encoder.dense import Moments, encode_dense
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
-from tests.kits.training.datasets import make_dataset
+from tests.kits.training.datasets import SPEC, make_dataset
 
 ROWS = (60, 60)
 Row = int | slice
 
 
-def dataset_with(directory: Path, column: str, row: Row, value: object) -> str:
+def dataset_with(directory: Path, column: str, row: Row, value: object, spec: FeatureSpec = SPEC) -> str:
     """A published data set one of whose files holds this value, in its manifest too: as a faulty build leaves it."""
-    manifest = make_dataset(str(directory), ROWS)
+    manifest = make_dataset(str(directory), ROWS, spec=spec)
     paths = sorted((directory / "data").iterdir())
     for path in paths if row == slice(None) else paths[1:]:
         table = pq.read_table(path)
@@ -84,8 +84,9 @@ def test_one_class_alone_is_learned(tmp_path: Path, label: float, model: str) ->
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_one_class_alone_cannot_be_validated_by_what_compares_the_two(tmp_path: Path, label: float) -> None:
-    dataset = dataset_with(tmp_path / "dataset", "label", slice(None), label)
-    for metric in ("auc", "normalized_entropy"):
+    grouped = SPEC.model_copy(update={"group": "user"})
+    dataset = dataset_with(tmp_path / "dataset", "label", slice(None), label, grouped)
+    for metric in ("auc", "gauc", "normalized_entropy"):
         with pytest.raises(
             DataError, match=rf"{metric} is not defined on the held-out rows .* lack one of the classes"
         ):
