@@ -31,7 +31,10 @@ sys.path.insert(0, str(ROOT / "nightjar" / "cli"))  # the module alone: the pack
 from prerequisites import Missing, first_output, missing_compiler, missing_java  # noqa: E402
 
 LOCK = ROOT / "requirements.lock"
-INPUTS = (LOCK, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
+HASHES = ROOT / "requirements.hashes"
+# Of the lock's packages these have no hash: see lock_hashes.py.
+UNHASHED = ("horovod", "torch")
+INPUTS = (LOCK, HASHES, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
 STAMP = ".nightjar-setup"
 
 PYTHON_VERSION = "3.11"
@@ -86,14 +89,14 @@ def set_up(python: str, venv: Path, gpu: str) -> None:
 
     stamp.unlink(missing_ok=True)
     pins = read_lock()
+    require_hashes(pins)
     with step(f"virtual environment {venv}"):
         ensure_venv(python, venv)
         remove_half_installed(venv)
+    with step(f"{len(pins) - len(UNHASHED)} packages of {LOCK.name}, compared with {HASHES.name}"):
+        pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", str(HASHES))
     with step(f"torch {pins['torch']} and what it needs (a CUDA build is gigabytes)"):
         pip(venv, "install", "-q", "-c", str(LOCK), f"torch=={pins['torch']}")
-    with step(f"the other {len(pins) - 2} packages of {LOCK.name}"):
-        others = "\n".join(f"{name}=={version}" for name, version in pins.items() if name != "horovod")
-        pip(venv, "install", "-q", "--no-deps", "-r", "/dev/stdin", stdin=others)
     with step(f"horovod {pins['horovod']}"):
         wheel = horovod_wheel(venv / "bin" / "python", gpu)
         # Forced: pip would take another build of the same version for this one.
@@ -125,6 +128,17 @@ def read_lock() -> dict[str, str]:
             raise SetupError(f"{LOCK.name}:{number} reads {line!r}; expected name==version")
         pins[name] = version
     return pins
+
+
+def require_hashes(pins: dict[str, str]) -> None:
+    """Raise a SetupError unless every package of the lock has its hashes, in this version."""
+    hashed = dict(
+        line.split()[0].split("==") for line in HASHES.read_text().splitlines() if "==" in line and "--hash=" in line
+    )
+    wanted = {name: version for name, version in pins.items() if name not in UNHASHED}
+    if hashed != wanted:
+        stale = sorted(name for name, _ in hashed.items() ^ wanted.items())
+        raise SetupError(f"{HASHES.name} does not fit {LOCK.name}: {stale}. Run .ci/lock_hashes.py.")
 
 
 # --- Prerequisites

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import DATA, part_file
@@ -23,22 +24,24 @@ def publish_encoded(
     """Publish a data set of one file a table. sizes: ids of each field; the tables hold the encoded columns."""
     begin(directory)
     storage.make_folder(storage.join(directory, DATA))
-    rows: dict[str, int] = {}
-    positives = 0
+    known: dict[str, dict[str, int | str]] = {}
+    positives = rows = 0
     for index, table in enumerate(tables):
         path = part_file(DATA, index)
         pq.write_table(table, storage.join(directory, path), row_group_size=max(len(table), 1), compression="zstd")
-        rows[path] = len(table)
+        content = storage.read_bytes(storage.join(directory, path))
+        known[path] = {"rows": len(table), "xxh3": xxhash.xxh3_128_hexdigest(content)}
+        rows += len(table)
         positives += int(table.column("label").to_numpy().sum())
     manifest = DatasetManifest(
         spec_fingerprint=spec.fingerprint,
         state="0" * 64,
         first_date=_DATE,
         last_date=_DATE,
-        rows=sum(rows.values()),
+        rows=rows,
         positives=positives,
         columns=dataset_columns(spec, sizes),
-        files=tuple(entry.model_copy(update={"rows": rows[entry.path]}) for entry in describe_files(directory)),
+        files=tuple(entry.model_copy(update=known[entry.path]) for entry in describe_files(directory)),
     )
     commit(directory, manifest)
     return manifest

@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError, model_validator
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError, LockedError
 from nightjar.features.contract.outputs import HISTORY, LAST_MOVES, LOCK, POINTER, night_of, number_of, numbered_file
-from nightjar.features.contract.strict import Sha256, Strict, Version, explain
+from nightjar.features.contract.strict import FileName, Sha256, Strict, Version, explain
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ class Pointer(Strict):
     reason: str
     sequence: int = Field(ge=1, le=LAST_SEQUENCE)
     previous: int | None = Field(default=None, ge=1)
-    counters: str | None = Field(default=None, min_length=1)
-    counters_digest: str | None = None
-    judged: str | None = Field(default=None, min_length=1)
+    counters: FileName | None = None
+    counters_digest: Sha256 | None = None
+    judged: Version | None = None
     token: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -253,9 +253,9 @@ def read(url: str, model: type[S]) -> S | None:
         return model.model_validate_json(storage.read_bytes(url))
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        hint = f"Restore it; the last entry of {HISTORY}/ holds what {POINTER} held."
-        raise DataError(f"{explain(error, url)}\n{hint}") from error
+    except (OSError, ValidationError) as error:
+        said = explain(error, url) if isinstance(error, ValidationError) else f"{url} cannot be read: {error}."
+        raise DataError(f"{said}\nRestore it; the last entry of {HISTORY}/ holds what {POINTER} held.") from error
 
 
 def write(url: str, value: Strict) -> None:

@@ -8,10 +8,12 @@ changed inputs make a new directory, and nothing published is ever written again
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from nightjar.features.contract import manifests, storage
@@ -59,6 +61,8 @@ def read_manifest(directory: str, model: type[M]) -> M:
         document = _json_of(directory)
     except FileNotFoundError as error:
         raise DataError(f"{directory} is not a published directory: it has no {MANIFEST}.") from error
+    except OSError as error:
+        raise DataError(f"{url} cannot be read: {error}. May this user read it? {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{url} is damaged: {error}. Remove {directory} and run the step again.") from error
     if not isinstance(document, dict):
@@ -131,8 +135,13 @@ def manifest_digest(directory: str) -> str:
 
 
 def unpublish(directory: str) -> None:
-    """Remove a directory, its manifest first, so that a kill in between leaves none that seems whole."""
-    storage.remove(storage.join(directory, MANIFEST))
+    """Remove a directory, its manifest first, so that a kill in between leaves none that seems whole.
+
+    Of a link only itself: what it leads to may be anybody's.
+    """
+    fs, path = storage.file_system(directory)
+    if not (isinstance(fs, LocalFileSystem) and os.path.islink(path)):
+        storage.remove(storage.join(directory, MANIFEST))
     storage.remove(directory)
 
 

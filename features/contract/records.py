@@ -261,7 +261,9 @@ class Ledger(Strict):
         ]
         for encoded, days in ((self.train, train), (self.holdout, [judged])):
             counted, positives = sum(day.counted for day in days), sum(day.positives for day in days)
-            if encoded.read not in (None, counted) or encoded.kept > counted or encoded.positives != positives:
+            # Only training days are sampled.
+            lost = encoded is self.holdout and encoded.kept < counted
+            if lost or encoded.read not in (None, counted) or encoded.kept > counted or encoded.positives != positives:
                 found.append(
                     f"{encoded.directory}: {counted} rows with {positives} positives were counted; {encoded.read} were "
                     f"read, and {encoded.kept} with {encoded.positives} encoded"

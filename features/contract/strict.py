@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -32,14 +33,19 @@ def _is_no_part_of_a_registry(name: str) -> str:
     return name
 
 
+def _is_a_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
 FileName = Annotated[str, Field(pattern=f"^{_NAME}$", max_length=255)]
 """What a file or a directory is called: one part of a path."""
 RelativePath = Annotated[str, Field(pattern=f"^{_NAME}(/{_NAME})*$", max_length=1000)]
 """A path below the directory that it is relative to."""
 Version = Annotated[FileName, AfterValidator(_is_no_part_of_a_registry)]
 """A directory in a registry of models."""
-Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
-"""YYYY-MM-DD: pages and figures of a night are called so."""
+Date = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_is_a_day)]
+"""YYYY-MM-DD, a day that there is: pages and figures of a night are called so."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A checksum, in hexadecimal digits."""
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import xxhash
+
 from nightjar.features.contract import liveness, storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import FileEntry, Manifest
@@ -27,10 +29,11 @@ def difference(content: bytes | memoryview, entry: FileEntry) -> str | None:
     """What to say of a file whose bytes are not those of its entry; None if they are."""
     if len(content) != entry.bytes:
         return f"differs from the manifest: {len(content)} bytes instead of {entry.bytes}"
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry.sha256:
-        return f"differs from the manifest: sha256 {found[:12]}... instead of {entry.sha256[:12]}..."
-    return None
+    if entry.xxh3 is None:
+        name, wanted, found = "sha256", entry.sha256, hashlib.sha256(content).hexdigest()
+    else:
+        name, wanted, found = "xxh3", entry.xxh3, xxhash.xxh3_128_hexdigest(content)
+    return None if found == wanted else f"differs from the manifest: {name} {found[:12]}... instead of {wanted[:12]}..."
 
 
 def read_verified(directory: str, entry: FileEntry) -> bytes:

@@ -19,6 +19,7 @@ from nightjar.features.contract.artifact_files import DELTA, FREQUENCY, table_fo
 from nightjar.features.contract.manifests import CountersManifest, FileEntry
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import FeatureSpec, Frequency
+from nightjar.features.contract.verified import verify_files
 from nightjar.features.counts.point_in_time import counts_schema
 from nightjar.features.counts.rollup import Rollup
 from nightjar.features.encoder.counters import GONE
@@ -42,6 +43,7 @@ def publish_counters(
     """
     begin(directory)
     tables = [entry for entry in rollup.manifest.files if entry.path.startswith(f"{FREQUENCY}/")]
+    verify_files(rollup.directory, tables)
     for entry in tables:
         storage.copy(storage.join(rollup.directory, entry.path), storage.join(directory, entry.path))
     deltas: list[FileEntry] = []

@@ -15,6 +15,7 @@ from nightjar.features.contract.manifests import StateManifest
 from nightjar.features.contract.outputs import date_folder
 from nightjar.features.contract.publishing import begin, commit, describe_files
 from nightjar.features.contract.spec import DenseFeature, FeatureSpec
+from nightjar.features.contract.verified import verify_files
 from nightjar.features.counts.rollup import History
 from nightjar.features.encoder.dense import fit_boundaries
 from nightjar.features.fit.ids import Ids
@@ -81,6 +82,7 @@ def publish_state(
     ids = Ids(spark, spec, directory=directory, rollup=rollup)
     fields, crosses = ids.write_fields(), ids.write_crosses()
     frequencies = [entry for entry in rollup.manifest.files if entry.path.startswith(f"{FREQUENCY}/")]
+    verify_files(rollup.directory, frequencies)
     for entry in frequencies:
         storage.copy(storage.join(rollup.directory, entry.path), storage.join(directory, entry.path))
     written = [entry for table in (*fields.values(), *crosses.values()) for entry in table.files] + frequencies

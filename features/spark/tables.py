@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from pyspark import TaskContext
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,7 +20,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import part_file
-from nightjar.features.contract.errors import UsageError
+from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import FileEntry, Manifest
 from nightjar.features.contract.outputs import DATE_PREFIX
 from nightjar.features.contract.verified import verify_files
@@ -253,12 +254,18 @@ def read_tables(
 
 
 def _verified(directories: Mapping[str, Manifest], folder: str) -> list[str]:
-    """Where the table `folder` of each directory is, once the driver has compared its files with the manifest.
+    """Where the table `folder` of each directory is, once the driver has compared its files with the manifest, and
+    found no others: Spark reads whatever lies in a folder.
 
     Spark reads pieces of files, which have no checksum. To read them as a whole first costs a fraction of the scan.
     """
     for directory, manifest in directories.items():
-        verify_files(directory, [entry for entry in manifest.files if entry.path.startswith(f"{folder}/")])
+        entries = {entry.path: entry for entry in manifest.files if entry.path.startswith(f"{folder}/")}
+        verify_files(directory, entries.values())
+        there = (f"{folder}/{name}" for name in storage.list_files(storage.join(directory, folder)))
+        strange = [path for path in there if path not in entries]
+        if strange:
+            raise DataError(f"{directory} holds {strange[:5]}, which its manifest does not list. Remove them.")
     return [storage.join(directory, folder) for directory in directories]
 
 
@@ -287,7 +294,8 @@ def write_arrow(table: pa.Table, url: str) -> bytes:
 
 def _write(table: pa.Table, directory: str, path: str) -> FileEntry:
     content = write_arrow(table, storage.join(directory, path))
-    return FileEntry(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), rows=table.num_rows)
+    digests = {"sha256": hashlib.sha256(content).hexdigest(), "xxh3": xxhash.xxh3_128_hexdigest(content)}
+    return FileEntry(path=path, bytes=len(content), rows=table.num_rows, **digests)
 
 
 def _run(table: DataFrame, write: Through) -> list[tuple[int, FileEntry, list[int]]]:

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import tempfile
 from contextlib import suppress
 
 from pydantic import Field, field_validator
@@ -54,31 +55,32 @@ def call(hook: HookConfig, event: HookEvent) -> None:
 def _call(hook: HookConfig, event: HookEvent, program: str) -> None:
     told = {name: clean(masked(str(value))) for name, value in event.model_dump(mode="json", exclude_none=True).items()}
     plain = {f"NIGHTJAR_{name.upper()}": value for name, value in told.items()}
-    try:
-        process = subprocess.Popen(
-            shlex.split(hook.command),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **plain},
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        log.warning("the hook %s could not be started: %s", program, error.strerror)
-        return
-    try:
-        _, said = process.communicate(json.dumps(told, sort_keys=True), timeout=hook.timeout_seconds)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.warning("the hook %s was stopped after %g s", program, hook.timeout_seconds)
-        return
-    if process.returncode:
-        last = _without_arguments(hook, said.strip())[-500:]
-        log.warning("the hook %s ended with status %d: %s", program, process.returncode, last)
+    # No pipe: one that the hook leaves to a process of its own has no end.
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                shlex.split(hook.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env={**os.environ, **plain},
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.warning("the hook %s could not be started: %s", program, error.strerror)
+            return
+        try:
+            process.communicate(json.dumps(told, sort_keys=True).encode(), timeout=hook.timeout_seconds)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            log.warning("the hook %s was stopped after %g s", program, hook.timeout_seconds)
+            return
+        if process.returncode:
+            said.seek(max(0, said.seek(0, os.SEEK_END) - MOST_BYTES))
+            last = _without_arguments(hook, said.read(MOST_BYTES).decode(errors="replace").strip())[-500:]
+            log.warning("the hook %s ended with status %d: %s", program, process.returncode, last)
 
 
 def clean(text: str) -> str:

@@ -36,6 +36,7 @@ from nightjar.serving.pointer import numbers
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 _TORN_SECONDS = 0.1
+_ATTEMPTS = 50
 
 Moment = Annotated[float, Field(ge=0.0, lt=253_402_300_800.0, allow_inf_nan=False)]
 """Seconds since 1970, before the year 10000."""
@@ -185,7 +186,7 @@ def lease(
 
 def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held:
     """Take the lease, from a dead owner if need be; see `lease`."""
-    while True:
+    for _ in range(_ATTEMPTS):
         there = numbers(folder)
         number = max([after, *there]) + 1
         if there:
@@ -193,6 +194,7 @@ def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held
             try:
                 _require_free(newest, stale_seconds)
             except FileNotFoundError:
+                time.sleep(_TORN_SECONDS)
                 continue  # cleared away since it was listed
         held = Held(folder, number, Lease.mine(run), stale_seconds)
         try:
@@ -209,6 +211,10 @@ def acquire(folder: str, run: str, stale_seconds: float, after: int = 0) -> Held
             return held
         if not now or now[-1] != number:
             storage.remove(_entry(folder, number))
+    raise LockedError(
+        f"the entries of {folder} come and go, or are listed and cannot be found: {_ATTEMPTS} attempts to take "
+        f"the lease have failed. Run the same command again; remove what is no file there."
+    )
 
 
 def _require_free(url: str, stale_seconds: float) -> None:

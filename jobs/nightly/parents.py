@@ -176,13 +176,17 @@ def _is_over(output: str, night: date, start: Start) -> bool:
 
 
 def _learned_through(models: str, version: str) -> date:
-    """From its manifest; where retention has removed that, from its name: a night's model has learned until the day
-    before.
+    """From its manifest; where retention has removed that, or where it is damaged, from its name: a night's model has
+    learned until the day before. Whoever begins with a damaged one is told so then.
     """
-    directory = storage.join(models, version)
+    directory, night = storage.join(models, version), night_of(version)
     if is_published(directory):
-        return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage.state_through_date))
-    night = night_of(version)
+        try:
+            return date.fromisoformat(str(read_manifest(directory, ArtifactManifest).lineage.state_through_date))
+        except DataError as error:
+            if night is None:
+                raise
+            log.warning("what %s has learned is told by its name alone: %s", version, error)
     if night is None:
         raise DataError(f"{directory}, which was champion, is not there any more. Restore it, or start with --cold.")
     return date.fromisoformat(night) - timedelta(1)

@@ -251,14 +251,18 @@ class Promotion:
         return ServedModel(storage.join(self.models, version), self._counters_on_the_day(version))
 
     def _reference(self) -> Reference | None:
-        """The older model that the candidate is held against, too; None if there is none, or if it is gone."""
+        """The older model that the candidate is held against, too; None if there is none, or if it is not there."""
         judged = date.fromisoformat(self.date)
         moves: list[tuple[str, date]] = []
-        for version in (pointer.version for pointer in registry.line(self.models)):
-            if (night := night_of(version)) and night < self.date:
-                moves.insert(0, (version, date.fromisoformat(night)))
-                if judged - moves[0][1] >= timedelta(self.config.reference_days):
-                    break  # it is the reference, whatever was before it
+        try:
+            for version in (pointer.version for pointer in registry.line(self.models)):
+                if (night := night_of(version)) and night < self.date:
+                    moves.insert(0, (version, date.fromisoformat(night)))
+                    if judged - moves[0][1] >= timedelta(self.config.reference_days):
+                        break  # it is the reference, whatever was before it
+        except DataError as error:  # of a move of long ago; the champion itself is known
+            log.warning("the gate goes without a reference, since the pointer's history is damaged: %s", error)
+            return None
         chosen = choose_reference(self.config, moves, judged)
         if chosen and not is_published(storage.join(self.models, chosen.version)):
             log.warning("the reference %s is not published any more; the gate goes without it", chosen.version)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -125,8 +126,9 @@ def prune(keep: KeepConfig, output: str, night: date, past: Past, token: int | N
     """
     models = storage.join(output, MODELS)
     if keep.models is not None:
-        removed = registry.prune(models, keep.models, token)
-        log.info("removed %d versions: %s", len(removed), removed)
+        with _left_to_the_next_night():
+            removed = registry.prune(models, keep.models, token)
+            log.info("removed %d versions: %s", len(removed), removed)
     doomed = superfluous(keep, output, night, past)
     for path in doomed:
         require_lease(models, token)
@@ -138,7 +140,9 @@ def prune(keep: KeepConfig, output: str, night: date, past: Past, token: int | N
 def superfluous(keep: KeepConfig, output: str, night: date, past: Past) -> list[str]:
     """What `prune` would remove, versions of models included. What cannot be told for damage is a warning."""
     models = storage.join(output, MODELS)
-    gone = registry.superfluous(models, keep.models) if keep.models is not None else []
+    gone: list[str] = []
+    with _left_to_the_next_night():
+        gone += registry.superfluous(models, keep.models) if keep.models is not None else []
     versions = [version for version in registry.versions(models) if version not in gone]
     doomed = [f"{MODELS}/{version}" for version in gone]
     rollups = cache(lambda: _rollups(output))
@@ -150,11 +154,18 @@ def superfluous(keep: KeepConfig, output: str, night: date, past: Past) -> list[
         _nights(keep.nights, output, night),
         _moves(keep, output, night, versions),
     ):
-        try:
+        with _left_to_the_next_night():
             doomed += found
-        except DataError as error:
-            log.warning("retention is left to the next night: %s", error)
     return doomed
+
+
+@contextmanager
+def _left_to_the_next_night() -> Iterator[None]:
+    """What cannot be told for damage is a warning, and nothing goes."""
+    try:
+        yield
+    except DataError as error:
+        log.warning("retention is left to the next night: %s", error)
 
 
 def _models(keep: int | None, output: str, night: date, versions: Sequence[str]) -> Iterator[str]:

@@ -11,10 +11,16 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.strict import FileName, Version
+from nightjar.features.contract.verified import parsing
 from nightjar.serving.raw_values import Row, from_json, kind_of
 from nightjar.serving.request_log import PREFIX, SCHEMA, SUFFIX
+
+# Of directories below a registry.
+_MODEL: TypeAdapter[tuple[str, str | None]] = TypeAdapter(tuple[Version, FileName | None])
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ def read_log(path: str) -> Iterator[Batch]:
             raise DataError(f"{file} is not a readable request log: {error}. Restore or remove it.") from error
         if table.schema.names != SCHEMA.names:
             raise DataError(f"{file} is no request log; its columns are {table.schema.names}.")
-        yield from _batches(table)
+        with parsing(file):
+            batches = list(_batches(table))
+        yield from batches
 
 
 def _files(path: str) -> list[str]:
@@ -79,7 +87,7 @@ def _batches(table: pa.Table) -> Iterator[Batch]:
     alike: dict[tuple[Model, bool, tuple[tuple[str, str], ...]], list[int]] = defaultdict(list)
     signatures = {request: tuple(sorted(of.items())) for request, of in kinds.items()}
     for n, request in enumerate(names["request"]):
-        model = Model(names["version"][n], names["counters"][n], names["as_of"][n])
+        model = Model(*_MODEL.validate_python((names["version"][n], names["counters"][n])), names["as_of"][n])
         alike[model, names["error"][n] is None, signatures.get(request, ())].append(n)
     for (model, *_), places in alike.items():
         yield Batch(

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import GOLDEN_RAW
 from nightjar.features.contract.outputs import HISTORY, night_of, numbered_file
+from nightjar.features.contract.strict import FileName, Version
+from nightjar.features.contract.verified import parsing
 from nightjar.serving import registry
 from nightjar.serving.model import ServingModel
 from nightjar.serving.pointer import numbers
@@ -32,8 +34,8 @@ class _Named(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    version: str
-    counters: str | None = None
+    version: Version
+    counters: FileName | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Models:
         folder = storage.join(self.root, HISTORY)
         moves = []
         for url in (storage.join(folder, numbered_file(number)) for number in numbers(folder)):
-            named = _Named.model_validate_json(storage.read_bytes(url))
+            with parsing(url):
+                named = _Named.model_validate_json(storage.read_bytes(url))
             moves.append(Move(datetime.fromtimestamp(storage.modified(url), UTC), named.version, named.counters))
         return moves
 

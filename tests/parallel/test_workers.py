@@ -10,6 +10,7 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -222,20 +223,28 @@ def test_a_worker_that_runs_out_of_memory_is_named(how: str) -> None:
         run(partial(overfill, how), 2, threads=1, timeout_seconds=200)
 
 
-def test_the_driver_of_a_spark_run_listens_at_its_own_address_and_strangers_cost_nothing(spark: SparkSession) -> None:
-    """Horovod's services, its rendezvous, and the launcher's own line: none at 0.0.0.0."""
+def test_a_spark_run_listens_at_its_machines_own_addresses_and_strangers_cost_nothing(spark: SparkSession) -> None:
+    """Horovod's services on the driver and in its tasks, its rendezvous and workers, and the launcher's own line."""
     context, over = spark.sparkContext, threading.Event()
     host = socket.gethostbyname(context.getConf().get("spark.driver.host"))
-    found: dict[int, str] = {}
+    found: dict[tuple[int, int], str] = {}
     silent: list[socket.socket] = []
+    driver = psutil.Process()
+
+    def listening_now() -> Iterator[tuple[tuple[int, int], str]]:
+        for process in [driver, *driver.children(recursive=True)]:
+            with suppress(psutil.Error):
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        yield (process.pid, connection.laddr.port), connection.laddr.ip.removeprefix("::ffff:")
+
+    before = dict(listening_now())
 
     def look() -> None:
-        before = {c.laddr.port for c in psutil.Process().net_connections("tcp")}
-        while not over.wait(0.2):
-            for connection in psutil.Process().net_connections("tcp"):
-                ip, port = connection.laddr
-                if connection.status == psutil.CONN_LISTEN and port not in {*before, *found}:
-                    found[port] = ip
+        while not over.wait(0.1):
+            for (pid, port), ip in listening_now():
+                if (pid, port) not in before and (pid, port) not in found:
+                    found[pid, port] = ip
                     with suppress(OSError):
                         silent.append(socket.create_connection((ip, port), timeout=5))
 
@@ -248,8 +257,10 @@ def test_the_driver_of_a_spark_run_listens_at_its_own_address_and_strangers_cost
         thread.join()
         for connection in silent:
             connection.close()
-    assert len(found) >= 3
     assert set(found.values()) == {host}
+    at_the_driver = sum(pid == driver.pid for pid, _ in found)
+    assert at_the_driver >= 3
+    assert len(found) - at_the_driver >= 2, "the tasks' services were not seen"
 
 
 def test_spark_tasks_are_workers_too(spark: SparkSession) -> None:

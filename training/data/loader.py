@@ -6,8 +6,8 @@ Petastorm's own thread pool and ventilator lose rows without a word (a race betw
 it starts, runs in a thread of ours, and turns Arrow columns into NumPy arrays without a copy.
 
 Every byte is compared with the manifest each time that it is read: a file comes into memory as a whole, is hashed
-there, and only then does Arrow see it. The rows are counted, too. Of a data set Petastorm sees these bytes alone, no
-folder and no metadata of its own, which it would unpickle.
+there (by XXH3, where the manifest has it), and only then does Arrow see it. The rows are counted, too. Of a data set
+Petastorm sees these bytes alone, no folder and no metadata of its own, which it would unpickle.
 """
 
 from __future__ import annotations

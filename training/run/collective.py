@@ -12,12 +12,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
+from inspect import unwrap
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from nightjar.features.contract import liveness
+from nightjar.training.run.listeners import SentAway, hospitable, own_address
 from nightjar.training.run.rounds import begin_swap
 from nightjar.training.step.messages import join
 
@@ -26,8 +29,6 @@ Parts = list[Tensor]
 Received = tuple[Tensor, list[int]]
 """The same one below the other, and how many came from each worker."""
 T_co = TypeVar("T_co", covariant=True)
-# Tasks of the driver and of each other ask at once; what they ask for may take its time.
-_SILENCE_SECONDS = 30.0
 # That a worker sends in one operation, whose lengths Horovod counts in 32 bits.
 _ROUND_BYTES = 1 << 30
 
@@ -213,9 +214,7 @@ def environment(stall_seconds: int) -> Mapping[str, str]:
 
 
 def run_on_loopback() -> None:
-    """Be horovodrun, with this process's arguments, for workers on this machine: nobody else reaches its rendezvous,
-    which asks nobody who he is.
-    """
+    """Be horovodrun for workers on this machine: nobody else reaches its rendezvous, which asks nobody who he is."""
     from horovod.runner import launch
 
     _listen_at("127.0.0.1")
@@ -223,41 +222,44 @@ def run_on_loopback() -> None:
 
 
 def _listen_at(host: str) -> None:
-    """Let Horovod's servers of this process listen at this address, and not at all that the machine has; whoever
-    connects and says nothing is hung up on.
+    """Let Horovod's servers of this process listen at this address alone, say so to those who ask for them, and send
+    strangers away (training.run.listeners).
     """
     from horovod.runner.common.util import network
     from horovod.runner.http import http_server
 
+    # Workers of Spark's Python are used again: what they were given before is not wrapped once more.
+    originals = (network.BasicService._get_local_addresses, network.BasicService._make_handler)
+    local_addresses, make_handler = map(unwrap, originals)
+
     def find_port(server_at: Callable[[tuple[str, int]], Any]) -> tuple[Any, int]:
-        server = server_at((host, 0))
+        server = hospitable(server_at((host, 0)))
         return server, server.server_address[1]
 
-    network.find_port = http_server.find_port = find_port
-    _hang_up_on_silence()
+    @wraps(local_addresses)
+    def listened_at(service: Any) -> dict[str, list[tuple[str, int]]]:
+        address, everywhere = service._server.server_address[0], local_addresses(service)
+        here = {name: [end for end in ends if end[0] == address] for name, ends in everywhere.items()}
+        return {name: ends for name, ends in here.items() if ends} or everywhere
 
-
-def _hang_up_on_silence() -> None:
-    """Bound the wait for what a client of Horovod's services asks: they end only when all clients have gone."""
-    from horovod.runner.common.util import network
-
-    make_handler = network.BasicService._make_handler
-    if getattr(make_handler, "bounded", False):
-        return
-
+    @wraps(make_handler)
     def bounded(service: Any) -> type:
-        return type("Handler", (make_handler(service),), {"timeout": _SILENCE_SECONDS})
+        return type("Handler", (SentAway, make_handler(service)), {})
 
-    bounded.bounded = True  # type: ignore[attr-defined]
-    network.BasicService._make_handler = bounded
+    network.find_port = http_server.find_port = find_port
+    network.BasicService._get_local_addresses, network.BasicService._make_handler = listened_at, bounded
 
 
-def spark_task(*arguments: Any) -> Any:
-    """What Horovod runs in a Spark task, by reference, so that its services there are bounded too."""
+def spark_task(index: int, driver_addresses: Any, key: bytes, *rest: Any) -> Any:
+    """What Horovod runs in a Spark task; its service listens at the address by which this machine reaches the
+    driver.
+    """
     from horovod.spark import runner
+    from horovod.spark.driver.driver_service import SparkDriverClient
 
-    _hang_up_on_silence()
-    return runner._task_fn(*arguments)
+    reached = SparkDriverClient(driver_addresses, key, verbose=0).addresses()
+    _listen_at(own_address([end for ends in reached.values() for end in ends]))
+    return runner._task_fn(index, driver_addresses, key, *rest)
 
 
 def _gloo_run(executable: str, settings: Any, nics: Any, driver: Any, *rest: Any) -> None:

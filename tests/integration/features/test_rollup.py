@@ -132,6 +132,15 @@ def test_a_flipped_bit_in_what_is_counted_ends_the_night(
         build(spark, plan(logs, copy, DATES[6]))
 
 
+def test_a_file_that_no_manifest_lists_is_not_counted(spark: SparkSession, logs: Path, copy: Path) -> None:
+    """Nor is it left out in silence."""
+    [directory] = copy.glob("aggregates/date=2026-03-06-*")
+    path = next((directory / "vocabulary/user").iterdir())
+    shutil.copy(path, path.with_name("part-09999.parquet"))
+    with pytest.raises(DataError, match=r"holds \['vocabulary/user/part-09999.parquet'\], which its manifest does not"):
+        build(spark, plan(logs, copy, DATES[6]))
+
+
 def test_late_data_for_an_earlier_day_is_merged_exactly(
     spark: SparkSession, logs: Path, copy: Path, tmp_path: Path
 ) -> None:

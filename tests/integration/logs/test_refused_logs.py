@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -89,6 +90,32 @@ def test_labels_other_than_0_and_1_are_counted_and_refused(
         f"  date {DATES[1]}: label 'clicked' must be 0 or 1; found 2 (2 rows), -1 (1 rows), null (1 rows)\n"
         "Correct or leave out those rows; nothing was published.\n"
     )
+
+
+def test_numbers_that_are_none_are_refused_as_labels_weights_and_truths(
+    small: tuple[Path, list[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A weight of 0 is one."""
+    logs, argv, _ = small
+    columns = {
+        "clicked": [0.0, 1.0, math.nan, 0.5, math.inf, -math.inf, 1.0, 0.0],
+        "w": [math.nan, -1.0, math.inf, None, 0.0, 1e300, 2.0, -0.0],
+        "row_id": [math.nan, 0.1, -0.1, 1.1, math.inf, None, 0.0, 1.0],
+    }
+    table = make_day(DATES[1], 8)
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.float64()))
+    replace(logs, DATES[1], table)
+    assert main(argv) == 2
+    said = capsys.readouterr().err
+    rows = "(1 rows)"
+    for role, name, wanted, bad in (
+        ("label", "clicked", "be 0 or 1", ("-Infinity", "0.5", "Infinity", "NaN")),
+        ("weight", "w", "be finite and not negative", ("-1.0", "1.0E300", "Infinity", "NaN", "null")),
+        ("truth", "row_id", "lie between 0 and 1", ("-0.1", "1.1", "Infinity", "NaN", "null")),
+    ):
+        found = ", ".join(f"{value} {rows}" for value in bad)
+        assert f"  date {DATES[1]}: {role} '{name}' must {wanted}; found {found}\n" in said
 
 
 def test_damage_inside_a_file_is_an_error_that_names_it(

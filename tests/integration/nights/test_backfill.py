@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import sys
@@ -47,7 +48,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, spark: object) -> Path:
 def run(place: Path, *arguments: str, output: str = "out", **changes: dict[str, Any]) -> int:
     """run_nightly with some settings of the config changed."""
     hook = {"command": f"{sys.executable} {place}/tell.py {place}/told.jsonl"}
-    config = {name: section | changes.get(name, {}) for name, section in CONFIG.items()}
+    config = {name: CONFIG.get(name, {}) | changes.get(name, {}) for name in {**CONFIG, **changes}}
     config["nightly"] |= {"hook": hook}
     (place / "conf.yaml").write_text(yaml.safe_dump(config))
     common = ["--config", str(place / "conf.yaml"), "--logs", str(place / "logs"), "--output", str(place / output)]
@@ -112,6 +113,124 @@ def test_a_log_is_looked_at_ahead_and_a_bad_one_does_not_disturb_the_night_befor
     assert bad.validation.accepted is None
     with pytest.raises(DataError, match="clicked"):
         bad.validation.run(lambda: spark)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One bit, never the same in two files."""
+    content = bytearray(path.read_bytes())
+    bit = random.Random(str(path)).randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def lock_away(path: Path) -> None:
+    """It is there, and nobody can read it, not even root."""
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": cut,
+    "flipped": flip,
+    "empty": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b'{"kind": ["\xff", 1e999], "x": NaN'),
+    "gone": Path.unlink,
+    "locked away": lock_away,
+}
+# Of what the nights before have left, the night of the 5th needs: the counts that its windows and its training day
+# reach back to, the newest roll-up, its parent, the champion, the pointer's moves and the lease, that its training day
+# was accepted, and a place for the pages' own metrics.
+NEEDED = re.compile(
+    r"(aggregates|profiles)/date=2026-01-0[34]|rollups/through=2026-01-0[34]|candidates/2026-01-04|nights/2026-01-04"
+    r"|models/(2026-01-04|counters/2026-01-0[45]|champion|history/0|lock)|decisions/2026-01-04|metrics/pages"
+)
+
+
+def damaged(place: Path, name: str, damage: Callable[[Path], object], only: re.Pattern[str] | None = None) -> Path:
+    """A copy of the output with each file damaged that a night does not need; `only`: with these files damaged."""
+    output = place / name
+    shutil.copytree(place / "out", output)
+    files = {path.relative_to(output).as_posix(): path for path in output.rglob("*") if path.is_file()}
+    doomed = [path for text, path in files.items() if (only.match(text) if only else not NEEDED.match(text))]
+    assert len(doomed) > (0 if only else 100)
+    for path in sorted(doomed):
+        if path.stat().st_size:
+            damage(path)
+    return output
+
+
+NEXT = ("--date", "2026-01-05")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_in_what_a_night_does_not_need_is_told_on_its_pages_and_costs_no_night(
+    place: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"old {damage}", DAMAGE[damage])
+    shutil.rmtree(output / "reports")
+    assert run(place, *NEXT, "--plan", output=output.name) == 0
+    if damage == "gone":  # as if it had been pruned: the night would be made again
+        return
+    assert run(place, "--date", "2026-01-04", output=output.name) == EXIT_NOTHING_TO_DO
+    assert (output / "reports" / "2026-01-04.html").exists()
+    [problems] = re.findall(r"\nnightjar_page_problems (\S+)", (output / "metrics" / "pages.prom").read_text())
+    assert float(problems) > 5
+    assert "pages: " in caplog.text
+
+
+def test_a_night_after_damage_in_everything_that_it_does_not_need_is_published(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, "old", cut)
+    for entry in ("000001", "000002"):
+        cut(output / "models" / "history" / f"{entry}.json")
+    keep = {"keep": {"models": 1, "datasets": 1, "days": 2, "counters": 1, "nights": 2}}
+    assert run(place, *NEXT, output=output.name, validation={"reference_days": 1}, nightly=keep) == 0
+    pointer = registry.champion(str(output / "models"))
+    assert pointer is not None
+    assert pointer.version.startswith("2026-01-05-")
+    assert "the gate goes without a reference" in caplog.text
+    assert "retention is left to the next night" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "junk", "locked away"])
+@pytest.mark.parametrize(
+    "needed",
+    [
+        r"rollups/through=2026-01-04.*/manifest.json",
+        r"models/champion.json",
+        r"models/2026-01-04[^/]*/manifest.json",
+    ],
+)
+def test_damage_in_what_a_night_needs_is_one_message_with_the_path_and_the_remedy(
+    place: Path, needed: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"needed {needed[:10].replace('/', ' ')} {damage}", DAMAGE[damage], re.compile(needed))
+    capsys.readouterr()
+    assert run(place, *NEXT, "--plan", output=output.name) == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert re.search(needed, said)
+    assert re.search("[Rr]estore it|Remove /", said)
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("needed", [r"aggregates/date=2026-01-04.*\.parquet", r"rollups/through=2026-01-04.*\.parquet"])
+def test_counts_with_a_flipped_bit_are_not_read(place: Path, needed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_day(place / "logs", 5)
+    output = damaged(place, f"counts {needed[:8]}", flip, re.compile(needed))
+    capsys.readouterr()
+    steps = ("--only", "validate", "aggregate", "encode")
+    assert run(place, *NEXT, *steps, output=output.name, validation={"reference_days": 1}) == EXIT_ERROR
+    said = capsys.readouterr().err
+    assert re.search(rf"{needed.partition('.')[0]}\S* is damaged: .*\.parquet.* differ from the manifest", said)
+    assert not list(output.glob("states/through=2026-01-04*/manifest.json"))
 
 
 def test_a_model_says_where_it_comes_from(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_the_hook_is_told_whatever_the_message_is(tmp_path: Path, message: str) 
     assert len(given.encode()) <= MOST_BYTES
     assert given[0] == clean(message[0])
     assert given[-1] == clean(message[-1])
+
+
+def test_what_a_hook_leaves_at_work_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It has the hook's own standard error."""
+    program = f"""import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))"""
+    call(hook(tmp_path, program), EVENT)
+    child = int((tmp_path / "pid").read_text())
+    assert not caplog.records
+    assert is_running(child)
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_hook_that_says_much_is_quoted_from_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    call(hook(tmp_path, "import sys; sys.stderr.write('x' * 10_000_000 + 'the end'); sys.exit(3)"), EVENT)
+    [record] = caplog.records
+    assert record.getMessage().endswith("the end")
+    assert len(record.getMessage()) < 1000
 
 
 def test_a_hook_that_says_what_is_no_text_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,6 +17,7 @@ import pytest
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import LockedError
 from nightjar.jobs.common.cli import EXIT_TERMINATED
+from nightjar.jobs.nightly import lease as lease_module
 from nightjar.jobs.nightly.lease import Held, Lease, acquire, lease
 from tests.kits.real_hdfs import REAL_HDFS
 
@@ -206,6 +207,15 @@ def test_a_damaged_entry_is_as_old_as_its_file(folder: str, content: bytes) -> N
         acquire(folder, "first", STALE)
     time.sleep(0.05)
     assert acquire(folder, "second", 0.01).number == 5
+
+
+def test_an_entry_that_is_listed_and_cannot_be_found_is_no_endless_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_TORN_SECONDS", 0.0)
+    (tmp_path / "000003.json").symlink_to("nowhere")
+    with pytest.raises(LockedError, match="are listed and cannot be found"):
+        acquire(str(tmp_path), "mine", STALE)
 
 
 def test_other_files_in_the_folder_are_nobodys_lease(folder: str) -> None:

@@ -13,20 +13,20 @@ import pytest
 from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.manifests import CandidateManifest, DatasetManifest
 from nightjar.features.contract.publishing import commit, describe_files, read_manifest
-from nightjar.features.contract.spec import DenseFeature
+from nightjar.features.contract.spec import DenseFeature, FeatureSpec
 from nightjar.features.encoder.dense import Moments, encode_dense
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
-from tests.kits.training.datasets import make_dataset
+from tests.kits.training.datasets import SPEC, make_dataset
 
 ROWS = (60, 60)
 Row = int | slice
 
 
-def dataset_with(directory: Path, column: str, row: Row, value: object) -> str:
+def dataset_with(directory: Path, column: str, row: Row, value: object, spec: FeatureSpec = SPEC) -> str:
     """A published data set one of whose files holds this value, in its manifest too: as a faulty build leaves it."""
-    manifest = make_dataset(str(directory), ROWS)
+    manifest = make_dataset(str(directory), ROWS, spec=spec)
     paths = sorted((directory / "data").iterdir())
     for path in paths if row == slice(None) else paths[1:]:
         table = pq.read_table(path)
@@ -82,10 +82,15 @@ def test_one_class_alone_is_learned(tmp_path: Path, label: float, model: str) ->
     assert 0 < statistics["last_epoch_log_loss"] < statistics["first_epoch_log_loss"] < 0.7
 
 
-def test_one_class_alone_cannot_be_validated_by_auc(tmp_path: Path) -> None:
-    dataset = dataset_with(tmp_path / "dataset", "label", slice(None), 1.0)
-    with pytest.raises(DataError, match=r"auc is not defined on the held-out rows .* lack one of the classes"):
-        train(dataset, tmp_path / "out", validation={"share": 0.5, "metric": "auc"}, lanes=1)
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_one_class_alone_cannot_be_validated_by_what_compares_the_two(tmp_path: Path, label: float) -> None:
+    grouped = SPEC.model_copy(update={"group": "user"})
+    dataset = dataset_with(tmp_path / "dataset", "label", slice(None), label, grouped)
+    for metric in ("auc", "gauc", "normalized_entropy"):
+        with pytest.raises(
+            DataError, match=rf"{metric} is not defined on the held-out rows .* lack one of the classes"
+        ):
+            train(dataset, tmp_path / "out", validation={"share": 0.5, "metric": metric}, lanes=1)
     train(dataset, tmp_path / "out", validation={"share": 0.5, "metric": "log_loss"}, lanes=1)
 
 
@@ -145,6 +150,20 @@ def test_a_raw_infinity_is_in_the_outer_quantile_and_at_the_end_of_the_range_oth
     assert encoded("quantile", [-float("inf"), float("inf")]) == [0.0, 1.0]
     for transform in ("standardise", "log", "identity"):
         assert encoded(transform, [-float("inf"), float("inf")]) == [-largest, largest]
+
+
+def test_a_raw_constant_is_in_one_quantile() -> None:
+    """Of boundaries that are all the same."""
+    feature = DenseFeature(name="x", transform="quantile")
+    found = encode_dense(feature, np.array([5.0, 5.0]), np.full(3, 5.0), Moments(0.0, 0.0))["x"].tolist()
+    assert found[0] == found[1]
+    assert 0.0 <= found[0] <= 1.0
+
+
+def test_a_data_set_without_rows_stops_before_any_worker_starts(tmp_path: Path) -> None:
+    make_dataset(str(tmp_path / "dataset"), [0, 0])
+    with pytest.raises(DataError, match="the data set has no rows"):
+        train(str(tmp_path / "dataset"), tmp_path / "out", workers=2)
 
 
 def test_a_raw_constant_is_zero_when_standardised() -> None:

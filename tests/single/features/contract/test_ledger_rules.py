@@ -41,6 +41,12 @@ def test_rows_that_agree_are_no_problem() -> None:
     assert changed("finished", 100).problems() == []
 
 
+def test_rows_of_the_judged_day_are_never_left_out_whatever_comes_after() -> None:
+    document = changed("holdout", {**GOOD["holdout"], "kept": 99, "files": [99]}).model_dump(mode="json")
+    [problem] = Ledger.model_validate({**document, "evaluated": 99, "judged": 99}).problems()
+    assert problem == ("holdout-x: 100 rows with 10 positives were counted; 100 were read, and 99 with 10 encoded")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [

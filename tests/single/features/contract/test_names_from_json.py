@@ -12,8 +12,10 @@ from pydantic import BaseModel, ValidationError
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import (
     AggregateManifest,
+    CountersManifest,
     DecisionManifest,
     FileEntry,
+    Lineage,
     Manifest,
     NightManifest,
     ParentCandidate,
@@ -41,8 +43,10 @@ ESCAPES = (
     "a\0b",
 )
 ESCAPES += ("a\\..\\b", "_hidden", ".hidden", "a/.b", "x\n", "a b", "?", "[a]", "x" * 2000)
+DAYS = dict.fromkeys(("date", "through_date", "learned_date"), "2026-01-02")
 ENTRY = {"path": "data/part-00000.parquet", "bytes": 1, "sha256": "0" * 64}
 NIGHT: dict[str, Any] = {"files": [], "date": "2026-01-01", "version": "v", "verdict": "published", "ingredients": {}}
+COUNTERS = {"files": [], "fingerprint": "f", "first_date": "2026-01-01", "through_date": "2026-01-02", "keys": {}}
 MOVE = {"version": "v", "digest": "0" * 64, "reason": "r", "sequence": 1}
 
 
@@ -52,6 +56,12 @@ MOVE = {"version": "v", "digest": "0" * 64, "reason": "r", "sequence": 1}
     [
         (FileEntry, ENTRY, "path"),
         (Pointer, MOVE, "version"),
+        (Pointer, MOVE, "counters"),
+        (Pointer, MOVE, "judged"),
+        (CountersManifest, COUNTERS, "previous"),
+        (CountersManifest, COUNTERS, "through_date"),
+        (Lineage, {}, "judged"),
+        (Lineage, {}, "learned_date"),
         (Pruning, {}, "versions"),
         (NightManifest, {**NIGHT, "directories": {}}, "version"),
         (NightManifest, {**NIGHT, "directories": {}}, "date"),
@@ -74,8 +84,14 @@ def test_names_and_paths_stay_below_their_root(
     value: Any = {"versions": [name], "directories": {"train": [name]}}.get(field, name)
     with pytest.raises(ValidationError):
         model.model_validate({**document, field: value})
-    value = {"versions": ["v-1.2"], "directories": {"train": ["models/v"]}, "date": "2026-01-02"}.get(field, "a-B_1.2")
+    value = {"versions": ["v-1.2"], "directories": {"train": ["models/v"]}, **DAYS}.get(field, "a-B_1.2")
     model.model_validate({**document, field: value})
+
+
+@pytest.mark.parametrize("day", ["2026-02-29", "2026-13-01", "2026-00-10", "0000-01-01", "2026-1-1", "20260101"])
+def test_a_date_is_a_day_that_there_is(day: str) -> None:
+    with pytest.raises(ValidationError):
+        CountersManifest.model_validate({**COUNTERS, "through_date": day})
 
 
 @pytest.mark.parametrize("name", ["lock", "history", "champion.json"])

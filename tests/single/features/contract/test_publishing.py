@@ -19,6 +19,7 @@ from nightjar.features.contract.publishing import (
     key_of,
     manifest_digest,
     read_manifest,
+    unpublish,
     verify,
 )
 from tests.kits.fake_hdfs import deaths
@@ -51,6 +52,17 @@ def test_a_published_directory_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert [(e.path, e.bytes, e.rows) for e in manifest.files] == [("2.bin", 0, None), ("a/1.parquet", 3, 7)]
     assert manifest.file_urls(str(directory)) == [f"{directory}/2.bin", f"{directory}/a/1.parquet"]
     verify(str(directory), manifest)
+
+
+def test_of_a_link_nothing_goes_but_itself(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "out" / "link"
+    publish(victim)
+    link.parent.mkdir()
+    link.symlink_to(victim)
+    unpublish(str(link))
+    assert not link.is_symlink()
+    assert is_published(str(victim))
+    verify(str(victim), read_manifest(str(victim), AggregateManifest))
 
 
 def test_a_killed_attempt_is_swept_away_and_a_published_one_never(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import FileEntry, Manifest, StateManifest
 from nightjar.features.contract.publishing import describe_files, read_manifest
-from nightjar.features.contract.verified import entry_at, parsing, read_verified, verify_files
+from nightjar.features.contract.verified import difference, entry_at, parsing, read_verified, verify_files
 from nightjar.features.encoder.state import load_vocabulary
 from tests.kits.training.datasets import make_state
 
@@ -72,6 +72,15 @@ def test_another_manifest_of_the_same_file_is_another_comparison(
     verify_files(str(tmp_path), entries)
     with pytest.raises(DataError, match="'a'"):
         verify_files(str(tmp_path), [entries[0].model_copy(update={"sha256": "0" * 64})])
+
+
+def test_an_entry_of_before_has_one_digest_and_reads_as_it_did(entries: tuple[FileEntry, ...]) -> None:
+    before = FileEntry.model_validate(entries[0].model_dump(mode="json", exclude={"xxh3"}))
+    assert before == entries[0]
+    both = before.model_copy(update={"xxh3": "0" * 32})
+    assert FileEntry.model_validate_json(both.model_dump_json()) == both
+    assert difference(b"a" * 100, both) is not None
+    assert difference(b"a" * 100, before) is None
 
 
 def test_a_file_that_is_not_listed_is_named(entries: tuple[FileEntry, ...]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from nightjar.features.contract.errors import DataError
 from nightjar.training.data.columns import Columns
@@ -62,6 +63,24 @@ def test_every_bit_of_a_file_is_compared_with_the_manifest(tmp_path: Path) -> No
         damaged[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"part-00000\.parquet .* differs from the manifest: sha256"):
+            read(dataset, 0)
+
+
+@pytest.mark.parametrize("digest", ["xxh3", "sha256"])
+def test_a_bit_is_found_by_either_digest_and_a_whole_file_is_read(tmp_path: Path, digest: str) -> None:
+    directory, rng = str(tmp_path / "dataset"), np.random.default_rng(7)
+    manifest = make_dataset(directory, [200])
+    path = Path(directory, manifest.data_files[0].path)
+    content = path.read_bytes()
+    xxh3 = xxhash.xxh3_128_hexdigest(content) if digest == "xxh3" else None
+    files = tuple(entry.model_copy(update={"xxh3": xxh3}) for entry in manifest.data_files)
+    dataset = Dataset.of(directory, manifest.model_copy(update={"files": files}))
+    assert len(read(dataset, 0)["label"]) == 200
+    for bit in rng.integers(8 * len(content), size=50).tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"part-00000\.parquet .* differs from the manifest: {digest}"):
             read(dataset, 0)
 
 

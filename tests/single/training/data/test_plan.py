@@ -105,6 +105,20 @@ def test_files_are_read_in_order_of_first_use_and_only_if_needed(plan: Plan) -> 
         assert order.reading_order(rank, world, start) == list(dict.fromkeys(drawn))
 
 
+def test_files_of_a_lane_that_begin_in_one_batch_are_read_in_the_lanes_order() -> None:
+    """Their numbers say nothing."""
+    order = Plan((3,) * 20, batch_size=24, lanes=2, seed=0).epoch(0)
+    for rank, world in ((0, 1), (0, 2), (1, 2)):
+        drawn = [segment.file for batch in order.batches(rank, world) for segment in batch]
+        assert order.reading_order(rank, world) == list(dict.fromkeys(drawn)) != sorted(drawn)
+        assert list(order.batches(rank, world)) == list(order.batches(rank, world, 0))
+
+
+def test_files_are_dealt_by_other_draws_than_the_rows_of_the_first() -> None:
+    plan = Plan((8,) * 8, batch_size=8, lanes=1, seed=0)
+    assert all(list(plan.epoch(n).lanes[0]) != plan.epoch(n).permutation(0).tolist() for n in range(5))
+
+
 def test_epochs_and_seeds_differ_and_repeat_themselves() -> None:
     assert rows_of(PLAN, 0, 1) != rows_of(PLAN, 1, 1)
     assert rows_of(PLAN, 0, 1) != rows_of(Plan(FILES, 64, 4, seed=6), 0, 1)
