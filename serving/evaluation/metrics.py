@@ -6,6 +6,7 @@ not negative; group: int64, features.encoder.hashing.MISSING for an impression w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +75,17 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
     expected_loss = None if truth is None else float(np.average(cross_entropy(truth, score), weights=weight))
     return Metrics(
         **found.model_dump(),
-        calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
+        calibration_error=calibration_error(bins(label, score, weight, 20)),
         bayes_log_loss=bayes,
         expected_bayes_log_loss=expected_bayes,
         regret=None if bayes is None else found.log_loss - bayes,
         expected_regret=None if expected_loss is None or expected_bayes is None else expected_loss - expected_bayes,
     )
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The expected calibration error. bins: of equal weight."""
+    return sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins)
 
 
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:

@@ -18,6 +18,8 @@ Verdict = Literal["published", "rejected"]
 State = Literal["passed", "worse", "inconclusive"]
 """What the data show: within the limit, beyond the limit, or neither with the confidence that is asked for."""
 BEYOND_BOUND = 5
+FIGURES = 2
+"""Raised when the same scores give other figures: the names of decisions hold it. 1: exact, with multinomial draws."""
 
 _MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
 
@@ -222,13 +224,18 @@ class GateWarning(Strict):
 
 
 class MetricComparison(Strict):
-    """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each."""
+    """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each.
+
+    error_bound: how far bins of scores may have moved the difference, or the candidate's value where there is no
+    champion; None if not at all.
+    """
 
     metric: ComparedMetric
     candidate: float | None
     champion: float | None
     difference: float | None
     interval: tuple[float, float] | None
+    error_bound: float | None = None
 
 
 class PartMetrics(Strict):

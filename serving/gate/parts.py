@@ -1,21 +1,22 @@
-"""The parts of the impressions that the gate looks at: all of them, and slices of them.
+"""The parts of the rows that the gate looks at: all of them, and slices of them.
 
-Shapes: B impressions; U units that the bootstrap draws; P impressions and S units of a part, i.e. of all rows or of one
-slice. Weights and labels are float64.
+Shapes: P judged rows, U units of the bootstrap (serving.gate.rows), K slices of a column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from pydantic import Field
 
+from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.metrics.fixed_point import FixedPoint
+from nightjar.features.contract.metrics.tally import Table, Tally
 from nightjar.features.contract.spec import Strict
-from nightjar.features.encoder.hashing import MISSING
-from nightjar.serving.evaluation.metrics import Observations
+from nightjar.serving.gate.rows import JudgedRows, ScoredRows
+from nightjar.serving.gate.slices import Coding, Slices
 
 
 class Support(Strict):
@@ -30,98 +31,179 @@ class Support(Strict):
 
 
 @dataclass(frozen=True)
-class Slices:
-    """Which slice every impression is in. code_B: int64[B]; names: by code."""
-
-    code_B: np.ndarray
-    names: Mapping[int, str]
-
-    @staticmethod
-    def of(value_B: np.ndarray) -> Slices:
-        """A slice for each distinct value."""
-        values, code_B = np.unique(value_B, return_inverse=True)
-        return Slices(code_B, {code: str(value) for code, value in enumerate(values.tolist())})
-
-
-@dataclass(frozen=True)
 class Part:
-    """All rows (name None), or those of a slice.
-
-    units_S: the units that have impressions here; unit_P: positions in units_S; grouped_S: which units are groups.
-    """
+    """All judged rows (name None), or those of a slice, counted. units: of the bootstrap; groups: among these."""
 
     name: str | None
-    rows_P: np.ndarray
-    label_P: np.ndarray
-    weight_P: np.ndarray
-    unit_P: np.ndarray
-    units_S: np.ndarray
-    grouped_S: np.ndarray
+    rows: int
+    positives: int
+    units: int
+    groups: int
 
-    def by_unit(self, value_P: np.ndarray) -> np.ndarray:
-        """Sums over the impressions of each unit: float64[S]."""
-        return np.bincount(self.unit_P, value_P, minlength=len(self.units_S))
-
-    @cached_property
-    def unit_weight(self) -> np.ndarray:
-        """Weight of each unit's impressions: float64[S]."""
-        return self.by_unit(self.weight_P)
-
-    @cached_property
-    def unit_positive(self) -> np.ndarray:
-        """Weight of each unit's positive impressions: float64[S]."""
-        return self.by_unit(self.weight_P * self.label_P)
+    @classmethod
+    def of(cls, name: str | None, counts: np.ndarray) -> Part:
+        """counts: int64[4], in the order of `count`."""
+        return cls(name, *counts.tolist())
 
     def lacks(self, support: Support) -> str | None:
         """What is missing for the part to be judged, in words; None if nothing is."""
-        positives = int(self.label_P.sum())
         held = {
-            "rows": (len(self.label_P), support.rows),
-            "positives": (positives, support.positives),
-            "negatives": (len(self.label_P) - positives, support.positives),
+            "rows": (self.rows, support.rows),
+            "positives": (self.positives, support.positives),
+            "negatives": (self.rows - self.positives, support.positives),
         }
-        if self.grouped_S.any():
-            held["groups"] = (len(self.units_S), support.groups)
+        if self.groups:
+            held["groups"] = (self.units, support.groups)
         lacking = [f"{n} {what}, {least} needed" for what, (n, least) in held.items() if n < least]
         return "; ".join(lacking) or None
 
-    def slice(self, name: str, chosen_P: np.ndarray) -> Part:
-        """The part of this one where `chosen_P` (bool) holds."""
-        units_S, unit_P = np.unique(self.unit_P[chosen_P], return_inverse=True)
-        rows_P, label_P, weight_P = (column[chosen_P] for column in (self.rows_P, self.label_P, self.weight_P))
-        return Part(name, rows_P, label_P, weight_P, unit_P, units_S, self.grouped_S[units_S])
+
+@dataclass(frozen=True)
+class Cut:
+    """The judged rows cut into parts, each row in one. column: that slices are told by; None for a single part of all.
+
+    code_K: codes of slices, ascending; part_K: the part that each is in.
+    """
+
+    column: str | None
+    names: tuple[str | None, ...]
+    coding: Coding
+    code_K: np.ndarray
+    part_K: np.ndarray
+
+    @classmethod
+    def whole(cls) -> Cut:
+        """A single part."""
+        return cls(None, (None,), Coding(), np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @classmethod
+    def by(cls, column: str, slices: Slices, found: Table, support: Support) -> Cut:
+        """A part for each slice with enough support, in the names' order, then one of all the others, if any.
+
+        Args:
+            column: name of the field or dense feature that the slices are of.
+            slices: by its codes.
+            found: `count` of every code.
+            support: what a slice must hold to be a part of its own.
+        """
+        named = sorted((slices.names[code], n) for n, code in enumerate(found.keys.tolist()))
+        own = [n for name, n in named if Part.of(name, found.values[n]).lacks(support) is None]
+        part_K = np.full(len(named), len(own))
+        part_K[own] = np.arange(len(own))
+        names = [f"{column}={slices.names[int(found.keys[n])]}" for n in own]
+        if len(own) < len(named):
+            names.append(f"{column}: all others")
+        return cls(column, tuple(names), slices.coding, found.keys, part_K)
+
+    def parts_of(self, rows: ScoredRows) -> np.ndarray:
+        """The part that each row is in: int64[P]."""
+        if self.column is None:
+            return np.zeros(len(rows.row_B), np.int64)
+        code_P = self.coding.codes(rows.sliced[self.column])
+        found: np.ndarray = self.part_K[np.searchsorted(self.code_K, code_P)]
+        return found
 
 
-def whole_of(observed: Observations) -> Part:
-    """All impressions of positive weight. The units are their groups, then each impression without a group."""
-    rows_P = np.flatnonzero(observed.weight > 0)
-    group_P = np.full(len(rows_P), MISSING) if observed.group is None else observed.group[rows_P]
-    known_P = group_P != MISSING
-    groups, unit_of_known = np.unique(group_P[known_P], return_inverse=True)
-    unit_P = len(groups) + np.cumsum(~known_P) - 1
-    unit_P[known_P] = unit_of_known
-    units_S = np.arange(len(groups) + np.count_nonzero(~known_P))
-    label_P, weight_P = (column[rows_P].astype(np.float64) for column in (observed.label, observed.weight))
-    return Part(None, rows_P, label_P, weight_P, unit_P, units_S, units_S < len(groups))
+@dataclass(frozen=True)
+class Sight:
+    """What a first look at the rows has found.
+
+    rows, positives: of all rows, those without weight too; whole: the judged ones; fixed: how their weights are written
+    as integers; models: whose scores there are; improbable: by model, what is wrong with them; by_code: `count` of
+    every slice, by column.
+    """
+
+    rows: int
+    positives: int
+    has_groups: bool
+    models: tuple[str, ...]
+    whole: Part
+    fixed: FixedPoint
+    improbable: Mapping[str, str]
+    by_code: Mapping[str, Table]
+
+    @classmethod
+    def of(cls, models: tuple[str, ...], found: Tally) -> Sight:
+        """Of what `look` has left. Raises DataError for labels and weights that cannot be used.
+
+        models: whose scores there are, in the order of decisions.
+        """
+        if len(odd := found["odd labels"].keys):
+            raise DataError(f"the gate needs labels 0 or 1; got also {odd.view(np.float64)[:5].tolist()}.")
+        if len(odd := found["odd weights"].keys):
+            said = odd.view(np.float64)[:5].tolist()
+            raise DataError(f"the gate needs finite weights of 0 or more; got also {said}.")
+        [[rows, positives, grouped]] = found["rows"].values.tolist()
+        faults = {name: found[_SCORES + name].values[0].tolist() for name in models}
+        return cls(
+            rows=rows,
+            positives=positives,
+            has_groups=grouped > 0,
+            models=models,
+            whole=Part.of(None, found["whole"].values[0]),
+            fixed=FixedPoint(int(found["exponent"].values[0, 0]) if "exponent" in found else 0),
+            improbable={
+                name: f"{unreal} NaN or infinite, {outside} outside [0, 1]"
+                for name, (unreal, outside) in faults.items()
+                if unreal or outside
+            },
+            by_code={name.removeprefix(_CODES): t for name, t in found.items() if name.startswith(_CODES)},
+        )
 
 
-def parts_of(whole: Part, column: str, slices: Slices, support: Support) -> Iterator[Part]:
-    """A part for each slice with enough support, in the names' order, then one of all the others, if any.
+_SCORES, _CODES = "scores ", "codes of "
+_FEW = 5
+
+
+def look(sliced: Mapping[str, Coding], scored: ScoredRows) -> Tally:
+    """A pass: is what the rows hold usable, and how much is there of every slice?
 
     Args:
-        whole: all impressions.
-        column: name of the field or dense feature that the slices are of.
-        slices: of all B impressions.
-        support: what a slice must hold to be a part of its own.
+        sliced: columns that slices are told by.
+        scored: some of the rows.
     """
-    codes, code_P, counts = np.unique(slices.code_B[whole.rows_P], return_inverse=True, return_counts=True)
-    rest_P = np.ones(len(code_P), dtype=bool)
-    frequent = np.flatnonzero(counts >= support.rows).tolist()
-    for name, code in sorted((slices.names[int(codes[code])], code) for code in frequent):
-        chosen_P = code_P == code
-        part = whole.slice(f"{column}={name}", chosen_P)
-        if part.lacks(support) is None:
-            rest_P &= ~chosen_P
-            yield part
-    if rest_P.any():
-        yield whole.slice(f"{column}: all others", rest_P)
+    label, weight = scored.observed.label, scored.observed.weight
+    found = {
+        "rows": Table.one(len(label), np.count_nonzero(label == 1), len(label) * (scored.observed.group is not None)),
+        "odd labels": _values(label[~np.isin(label, (0, 1))]),
+        "odd weights": _values(weight[~(np.isfinite(weight) & (weight >= 0))]),
+    }
+    for name, score_B in scored.scores.items():
+        unreal = ~np.isfinite(score_B)
+        outside = ~unreal & ((score_B < 0) | (score_B > 1))
+        found[_SCORES + name] = Table.one(np.count_nonzero(unreal), np.count_nonzero(outside))
+    judged = JudgedRows.of(scored)
+    [counts] = count(judged, np.zeros(len(judged.unit_P), np.int64), 1)
+    found["whole"] = Table.one(*counts)
+    if len(judged.key_U):
+        found["exponent"] = Table.one(FixedPoint.exponent_of(judged.rows.observed.weight), largest=True)
+    for column, coding in sliced.items():
+        codes, code_P = np.unique(coding.codes(judged.rows.sliced[column]), return_inverse=True)
+        found[_CODES + column] = Table(codes, count(judged, code_P, len(codes)))
+    return found
+
+
+def count(judged: JudgedRows, part_P: np.ndarray, parts: int) -> np.ndarray:
+    """Rows, positives, units and groups of each part: int64[parts, 4].
+
+    Args:
+        judged: rows.
+        part_P: the part of each.
+        parts: how many there are.
+    """
+    units = len(judged.key_U)
+    pair_n = np.unique(part_P * units + judged.unit_P)
+    part_n, unit_n = np.divmod(pair_n, max(units, 1))
+    columns = (
+        np.bincount(part_P, minlength=parts),
+        np.bincount(part_P, judged.rows.observed.label, minlength=parts),
+        np.bincount(part_n, minlength=parts),
+        np.bincount(part_n, judged.grouped_U[unit_n], minlength=parts),
+    )
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _values(odd: np.ndarray) -> Table:
+    """A few numbers, as keys."""
+    few = np.unique(odd.astype(np.float64).view(np.int64))[:_FEW]
+    return Table.of(few, np.ones((len(few), 1), np.int64))

@@ -1,0 +1,85 @@
+"""A model's evaluation from sums by bins of its scores: curves and metrics that no ratio of totals tells.
+
+Bins of equal weight are cut where the weight says, in the middle of a bin of scores if need be: what is in that bin is
+dealt to both sides in proportion. So they differ from a cut between rows (serving.evaluation.metrics.bins) by part of
+one bin of scores, which is 1/2048 nats wide.
+
+Shapes: H bins of scores (contract.metrics.score_bins).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nightjar.features.contract.metrics.registry import Quality
+from nightjar.features.contract.metrics.score_bins import BINS, PER_NAT
+from nightjar.features.contract.publishing import manifest_digest
+from nightjar.serving.evaluation.comparison import CALIBRATION_BINS, DECILES, LOGIT_EDGES, ModelEvaluation
+from nightjar.serving.evaluation.metrics import Bin, Metrics, calibration_error
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Sums by bin of scores, float64[H]: of weights, and by weight of labels and scores. losses: where the truth is
+    known, the truth's mean log loss, the same in expectation, and the model's in expectation.
+    """
+
+    weight_H: np.ndarray
+    label_H: np.ndarray
+    score_H: np.ndarray
+    losses: tuple[float, float, float] | None = None
+
+    def equal_bins(self, count: int) -> tuple[Bin, ...]:
+        """Bins of equal weight, ascending by score. count: how many."""
+        ends_H = np.cumsum(self.weight_H)
+        cuts = np.linspace(0.0, ends_H[-1], count + 1)
+        below, inside = np.concatenate([[0.0], ends_H]), np.concatenate([[True], self.weight_H > 0])
+        label, score = (
+            np.diff(np.interp(cuts, below[inside], np.concatenate([[0.0], np.cumsum(sums)])[inside]))
+            for sums in (self.label_H, self.score_H)
+        )
+        weight = ends_H[-1] / count
+        return tuple(
+            Bin(weight=1.0 / count, mean_score=s / weight, mean_label=y / weight)
+            for s, y in zip(score.tolist(), label.tolist(), strict=True)
+        )
+
+    def distribution(self) -> tuple[float, ...]:
+        """Share of the weight in each interval of LOGIT_EDGES; what lies outside counts to the first or the last."""
+        intervals = len(LOGIT_EDGES) - 1
+        width = round((LOGIT_EDGES[1] - LOGIT_EDGES[0]) * PER_NAT)
+        first = BINS // 2 + round(LOGIT_EDGES[0] * PER_NAT)
+        place_H = np.clip((np.arange(BINS) - first) // width, 0, intervals - 1)
+        return tuple((np.bincount(place_H, self.weight_H, intervals) / self.weight_H.sum()).tolist())
+
+
+def evaluate_curve(artifact: str, model: str, dataset: str, quality: Quality, curve: Curve) -> ModelEvaluation:
+    """One model's metrics and curves.
+
+    Args:
+        artifact: the packed model's directory.
+        model: name of the architecture.
+        dataset: digest of the rows that were scored.
+        quality: metrics that its sums tell.
+        curve: its sums by bins.
+    """
+    calibration = curve.equal_bins(CALIBRATION_BINS)
+    floor, expected_floor, expected = curve.losses or (None, None, None)
+    return ModelEvaluation(
+        artifact=manifest_digest(artifact),
+        model=model,
+        dataset=dataset,
+        metrics=Metrics(
+            **quality.model_dump(),
+            calibration_error=calibration_error(calibration),
+            bayes_log_loss=floor,
+            expected_bayes_log_loss=expected_floor,
+            regret=None if floor is None else quality.log_loss - floor,
+            expected_regret=None if expected is None or expected_floor is None else expected - expected_floor,
+        ),
+        calibration=calibration,
+        deciles=curve.equal_bins(DECILES),
+        distribution=curve.distribution(),
+    )
