@@ -182,7 +182,7 @@ class Night:
     @property
     def evaluation(self) -> str:
         """Where the comparison goes."""
-        key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models])
+        key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models], figures=FIGURES)
         return storage.join(self.output, EVALUATIONS, str(NightName(self.date.isoformat(), key)))
 
     @property

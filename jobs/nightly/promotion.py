@@ -20,7 +20,6 @@ from nightjar.features.contract.manifests import (
     DatasetManifest,
     StateManifest,
 )
-from nightjar.features.contract.metrics.registry import quality
 from nightjar.features.contract.outputs import CountersName, finished_of, night_of
 from nightjar.features.contract.publishing import (
     is_published,
@@ -40,8 +39,7 @@ from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.jobs.judging.passes import scored_day
 from nightjar.serving import registry
-from nightjar.serving.evaluation.binned import evaluate_curve
-from nightjar.serving.evaluation.comparison import ModelEvaluation
+from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluation_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
 from nightjar.serving.gate.measure import see
@@ -219,9 +217,9 @@ class Promotion:
         decision = judgement.decision.model_copy(update=figures)
         if OF_CHAMPION not in served or judgement.measured is None:
             return decision, None
-        directory, of_champion = served[OF_CHAMPION].artifact, quality(judgement.measured.sums[OF_CHAMPION][0].once)
-        model, curve = read_manifest(directory, ArtifactManifest).model, judgement.measured.curves[OF_CHAMPION]
-        return decision, evaluate_curve(directory, model, self.day.fingerprint, of_champion, curve)
+        directory = served[OF_CHAMPION].artifact
+        model, day = read_manifest(directory, ArtifactManifest).model, self.day.fingerprint
+        return decision, evaluation_of(directory, model, day, judgement.measured, OF_CHAMPION)
 
     def _learned(self, version: str) -> str:
         """The last day that a version has learned from."""

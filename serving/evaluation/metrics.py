@@ -1,5 +1,8 @@
 """Metrics of scores: those that sums tell (contract.metrics.registry), calibration by bins, regret against the truth.
 
+Of scores in memory, exactly, for benchmarks and as what the sums of evaluations and of the gate are held against
+(serving.gate.passes).
+
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
 """

@@ -19,7 +19,8 @@ State = Literal["passed", "worse", "inconclusive"]
 """What the data show: within the limit, beyond the limit, or neither with the confidence that is asked for."""
 BEYOND_BOUND = 5
 FIGURES = 2
-"""Raised when the same scores give other figures: the names of decisions hold it. 1: exact, with multinomial draws."""
+"""Raised when the same scores give other figures: the names of evaluations and decisions hold it. 1: by sorting rows,
+with multinomial draws."""
 
 _MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
 

@@ -44,9 +44,7 @@ def decide_finish(
     sight = see(host, {})
     checks, movement = [scores_check(sight, _FINISHED)], None
     if checks[0].passed:
-        measured = measure(
-            host, sight, {}, gate.slice_support, compared=[_FINISHED], resamples=gate.resamples, seed=gate.seed
-        )
+        measured = measure(host, sight, {}, compared=[_FINISHED], resamples=gate.resamples, seed=gate.seed)
         checks.append(calibration_check(measured.sums[_FINISHED][0], gate))
         movement = movement_of(observed, judged_B, finished_B)
         checks.append(_bounded("mean_move", movement.mean, config.mean_move))

@@ -93,7 +93,7 @@ def decide(
             host,
             sight,
             slices,
-            config.slice_support,
+            support=config.slice_support,
             compared=[name for name in sound if name in _ROLES],
             others=[name for name in sound if name not in _ROLES],
             curves=[name for name in sound if name == CHAMPION],

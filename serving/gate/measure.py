@@ -15,7 +15,7 @@ from nightjar.features.contract.metrics.fixed_point import FRACTION, FixedPoint
 from nightjar.features.contract.metrics.score_bins import BINS, ScoreRanks
 from nightjar.features.contract.metrics.sums import Sums
 from nightjar.features.contract.metrics.tally import Table
-from nightjar.serving.evaluation.binned import Curve
+from nightjar.serving.evaluation.curves import Curve
 from nightjar.serving.gate.parts import Cut, Part, Sight, Support, look
 from nightjar.serving.gate.passes import (
     FLOOR,
@@ -71,8 +71,8 @@ def measure(
     host: Host,
     sight: Sight,
     slices: Mapping[str, Slices],
-    support: Support,
     *,
+    support: Support | None = None,
     compared: Sequence[str],
     others: Sequence[str] = (),
     curves: Sequence[str] = (),
@@ -85,14 +85,14 @@ def measure(
         host: where the rows are.
         sight: what a look at them has found.
         slices: by column.
-        support: what a slice must hold to be a part of its own.
+        support: what a slice must hold to be a part of its own; None for the default.
         compared: models whose sums are wanted in every part.
         others: models whose sums are wanted of all rows only.
         curves: of these models the curves are wanted, too.
         resamples: R.
         seed: of the draws.
     """
-    by_column = [Cut.by(name, one, sight.by_code[name], support) for name, one in slices.items()]
+    by_column = [Cut.by(name, one, sight.by_code[name], support or Support()) for name, one in slices.items()]
     cuts = [CutModels(Cut.whole(), (*compared, *others)), *(CutModels(cut, tuple(compared)) for cut in by_column)]
     filled = host.tally(partial(fill_bins, cuts, sight.fixed, curves))
     ranks = dict(ranks_of(cuts, filled))

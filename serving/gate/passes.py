@@ -198,7 +198,7 @@ def drawn_name(number: int) -> str:
 
 
 def resample(plan: Resampling, scored: ScoredRows) -> Tally:
-    """A pass: the sums of every model in every part and resample, as `read_sums` reads them."""
+    """A pass: the sums of every model in every part and resample, as serving.gate.measure reads them."""
     judged = JudgedRows.of(scored)
     units = len(judged.key_U)
     if not units:
@@ -215,7 +215,8 @@ def resample(plan: Resampling, scored: ScoredRows) -> Tally:
 @dataclass(frozen=True)
 class _Pairs:
     """Pairs of a unit and a part of a cut. value_SC: weight, positives, weight if it is a group of both classes; then
-    for each model loss, score, influence on the AUC, and weight times AUC of such a group. sum_RC: by part.
+    for each model loss, score, influence on the AUC, and weight times AUC of such a group. sum_pRC: the same by part
+    and resample.
     """
 
     unit_S: np.ndarray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from nightjar.features.contract.metrics.score_bins import bins_of
 from nightjar.features.contract.metrics.tally import Table, merge
 from nightjar.features.encoder.hashing import MISSING, hash_long
-from nightjar.serving.evaluation.binned import Curve
+from nightjar.serving.evaluation.curves import Curve
 from nightjar.serving.evaluation.metrics import Observations, bins, measure
+from nightjar.serving.evaluation.spill import SpilledRows
 from nightjar.serving.gate.decision import GateConfig, Reference
 from nightjar.serving.gate.draws import drawn_sums
 from nightjar.serving.gate.gate import Judgement, decide
+from nightjar.serving.gate.measure import measure as measure_sums
 from nightjar.serving.gate.measure import see
 from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE, JudgedRows, Pass, ScoredRows
 from nightjar.serving.gate.slices import Slices, find_quarters
@@ -81,6 +84,24 @@ def test_one_part_and_two_hundred_give_the_same_bits(copies: bool, most: int) ->
         assert other.measured.sums == one.measured.sums
         for name, curve in one.measured.curves.items():
             np.testing.assert_array_equal(other.measured.curves[name].score_H, curve.score_H)
+
+
+def test_rows_that_are_spilled_to_files_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = scored()
+    monkeypatch.setattr("nightjar.serving.evaluation.spill.ROWS_A_PART", 500)
+    spilled = SpilledRows(str(tmp_path), tuple(rows.scores), len(rows.row_B))
+    for piece in np.array_split(np.arange(3000), 4):
+        some = rows.take(piece)
+        spilled.add(some.observed, some.row_B, some.scores)
+    assert len(list(tmp_path.iterdir())) == 6 * 4
+    names = list(rows.scores)
+    found = [
+        measure_sums(host, see(host, {}), {}, compared=names, curves=names, resamples=3, seed=1)
+        for host in (spilled, Dealt.of(rows, 1, 0))
+    ]
+    assert found[0].sums == found[1].sums
+    for name in names:
+        np.testing.assert_array_equal(found[0].curves[name].label_H, found[1].curves[name].label_H)
 
 
 def test_more_than_a_chunk_of_units_is_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:

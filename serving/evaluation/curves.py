@@ -1,4 +1,4 @@
-"""A model's evaluation from sums by bins of its scores: curves and metrics that no ratio of totals tells.
+"""What is drawn of a model's scores, from sums by bins of them: curves of calibration, distribution, regret.
 
 Bins of equal weight are cut where the weight says, in the middle of a bin of scores if need be: what is in that bin is
 dealt to both sides in proportion. So they differ from a cut between rows (serving.evaluation.metrics.bins) by part of
@@ -15,9 +15,10 @@ import numpy as np
 
 from nightjar.features.contract.metrics.registry import Quality
 from nightjar.features.contract.metrics.score_bins import BINS, PER_NAT
-from nightjar.features.contract.publishing import manifest_digest
-from nightjar.serving.evaluation.comparison import CALIBRATION_BINS, DECILES, LOGIT_EDGES, ModelEvaluation
 from nightjar.serving.evaluation.metrics import Bin, Metrics, calibration_error
+
+CALIBRATION_BINS = 20
+LOGIT_EDGES = np.linspace(-10.0, 10.0, 81)
 
 
 @dataclass(frozen=True)
@@ -54,32 +55,14 @@ class Curve:
         place_H = np.clip((np.arange(BINS) - first) // width, 0, intervals - 1)
         return tuple((np.bincount(place_H, self.weight_H, intervals) / self.weight_H.sum()).tolist())
 
-
-def evaluate_curve(artifact: str, model: str, dataset: str, quality: Quality, curve: Curve) -> ModelEvaluation:
-    """One model's metrics and curves.
-
-    Args:
-        artifact: the packed model's directory.
-        model: name of the architecture.
-        dataset: digest of the rows that were scored.
-        quality: metrics that its sums tell.
-        curve: its sums by bins.
-    """
-    calibration = curve.equal_bins(CALIBRATION_BINS)
-    floor, expected_floor, expected = curve.losses or (None, None, None)
-    return ModelEvaluation(
-        artifact=manifest_digest(artifact),
-        model=model,
-        dataset=dataset,
-        metrics=Metrics(
+    def metrics(self, quality: Quality) -> Metrics:
+        """Every metric of the model. quality: those that its totals tell."""
+        floor, expected_floor, expected = self.losses or (None, None, None)
+        return Metrics(
             **quality.model_dump(),
-            calibration_error=calibration_error(calibration),
+            calibration_error=calibration_error(self.equal_bins(CALIBRATION_BINS)),
             bayes_log_loss=floor,
             expected_bayes_log_loss=expected_floor,
             regret=None if floor is None else quality.log_loss - floor,
             expected_regret=None if expected is None or expected_floor is None else expected - expected_floor,
-        ),
-        calibration=calibration,
-        deciles=curve.equal_bins(DECILES),
-        distribution=curve.distribution(),
-    )
+        )
