@@ -25,17 +25,16 @@ import numpy as np
 
 from nightjar.features.contract.metrics.registry import LOG_LOSS
 from nightjar.features.encoder.hashing import hash_long
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.bootstrap import PairedComparison
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
-from nightjar.serving.gate.draws import draws
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.parts import Part
 from nightjar.serving.gate.reference import choose_reference
-from nightjar.serving.gate.rows import CANDIDATE, InMemory
 from nightjar.serving.gate.rules import judge
 from nightjar.serving.gate.sequence import differences_of, since_promotion
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.parts import Part
+from nightjar.serving.sums.rows import CANDIDATE, InMemory, Observations
 
 NIGHTS, WEEK, USERS = 60, 7, 400
 TOLERANCE = 0.002

@@ -44,8 +44,8 @@ from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation
 from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.gate.decision import Decision
-from nightjar.serving.gate.rows import ScoredRows
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.rows import ScoredRows
 
 WAYS = FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
 LENIENT = (

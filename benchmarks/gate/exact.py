@@ -14,11 +14,11 @@ import numpy as np
 
 from nightjar.features.contract.metrics.sums import Sums, cross_entropy, ordered_pairs
 from nightjar.serving.gate.decision import GateConfig
-from nightjar.serving.gate.draws import draws
-from nightjar.serving.gate.measure import Measured, PartSums
-from nightjar.serving.gate.parts import Cut, Part, Sight, count
-from nightjar.serving.gate.rows import JudgedRows, ScoredRows
-from nightjar.serving.gate.slices import Slices
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.measure import Measured, PartSums
+from nightjar.serving.sums.parts import Cut, Part, Sight, count
+from nightjar.serving.sums.rows import JudgedRows, ScoredRows
+from nightjar.serving.sums.slices import Slices
 
 
 def multinomial(units: int, resamples: int, seed: int) -> np.ndarray:
@@ -31,7 +31,7 @@ def multinomial(units: int, resamples: int, seed: int) -> np.ndarray:
 def measure_exactly(
     scored: ScoredRows, sight: Sight, slices: Mapping[str, Slices], config: GateConfig, *, poisson: bool
 ) -> Measured:
-    """What serving.gate.measure.measure yields, without curves."""
+    """What serving.sums.measure.measure yields, without curves."""
     judged = JudgedRows.of(scored)
     if poisson:
         drawn_UR = draws(judged.key_U, config.resamples, config.seed)

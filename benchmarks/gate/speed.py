@@ -32,10 +32,10 @@ from nightjar.jobs.judging.passes import scored_day
 from nightjar.jobs.judging.rows import score_day
 from nightjar.serving.gate.decision import GateConfig, Reference
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE
-from nightjar.serving.gate.slices import find_slices
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE
+from nightjar.serving.sums.slices import find_slices
 
 CONFIG, SLICES = "conf/app_store.yaml", ("position",)
 FIRST, DAYS = date(2026, 1, 1), 3

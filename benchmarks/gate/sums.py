@@ -20,13 +20,12 @@ import numpy as np
 
 from benchmarks.gate.exact import measure_exactly
 from nightjar.features.encoder.hashing import hash_long
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.bootstrap import compare_paired
 from nightjar.serving.gate.decision import Decision, GateConfig, Reference
 from nightjar.serving.gate.gate import decide, verdict_of
-from nightjar.serving.gate.measure import Measured, see
-from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE, InMemory
-from nightjar.serving.gate.slices import Slices
+from nightjar.serving.sums.measure import Measured, see
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE, InMemory, Observations
+from nightjar.serving.sums.slices import Slices
 
 SLICES = {"slot": Slices(names={n: str(n) for n in range(10)})}
 OLD = Reference(version="old", days=7)

@@ -1,4 +1,4 @@
-"""Passes over a day's scored rows in Spark's tasks: the gate's host of a night (serving.gate.rows).
+"""Passes over a day's scored rows in Spark's tasks: the gate's host of a night (serving.sums.rows).
 
 The rows are scored once. They are dealt by the units of the bootstrap, so that the rows of a user meet in one task, and
 kept on the executors' disks: some tens of bytes a row. Each pass reads them there. A task sees its own rows as a whole,
@@ -29,8 +29,8 @@ from nightjar.features.input.folders import LogPartition
 from nightjar.features.spark.arrow_tasks import map_arrow
 from nightjar.features.spark.rows import ROW_HASH
 from nightjar.jobs.judging.rows import GROUP, score_day, scored_rows
-from nightjar.serving.gate.rows import Pass
 from nightjar.serving.raw_scores import AS_SERVED, SCORE, ServedModel
+from nightjar.serving.sums.rows import Pass
 
 ROWS_A_TASK = 1 << 18
 _TABLES = pa.schema(

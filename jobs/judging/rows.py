@@ -23,8 +23,6 @@ from nightjar.features.spark.arrow_tasks import map_arrow
 from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
 from nightjar.features.spark.tables import DAY
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.rows import ScoredRows
 from nightjar.serving.raw_scores import (
     AS_SERVED,
     SCORE,
@@ -34,6 +32,7 @@ from nightjar.serving.raw_scores import (
     score_raw,
     so_far_of,
 )
+from nightjar.serving.sums.rows import Observations, ScoredRows
 
 GROUP, TRUTH = "row:group", "row:truth"
 _KNOWN = {LABEL: pa.float32(), WEIGHT: pa.float32(), GROUP: pa.int64(), TRUTH: pa.float64()}

@@ -42,17 +42,17 @@ from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluation_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.parts import Sight
 from nightjar.serving.gate.reference import choose_reference
-from nightjar.serving.gate.rows import CANDIDATE
-from nightjar.serving.gate.rows import CHAMPION as OF_CHAMPION
-from nightjar.serving.gate.rows import REFERENCE as OF_REFERENCE
-from nightjar.serving.gate.slices import find_slices
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.pointer import Pointer
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.parts import Sight
+from nightjar.serving.sums.rows import CANDIDATE
+from nightjar.serving.sums.rows import CHAMPION as OF_CHAMPION
+from nightjar.serving.sums.rows import REFERENCE as OF_REFERENCE
+from nightjar.serving.sums.slices import find_slices
 
 log = logging.getLogger(__name__)
 

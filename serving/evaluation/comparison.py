@@ -1,7 +1,7 @@
 """Artifacts on the same impressions: every model's scores, metrics and curves, side by side.
 
 Data sets are read file by file. What is known of the impressions and their scores go to scratch files, and figures come
-of passes over these, as the gate's do (serving.gate.passes): memory does not grow with the rows.
+of passes over these, as the gate's do (serving.sums.passes): memory does not grow with the rows.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.features.encoder.files import read_table
 from nightjar.features.encoder.hashing import hash_long
 from nightjar.serving.encoded import to_columns
-from nightjar.serving.evaluation.curves import CALIBRATION_BINS
-from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations
-from nightjar.serving.evaluation.spill import SpilledRows
-from nightjar.serving.gate.measure import Measured, measure, see
+from nightjar.serving.evaluation.curves import CALIBRATION_BINS, distribution, equal_bins, metrics_of
+from nightjar.serving.evaluation.metrics import Bin, Metrics
 from nightjar.serving.model import ServingModel, load
+from nightjar.serving.sums.measure import Measured, measure, see
+from nightjar.serving.sums.rows import Observations
+from nightjar.serving.sums.spill import SpilledRows
 
 DECILES = 10
 OBSERVED = ("label", "weight", "group", "truth")
@@ -109,15 +110,15 @@ def evaluation_of(artifact: str, model: str, dataset: str, measured: Measured, n
         measured: sums, with the model's curves.
         name: of the model there.
     """
-    curve = measured.curves[name]
+    sums = measured.bins[name]
     return ModelEvaluation(
         artifact=manifest_digest(artifact),
         model=model,
         dataset=dataset,
-        metrics=curve.metrics(quality(measured.sums[name][0].once)),
-        calibration=curve.equal_bins(CALIBRATION_BINS),
-        deciles=curve.equal_bins(DECILES),
-        distribution=curve.distribution(),
+        metrics=metrics_of(sums, quality(measured.sums[name][0].once)),
+        calibration=equal_bins(sums, CALIBRATION_BINS),
+        deciles=equal_bins(sums, DECILES),
+        distribution=distribution(sums),
     )
 
 

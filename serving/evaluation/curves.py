@@ -9,60 +9,50 @@ Shapes: H bins of scores (contract.metrics.score_bins).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from nightjar.features.contract.metrics.registry import Quality
 from nightjar.features.contract.metrics.score_bins import BINS, PER_NAT
 from nightjar.serving.evaluation.metrics import Bin, Metrics, calibration_error
+from nightjar.serving.sums.measure import BinSums
 
 CALIBRATION_BINS = 20
 LOGIT_EDGES = np.linspace(-10.0, 10.0, 81)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Sums by bin of scores, float64[H]: of weights, and by weight of labels and scores. losses: where the truth is
-    known, the truth's mean log loss, the same in expectation, and the model's in expectation.
-    """
+def equal_bins(sums: BinSums, count: int) -> tuple[Bin, ...]:
+    """Bins of equal weight, ascending by score. count: how many."""
+    ends_H = np.cumsum(sums.weight_H)
+    cuts = np.linspace(0.0, ends_H[-1], count + 1)
+    below, inside = np.concatenate([[0.0], ends_H]), np.concatenate([[True], sums.weight_H > 0])
+    label, score = (
+        np.diff(np.interp(cuts, below[inside], np.concatenate([[0.0], np.cumsum(of)])[inside]))
+        for of in (sums.label_H, sums.score_H)
+    )
+    weight = ends_H[-1] / count
+    return tuple(
+        Bin(weight=1.0 / count, mean_score=s / weight, mean_label=y / weight)
+        for s, y in zip(score.tolist(), label.tolist(), strict=True)
+    )
 
-    weight_H: np.ndarray
-    label_H: np.ndarray
-    score_H: np.ndarray
-    losses: tuple[float, float, float] | None = None
 
-    def equal_bins(self, count: int) -> tuple[Bin, ...]:
-        """Bins of equal weight, ascending by score. count: how many."""
-        ends_H = np.cumsum(self.weight_H)
-        cuts = np.linspace(0.0, ends_H[-1], count + 1)
-        below, inside = np.concatenate([[0.0], ends_H]), np.concatenate([[True], self.weight_H > 0])
-        label, score = (
-            np.diff(np.interp(cuts, below[inside], np.concatenate([[0.0], np.cumsum(sums)])[inside]))
-            for sums in (self.label_H, self.score_H)
-        )
-        weight = ends_H[-1] / count
-        return tuple(
-            Bin(weight=1.0 / count, mean_score=s / weight, mean_label=y / weight)
-            for s, y in zip(score.tolist(), label.tolist(), strict=True)
-        )
+def distribution(sums: BinSums) -> tuple[float, ...]:
+    """Share of the weight in each interval of LOGIT_EDGES; what lies outside counts to the first or the last."""
+    intervals = len(LOGIT_EDGES) - 1
+    width = round((LOGIT_EDGES[1] - LOGIT_EDGES[0]) * PER_NAT)
+    first = BINS // 2 + round(LOGIT_EDGES[0] * PER_NAT)
+    place_H = np.clip((np.arange(BINS) - first) // width, 0, intervals - 1)
+    return tuple((np.bincount(place_H, sums.weight_H, intervals) / sums.weight_H.sum()).tolist())
 
-    def distribution(self) -> tuple[float, ...]:
-        """Share of the weight in each interval of LOGIT_EDGES; what lies outside counts to the first or the last."""
-        intervals = len(LOGIT_EDGES) - 1
-        width = round((LOGIT_EDGES[1] - LOGIT_EDGES[0]) * PER_NAT)
-        first = BINS // 2 + round(LOGIT_EDGES[0] * PER_NAT)
-        place_H = np.clip((np.arange(BINS) - first) // width, 0, intervals - 1)
-        return tuple((np.bincount(place_H, self.weight_H, intervals) / self.weight_H.sum()).tolist())
 
-    def metrics(self, quality: Quality) -> Metrics:
-        """Every metric of the model. quality: those that its totals tell."""
-        floor, expected_floor, expected = self.losses or (None, None, None)
-        return Metrics(
-            **quality.model_dump(),
-            calibration_error=calibration_error(self.equal_bins(CALIBRATION_BINS)),
-            bayes_log_loss=floor,
-            expected_bayes_log_loss=expected_floor,
-            regret=None if floor is None else quality.log_loss - floor,
-            expected_regret=None if expected is None or expected_floor is None else expected - expected_floor,
-        )
+def metrics_of(sums: BinSums, quality: Quality) -> Metrics:
+    """Every metric of a model. quality: those that its totals tell."""
+    floor, expected_floor, expected = sums.losses or (None, None, None)
+    return Metrics(
+        **quality.model_dump(),
+        calibration_error=calibration_error(equal_bins(sums, CALIBRATION_BINS)),
+        bayes_log_loss=floor,
+        expected_bayes_log_loss=expected_floor,
+        regret=None if floor is None else quality.log_loss - floor,
+        expected_regret=None if expected is None or expected_floor is None else expected - expected_floor,
+    )

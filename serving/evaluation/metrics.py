@@ -1,7 +1,7 @@
 """Metrics of scores: those that sums tell (contract.metrics.registry), calibration by bins, regret against the truth.
 
 Of scores in memory, exactly, for benchmarks and as what the sums of evaluations and of the gate are held against
-(serving.gate.passes).
+(serving.sums.passes).
 
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
@@ -10,7 +10,6 @@ not negative; group: int64, features.encoder.hashing.MISSING for an impression w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,16 +22,7 @@ from nightjar.features.contract.metrics.sums import (
     ordered_pairs,
 )
 from nightjar.features.contract.strict import Strict
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What is known of the impressions apart from the models' scores: float64[n] each, group int64[n]."""
-
-    label: np.ndarray
-    weight: np.ndarray
-    group: np.ndarray | None = None
-    truth: np.ndarray | None = None
+from nightjar.serving.sums.rows import Observations
 
 
 class Metrics(Quality):

@@ -1,6 +1,6 @@
 """Metrics of models in parts of the impressions, with a paired bootstrap of the candidate's differences to the others.
 
-All models are measured on the same resamples (serving.gate.draws). They draw whole groups, i.e. users, because the
+All models are measured on the same resamples (serving.sums.draws). They draw whole groups, i.e. users, because the
 impressions of one user are not independent; impressions without a group are drawn one by one.
 
 Shapes: R resamples.
@@ -16,8 +16,8 @@ import numpy as np
 
 from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, COMPARED, SumMetric
 from nightjar.features.contract.metrics.sums import Sums
-from nightjar.serving.gate.measure import PartSums
-from nightjar.serving.gate.parts import Part
+from nightjar.serving.sums.measure import PartSums
+from nightjar.serving.sums.parts import Part
 
 
 def bounds_of(value_R: np.ndarray, confidence: float) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from nightjar.features.contract.errors import UsageError, did_you_mean
 from nightjar.features.contract.metrics.registry import METRICS, Quality, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.features.contract.strict import Date
-from nightjar.serving.gate.parts import Support
+from nightjar.serving.sums.parts import Support
 
 Verdict = Literal["published", "rejected"]
 State = Literal["passed", "worse", "inconclusive"]

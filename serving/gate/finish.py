@@ -12,12 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from nightjar.features.contract.metrics.sums import CLIP, cross_entropy
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Movement, PublishConfig
 from nightjar.serving.gate.gate import calibration_check, dry_run_checks, scores_check
-from nightjar.serving.gate.measure import measure, see
-from nightjar.serving.gate.rows import InMemory
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.sums.measure import measure, see
+from nightjar.serving.sums.rows import InMemory, Observations
 
 _FINISHED = "finished"
 

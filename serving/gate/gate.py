@@ -30,14 +30,14 @@ from nightjar.serving.gate.decision import (
     State,
     name_in_files,
 )
-from nightjar.serving.gate.measure import Measured, PartSums, measure
-from nightjar.serving.gate.parts import Part, Sight, Support
-from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE, Host
 from nightjar.serving.gate.rules import judge, warn_of
 from nightjar.serving.gate.sequence import accumulate, differences_of, since_promotion
-from nightjar.serving.gate.slices import Slices
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.raw_scores import AS_SERVED
+from nightjar.serving.sums.measure import Measured, PartSums, measure
+from nightjar.serving.sums.parts import Part, Sight, Support
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE, Host
+from nightjar.serving.sums.slices import Slices
 
 FIGURE_CONFIDENCE = 0.95
 
@@ -75,7 +75,7 @@ def decide(
     Args:
         config: what is looked at.
         host: where the scored impressions are.
-        sight: what a look at them has found (serving.gate.measure.see).
+        sight: what a look at them has found (serving.sums.measure.see).
         slices: of the impressions, by the fields and dense features that the config names.
         dry_run: what the packed candidate did in a fresh process.
         reference: which model the reference is (serving.gate.reference.choose_reference).

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate import gate
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE, InMemory
-from nightjar.serving.gate.slices import Slices
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE, InMemory, Observations
+from nightjar.serving.sums.slices import Slices
 
 SMALL = {"rows": 50, "positives": 5, "groups": 5}
 METRICS = ("log_loss", "normalized_entropy", "auc", "gauc", "calibration")

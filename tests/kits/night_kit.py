@@ -24,12 +24,12 @@ from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.metrics import quality_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule, Movement, Reference
-from nightjar.serving.gate.rows import CANDIDATE, InMemory
-from nightjar.serving.gate.slices import find_slices
 from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports.evaluations import evaluate
+from nightjar.serving.sums.rows import CANDIDATE, InMemory
+from nightjar.serving.sums.slices import find_slices
 from tests.kits.gate_kit import ReferenceScores, Sliced, decide
 from tests.kits.serving.serving_kit import make_world
 from tests.kits.summary_kit import make_summary

@@ -25,11 +25,11 @@ from nightjar.jobs.judging.passes import scored_day
 from nightjar.jobs.judging.rows import score_day, scored_rows
 from nightjar.serving.gate.decision import GateConfig
 from nightjar.serving.gate.gate import Judgement, decide
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.rows import Host, InMemory
-from nightjar.serving.gate.slices import find_slices
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.rows import Host, InMemory
+from nightjar.serving.sums.slices import find_slices
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job

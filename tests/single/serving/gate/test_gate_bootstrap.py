@@ -8,9 +8,10 @@ import sklearn.metrics
 
 from nightjar.features.contract.metrics.score_bins import bins_of
 from nightjar.features.encoder.hashing import MISSING, hash_long
-from nightjar.serving.evaluation.metrics import Observations, measure
+from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.gate.bootstrap import bounds_of
-from nightjar.serving.gate.draws import draws
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.rows import Observations
 from tests.kits.gate_kit import METRICS, Impressions, Sliced, bound_of, check_of, config, decide, rule, sigmoid
 
 

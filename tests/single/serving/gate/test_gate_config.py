@@ -12,9 +12,9 @@ import pytest
 from nightjar.features.contract.errors import DataError, SpecError, UsageError
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
 from nightjar.features.contract.strict import load_yaml
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.decision import Decision, GateConfig
-from nightjar.serving.gate.slices import by_value
+from nightjar.serving.sums.rows import Observations
+from nightjar.serving.sums.slices import by_value
 from tests.kits.gate_kit import METRICS, Impressions, Sliced, config, decide, rule
 
 

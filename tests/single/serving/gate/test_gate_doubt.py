@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from nightjar.features.contract.errors import DataError
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.decision import Decision, GateCheck, Reference
-from nightjar.serving.gate.draws import draws
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.rows import Observations
 from tests.kits.gate_kit import Impressions, ReferenceScores, check_of, config, decide, rule
 
 

@@ -15,9 +15,8 @@ from nightjar.features.contract.metrics.fixed_point import FRACTION, FixedPoint
 from nightjar.features.contract.metrics.score_bins import BINS, ScoreRanks
 from nightjar.features.contract.metrics.sums import Sums
 from nightjar.features.contract.metrics.tally import Table
-from nightjar.serving.evaluation.curves import Curve
-from nightjar.serving.gate.parts import Cut, Part, Sight, Support, look
-from nightjar.serving.gate.passes import (
+from nightjar.serving.sums.parts import Cut, Part, Sight, Support, look
+from nightjar.serving.sums.passes import (
     FLOOR,
     CutModels,
     Resampling,
@@ -29,8 +28,8 @@ from nightjar.serving.gate.passes import (
     resample,
     truth_name,
 )
-from nightjar.serving.gate.rows import Host
-from nightjar.serving.gate.slices import Slices
+from nightjar.serving.sums.rows import Host
+from nightjar.serving.sums.slices import Slices
 
 _SHARED, _OF_MODEL = 3, 4
 
@@ -46,15 +45,27 @@ class PartSums:
 
 
 @dataclass(frozen=True)
+class BinSums:
+    """A model's sums by bin of scores, float64[H]: of weights, and by weight of labels and scores. losses: where the
+    truth is known, the truth's mean log loss, the same in expectation, and the model's in expectation.
+    """
+
+    weight_H: np.ndarray
+    label_H: np.ndarray
+    score_H: np.ndarray
+    losses: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
-    """Every model's sums by part, all rows first. parts: of each column that rows are sliced by. curves: of the models
+    """Every model's sums by part, all rows first. parts: of each column that rows are sliced by. bins: of the models
     whose curves were wanted.
     """
 
     whole: Part
     parts: Mapping[str, Sequence[Part]]
     sums: Mapping[str, Sequence[PartSums]]
-    curves: Mapping[str, Curve]
+    bins: Mapping[str, BinSums]
 
 
 def see(host: Host, slices: Mapping[str, Slices]) -> Sight:
@@ -137,7 +148,7 @@ def _read(shared_RC: np.ndarray, own_RC: np.ndarray, ranks: ScoreRanks, fixed: F
     return [Sums(*row) for row in np.stack(columns, axis=1).tolist()]
 
 
-def _curve(filled: Mapping[str, Table], name: str, fixed: FixedPoint) -> Curve:
+def _curve(filled: Mapping[str, Table], name: str, fixed: FixedPoint) -> BinSums:
     weight_H, label_H, score_H = filled[curve_name(name)].spread_over(BINS).T * fixed.quantum
     truth = filled.get(truth_name(name))
     losses = None
@@ -145,4 +156,4 @@ def _curve(filled: Mapping[str, Table], name: str, fixed: FixedPoint) -> Curve:
         [expected], [floor, expected_floor] = truth.values[0], filled[FLOOR].values[0]
         total = weight_H.sum() / fixed.quantum
         losses = (float(floor / total), float(expected_floor / total), float(expected / total))
-    return Curve(weight_H, label_H, score_H, losses)
+    return BinSums(weight_H, label_H, score_H, losses)

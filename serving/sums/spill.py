@@ -1,6 +1,6 @@
 """Scored rows in files of this machine: passes over them whose memory does not grow with the rows.
 
-Rows are dealt to files by a hash of what they are drawn by (serving.gate.rows), so that those of a group are together,
+Rows are dealt to files by a hash of what they are drawn by (serving.sums.rows), so that those of a group are together,
 and a pass reads one such part after the other.
 """
 
@@ -13,8 +13,7 @@ import numpy as np
 
 from nightjar.features.contract.metrics.tally import Table, merge
 from nightjar.features.encoder.hashing import MISSING, hash_long
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.rows import Pass, ScoredRows
+from nightjar.serving.sums.rows import Observations, Pass, ScoredRows
 
 ROWS_A_PART = 1 << 18
 _KNOWN = ("label", "weight", "group", "truth")

@@ -12,16 +12,16 @@ import pytest
 from nightjar.features.contract.metrics.score_bins import bins_of
 from nightjar.features.contract.metrics.tally import Table, merge
 from nightjar.features.encoder.hashing import MISSING, hash_long
-from nightjar.serving.evaluation.curves import Curve
-from nightjar.serving.evaluation.metrics import Observations, bins, measure
-from nightjar.serving.evaluation.spill import SpilledRows
+from nightjar.serving.evaluation.curves import distribution, equal_bins
+from nightjar.serving.evaluation.metrics import bins, measure
 from nightjar.serving.gate.decision import GateConfig, Reference
-from nightjar.serving.gate.draws import drawn_sums
 from nightjar.serving.gate.gate import Judgement, decide
-from nightjar.serving.gate.measure import measure as measure_sums
-from nightjar.serving.gate.measure import see
-from nightjar.serving.gate.rows import CANDIDATE, CHAMPION, REFERENCE, JudgedRows, Pass, ScoredRows
-from nightjar.serving.gate.slices import Slices, find_quarters
+from nightjar.serving.sums.draws import drawn_sums
+from nightjar.serving.sums.measure import BinSums, see
+from nightjar.serving.sums.measure import measure as measure_sums
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE, JudgedRows, Observations, Pass, ScoredRows
+from nightjar.serving.sums.slices import Slices, find_quarters
+from nightjar.serving.sums.spill import SpilledRows
 from tests.kits.gate_kit import METRICS, Impressions, config, rule
 
 RULES = [rule(metric, slice=by) for metric in METRICS for by in (None, "country", "age")]
@@ -82,13 +82,13 @@ def test_one_part_and_two_hundred_give_the_same_bits(copies: bool, most: int) ->
         assert other.decision.model_dump_json() == one.decision.model_dump_json()
         assert other.measured is not None
         assert other.measured.sums == one.measured.sums
-        for name, curve in one.measured.curves.items():
-            np.testing.assert_array_equal(other.measured.curves[name].score_H, curve.score_H)
+        for name, curve in one.measured.bins.items():
+            np.testing.assert_array_equal(other.measured.bins[name].score_H, curve.score_H)
 
 
 def test_rows_that_are_spilled_to_files_are_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = scored()
-    monkeypatch.setattr("nightjar.serving.evaluation.spill.ROWS_A_PART", 500)
+    monkeypatch.setattr("nightjar.serving.sums.spill.ROWS_A_PART", 500)
     spilled = SpilledRows(str(tmp_path), tuple(rows.scores), len(rows.row_B))
     for piece in np.array_split(np.arange(3000), 4):
         some = rows.take(piece)
@@ -101,13 +101,13 @@ def test_rows_that_are_spilled_to_files_are_the_same_rows(tmp_path: Path, monkey
     ]
     assert found[0].sums == found[1].sums
     for name in names:
-        np.testing.assert_array_equal(found[0].curves[name].label_H, found[1].curves[name].label_H)
+        np.testing.assert_array_equal(found[0].bins[name].label_H, found[1].bins[name].label_H)
 
 
 def test_more_than_a_chunk_of_units_is_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, settings = scored(), config(*RULES, resamples=100)
     expected = judge(Dealt.of(rows, 1, 0), settings).decision
-    monkeypatch.setattr("nightjar.serving.gate.passes.CHUNK", 64)
+    monkeypatch.setattr("nightjar.serving.sums.passes.CHUNK", 64)
     assert judge(Dealt.of(rows, 1, 0), settings).decision == expected
 
 
@@ -149,8 +149,8 @@ def test_quarters_are_numpys_quartiles() -> None:
             assert found.names[n] == f"{held.min():.4g} to {held.max():.4g}"
 
 
-def curve_of(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> Curve:
-    return Curve(*(np.bincount(bins_of(score), by, 1 << 16) for by in (weight, weight * label, weight * score)))
+def curve_of(label: np.ndarray, score: np.ndarray, weight: np.ndarray) -> BinSums:
+    return BinSums(*(np.bincount(bins_of(score), by, 1 << 16) for by in (weight, weight * label, weight * score)))
 
 
 def test_curves_are_those_of_sorted_rows_but_for_what_shares_a_bin() -> None:
@@ -158,18 +158,18 @@ def test_curves_are_those_of_sorted_rows_but_for_what_shares_a_bin() -> None:
     label, weight, score = data.observed.label, data.observed.weight, data.scores(0.3)
     curve = curve_of(label, score, weight)
     for count in (10, 20):
-        for ours, theirs in zip(curve.equal_bins(count), bins(label, score, weight, count), strict=True):
+        for ours, theirs in zip(equal_bins(curve, count), bins(label, score, weight, count), strict=True):
             assert ours.weight == pytest.approx(theirs.weight, abs=0.002)
             assert ours.mean_score == pytest.approx(theirs.mean_score, abs=0.002)
             assert ours.mean_label == pytest.approx(theirs.mean_label, abs=0.02)
     logit = np.log(score) - np.log1p(-score)
     expected = np.histogram(logit, np.linspace(-10.0, 10.0, 81), weights=weight)[0] / weight.sum()
-    np.testing.assert_allclose(curve.distribution(), expected, atol=1e-9)
+    np.testing.assert_allclose(distribution(curve), expected, atol=1e-9)
 
 
 def test_a_constants_curve_has_bins_of_equal_weight_all_alike() -> None:
     label = np.array([1.0, 0.0, 0.0, 0.0])
-    found = curve_of(label, np.full(4, 0.3), np.ones(4)).equal_bins(10)
+    found = equal_bins(curve_of(label, np.full(4, 0.3), np.ones(4)), 10)
     assert [b.weight for b in found] == [0.1] * 10
     assert [b.mean_score for b in found] == pytest.approx([0.3] * 10)
     assert [b.mean_label for b in found] == pytest.approx([0.25] * 10)
@@ -182,7 +182,7 @@ def test_the_champions_curves_and_truth_are_in_the_sums() -> None:
     known = ScoredRows(observed, rows.row_B, rows.scores, rows.sliced)
     judged = judge(Dealt.of(known, 3, 0), config(*RULES, resamples=100)).measured
     assert judged is not None
-    losses, expected = judged.curves[CHAMPION].losses, measure(observed, rows.scores[CHAMPION])
+    losses, expected = judged.bins[CHAMPION].losses, measure(observed, rows.scores[CHAMPION])
     assert losses is not None
     assert losses[0] == pytest.approx(expected.bayes_log_loss, rel=1e-7)
     assert losses[1] == pytest.approx(expected.expected_bayes_log_loss, rel=1e-7)

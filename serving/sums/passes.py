@@ -1,6 +1,6 @@
 """Sums of every model in every part, and in every resample of the bootstrap, from passes over the judged rows.
 
-A first pass (serving.gate.parts.look) says what there is. A second fills histograms of scores: AUCs, with their bounds.
+A first pass (serving.sums.parts.look) says what there is. A second fills histograms of scores: AUCs, with their bounds.
 A third draws the resamples. All sums but the AUC's are linear in how often a unit is drawn. The AUC is a ratio of
 pairs: with e the number of draws less 1, the pairs won in a resample are
 
@@ -26,9 +26,9 @@ from nightjar.features.contract.metrics.fixed_point import FRACTION, FixedPoint,
 from nightjar.features.contract.metrics.score_bins import BINS, BITS, ScoreRanks, bins_of, coarser
 from nightjar.features.contract.metrics.sums import cross_entropy, ordered_pairs
 from nightjar.features.contract.metrics.tally import Table, Tally
-from nightjar.serving.gate.draws import CHUNK, drawn_sums, draws
-from nightjar.serving.gate.parts import Cut, count
-from nightjar.serving.gate.rows import JudgedRows, ScoredRows
+from nightjar.serving.sums.draws import CHUNK, drawn_sums, draws
+from nightjar.serving.sums.parts import Cut, count
+from nightjar.serving.sums.rows import JudgedRows, ScoredRows
 
 SLICE_BITS = 14
 """Bins of slices: four of all rows' bins each, since there may be many slices."""
@@ -198,7 +198,7 @@ def drawn_name(number: int) -> str:
 
 
 def resample(plan: Resampling, scored: ScoredRows) -> Tally:
-    """A pass: the sums of every model in every part and resample, as serving.gate.measure reads them."""
+    """A pass: the sums of every model in every part and resample, as serving.sums.measure reads them."""
     judged = JudgedRows.of(scored)
     units = len(judged.key_U)
     if not units:

@@ -19,7 +19,6 @@ import numpy as np
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.metrics.tally import Table, Tally
 from nightjar.features.encoder.hashing import MISSING, hash_long
-from nightjar.serving.evaluation.metrics import Observations
 
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
@@ -27,11 +26,21 @@ REFERENCE: Final = "reference"
 
 
 @dataclass(frozen=True)
+class Observations:
+    """What is known of the impressions apart from the models' scores: float64[n] each, group int64[n]."""
+
+    label: np.ndarray
+    weight: np.ndarray
+    group: np.ndarray | None = None
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class ScoredRows:
     """Rows with every model's scores.
 
     row_B: int64[B], a hash of each row; only rows without a group need it. scores: float[B] by model. sliced: numbers
-    that slices are told by (serving.gate.slices), float64[B] or int64[B] by column.
+    that slices are told by (serving.sums.slices), float64[B] or int64[B] by column.
     """
 
     observed: Observations

@@ -24,7 +24,7 @@ from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import CategoricalField
 from nightjar.features.encoder.encoder import MISSING_ID, OOV_ID
 from nightjar.features.encoder.state import load_values
-from nightjar.serving.gate.rows import Host, ScoredRows
+from nightjar.serving.sums.rows import Host, ScoredRows
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _SIGN, _ALL = np.uint32(1 << 31), np.uint32((1 << 32) - 1)

@@ -1,6 +1,6 @@
 """The parts of the rows that the gate looks at: all of them, and slices of them.
 
-Shapes: P judged rows, U units of the bootstrap (serving.gate.rows), K slices of a column.
+Shapes: P judged rows, U units of the bootstrap (serving.sums.rows), K slices of a column.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.metrics.fixed_point import FixedPoint
 from nightjar.features.contract.metrics.tally import Table, Tally
 from nightjar.features.contract.spec import Strict
-from nightjar.serving.gate.rows import JudgedRows, ScoredRows
-from nightjar.serving.gate.slices import Coding, Slices
+from nightjar.serving.sums.rows import JudgedRows, ScoredRows
+from nightjar.serving.sums.slices import Coding, Slices
 
 
 class Support(Strict):
