@@ -2,8 +2,8 @@
 
 The rows are scored once. They are dealt by the units of the bootstrap, so that the rows of a user meet in one task, and
 kept on the executors' disks: some tens of bytes a row. Each pass reads them there. A task sees its own rows as a whole,
-and sends tables of integers, which are merged by name in further tasks. The driver gets one of each name, so that its
-memory depends on the number of models and slices, and neither on rows nor on tasks.
+and sends tables of integers. Where there are many tasks, further ones merge what they leave by name. The driver gets one
+table of each name, so that its memory depends on the number of models and slices, and neither on rows nor on tasks.
 
 Spark, and not processes of this machine, because the log is read there, the night has a session already, and a day may
 be larger than a machine.
@@ -33,6 +33,10 @@ from nightjar.serving.raw_scores import AS_SERVED, SCORE, ServedModel
 from nightjar.serving.sums.rows import Pass
 
 ROWS_A_TASK = 1 << 18
+_FEW_ROWS = 1 << 14
+"""So few are not worth a task of their own."""
+_FEW_TASKS = 16
+"""What so many leave the driver merges by itself."""
 _TABLES = pa.schema(
     [
         pa.field("name", pa.string()),
@@ -47,9 +51,10 @@ _TABLES_DDL = "name string, largest boolean, columns int, keys binary, values bi
 
 @dataclass(frozen=True)
 class SparkRows:
-    """Scored rows of `score_day`, those of a unit in one partition."""
+    """Scored rows of `score_day`, those of a unit in one partition. tasks: how many partitions there are."""
 
     rows: DataFrame
+    tasks: int
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -65,10 +70,11 @@ class SparkRows:
             if sum(batch.num_rows for batch in own):
                 yield _packed(over(scored_rows(pa.Table.from_batches(own).combine_chunks())))
 
-        parts = map_arrow(self.rows, take, _TABLES_DDL).repartition("name")
+        left = map_arrow(self.rows, take, _TABLES_DDL)
+        if self.tasks > _FEW_TASKS:
+            left = map_arrow(left.repartition("name"), _merged, _TABLES_DDL)
         with damage_reported():
-            found = _unpacked(map_arrow(parts, _merged, _TABLES_DDL).toArrow().to_batches())
-        merged = merge(found)
+            merged = merge(_unpacked(left.toArrow().to_batches()))
         if not merged:
             raise DataError("the log of the judged day has no rows.")
         return merged
@@ -93,7 +99,7 @@ def scored_day(
         models: by name.
         candidate: the one whose spec says what labels, weights, groups and slices are.
         sliced_by: single-valued fields and dense features of the candidate.
-        tasks: of a pass; None for as many as the session runs at once, or one for every ROWS_A_TASK rows.
+        tasks: of a pass; None for what suits the rows.
         rows: about how many there are.
     """
     scored = score_day(spark, day, models, candidate, sliced_by)
@@ -101,10 +107,11 @@ def scored_day(
     if GROUP in scored.columns:
         group = F.col(f"`{GROUP}`")
         unit = F.when(group == int(MISSING), unit).otherwise(group)
-    tasks = tasks or max(spark.sparkContext.defaultParallelism, -(-rows // ROWS_A_TASK))
+    at_once = min(spark.sparkContext.defaultParallelism, rows // _FEW_ROWS)
+    tasks = tasks or max(1, at_once, -(-rows // ROWS_A_TASK))
     dealt = scored.repartition(tasks, unit).persist(StorageLevel.DISK_ONLY)
     try:
-        yield SparkRows(dealt)
+        yield SparkRows(dealt, tasks)
     finally:
         dealt.unpersist()
 
