@@ -2,8 +2,8 @@
 
 The rows are scored once. They are dealt by the units of the bootstrap, so that the rows of a user meet in one task, and
 kept on the executors' disks: some tens of bytes a row. Each pass reads them there. A task sees its own rows as a whole,
-and sends tables of integers. Where there are many tasks, further ones merge what they leave by name. The driver gets one
-table of each name, so that its memory depends on the number of models and slices, and neither on rows nor on tasks.
+and sends tables of integers. Where there are many tasks, further ones merge what they leave by name. The driver gets
+one table of each name, so that its memory depends on the number of models and slices, and neither on rows nor on tasks.
 
 Spark, and not processes of this machine, because the log is read there, the night has a session already, and a day may
 be larger than a machine.
