@@ -218,8 +218,8 @@ class Promotion:
         if OF_CHAMPION not in served or judgement.measured is None:
             return decision, None
         directory = served[OF_CHAMPION].artifact
-        model, day = read_manifest(directory, ArtifactManifest).model, self.day.fingerprint
-        return decision, evaluation_of(directory, model, day, judgement.measured, OF_CHAMPION)
+        model, rows = read_manifest(directory, ArtifactManifest).model, self.day.fingerprint
+        return decision, evaluation_of(directory, model, rows, judgement.measured, OF_CHAMPION)
 
     def _learned(self, version: str) -> str:
         """The last day that a version has learned from."""

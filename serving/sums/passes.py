@@ -106,7 +106,7 @@ def fill_bins(cuts: Sequence[CutModels], fixed: FixedPoint, curves: Sequence[str
     found: dict[str, Table] = {}
     for number, one in enumerate(cuts):
         part_P = one.cut.parts_of(judged.rows)
-        found[count_of(number)] = Table.dense(count(judged, part_P, one.parts).T)
+        found[count_of(number)] = Table.dense([*count(judged, part_P, one.parts).T])
         for name in one.models:
             place_P, size = one.places(part_P, bins[name]), one.parts << one.bits
             columns = [np.bincount(place_P, weight_P * by, size) for by in (label_P, 1.0 - label_P)]
@@ -116,8 +116,8 @@ def fill_bins(cuts: Sequence[CutModels], fixed: FixedPoint, curves: Sequence[str
         found[ties_name(name)] = Table.of(bin_P, np.stack([bits_P, -bits_P], axis=1), largest=True)
     for name in curves:
         score_P = judged.rows.scores[name].astype(np.float64)
-        columns = (weight_P, weight_P * label_P, np.rint(weight_P * score_P))
-        found[curve_name(name)] = Table.dense([np.bincount(bins[name], column, BINS) for column in columns])
+        curve = (weight_P, weight_P * label_P, np.rint(weight_P * score_P))
+        found[curve_name(name)] = Table.dense([np.bincount(bins[name], column, BINS) for column in curve])
         if observed.truth is not None:
             found[truth_name(name)] = Table.one(_total(weight_P, cross_entropy(observed.truth, score_P)))
             losses = [_total(weight_P, cross_entropy(of, observed.truth)) for of in (label_P, observed.truth)]
@@ -209,7 +209,7 @@ def resample(plan: Resampling, scored: ScoredRows) -> Tally:
         drawn_UR = np.concatenate([np.ones((len(key_U), 1)), draws(key_U, plan.resamples, plan.seed)], axis=1)
         for one in pairs:
             one.add(drawn_UR, begin)
-    return {drawn_name(number): Table.dense(one.total().T) for number, one in enumerate(pairs)}
+    return {drawn_name(number): Table.dense([*one.total().T]) for number, one in enumerate(pairs)}
 
 
 @dataclass(frozen=True)

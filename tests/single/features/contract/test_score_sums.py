@@ -47,8 +47,8 @@ def test_a_name_that_a_part_lacks_is_that_of_the_others() -> None:
 
 def test_dense_columns_come_back() -> None:
     dense = np.array([[0, 0], [3, 0], [0, 0], [0, -4]])
-    assert Table.dense(dense.T).keys.tolist() == [1, 3]
-    np.testing.assert_array_equal(Table.dense(dense.T).spread_over(4), dense)
+    assert Table.dense([*dense.T]).keys.tolist() == [1, 3]
+    np.testing.assert_array_equal(Table.dense([*dense.T]).spread_over(4), dense)
 
 
 @pytest.mark.parametrize("largest", [1.0, 0.75, 3e-5, 4096.0, 1e6])
