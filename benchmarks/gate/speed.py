@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from time import perf_counter
 
@@ -59,7 +59,7 @@ class Judged:
 
 
 def prepared(work: str, rows: int, models: int) -> Judged:
-    """Run the small night, unless it is there, and generate the day, unless it is.
+    """Run the small night and generate the day, or find them.
 
     Args:
         work: folder for all of it.
@@ -67,21 +67,26 @@ def prepared(work: str, rows: int, models: int) -> Judged:
         models: how many are judged, three at most.
     """
     logs, output, last = storage.join(work, "logs"), storage.join(work, "nights"), str(FIRST + timedelta(DAYS - 1))
-    if not os.path.exists(logs):
-        made = ["--start-date", str(FIRST), "--days", str(DAYS), "--rows-per-day", "20000"]
-        generate_logs.main(["--output", logs, *made])
-        changes = [part for change in LENIENT for part in ("--set", change)]
-        night = ["--config", CONFIG, "--logs", logs, "--output", output, "--date", last]
-        if run_nightly.main([*night, *changes]) not in (0, EXIT_REJECTED):
-            sys.exit("the night failed")
+    made = ["--start-date", str(FIRST), "--days", str(DAYS), "--rows-per-day", "20000"]
+    generate_logs.main(["--output", logs, *made])
+    changes = [part for change in LENIENT for part in ("--set", change)]
+    night = ["--config", CONFIG, "--logs", logs, "--output", output, "--date", last]
+    if run_nightly.main([*night, *changes]) not in (0, EXIT_REJECTED):
+        sys.exit("the night failed")
     large = storage.join(work, f"logs-{rows}")
-    if not os.path.exists(large):
-        generate_logs.main(["--output", large, "--start-date", last, "--days", "1", "--rows-per-day", str(rows)])
+    generate_logs.main(["--output", large, "--start-date", last, "--days", "1", "--rows-per-day", str(rows)])
     [version] = [name for name in storage.list_folders(storage.join(output, MODELS)) if name.startswith(last)]
     model = ServedModel(storage.join(output, MODELS, version))
     spec = read_manifest(storage.join(model.artifact, ENCODER), StateManifest).spec
     [day] = check_logs(large, [last], spec)
     return Judged(day, dict.fromkeys((CANDIDATE, CHAMPION, REFERENCE)[:models], model), rows)
+
+
+def small_day(work: str, judged: Judged) -> LogPartition:
+    """The same day of the small night's log."""
+    spec = read_manifest(storage.join(judged.models[CANDIDATE].artifact, ENCODER), StateManifest).spec
+    [day] = check_logs(storage.join(work, "logs"), [judged.day.date], spec)
+    return day
 
 
 def score_alone(spark: SparkSession, judged: Judged) -> None:
@@ -123,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
     with spark_session("gate speed") as spark:
         judged = prepared(os.path.abspath(args.work), args.rows, args.models)
-        small = prepared(os.path.abspath(args.work), 20_000, args.models)
-        score_alone(spark, small)  # Python's workers are there, and have loaded the models
+        small = replace(judged, day=small_day(os.path.abspath(args.work), judged), rows=20_000)
+        judge(spark, small)  # Python's workers are there, and have loaded the models
         begin = perf_counter()
         score_alone(spark, judged)
         alone, begin = perf_counter() - begin, perf_counter()
