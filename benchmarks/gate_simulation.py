@@ -24,14 +24,17 @@ from typing import Self
 import numpy as np
 
 from nightjar.features.contract.metrics.registry import LOG_LOSS
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.bootstrap import PairedComparison, draws
+from nightjar.features.encoder.hashing import hash_long
+from nightjar.serving.gate.bootstrap import PairedComparison
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.parts import whole_of
 from nightjar.serving.gate.reference import choose_reference
 from nightjar.serving.gate.rules import judge
 from nightjar.serving.gate.sequence import differences_of, since_promotion
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.parts import Part
+from nightjar.serving.sums.rows import CANDIDATE, InMemory, Observations
 
 NIGHTS, WEEK, USERS = 60, 7, 400
 TOLERANCE = 0.002
@@ -59,7 +62,7 @@ class Day:
     def of(cls, resamples: int, seed: int) -> Self:
         """The same for all histories."""
         rows_U = np.ceil(np.random.default_rng(0).lognormal(3.0, 1.0, USERS))
-        return cls(rows_U, np.array(list(draws(USERS, resamples, seed))))
+        return cls(rows_U, draws(hash_long(np.arange(USERS)), resamples, seed).T)
 
     def noise(self, error: float, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """What chance adds to the mean loss of three models on every night, and in every resample of it.
@@ -98,7 +101,7 @@ def simulate(policy: str, world: str, error: float, seed: int) -> Outcome:
     """
     config = GateConfig.model_validate({"rules": [RULE], **POLICIES[policy]})
     day, random = Day.of(config.resamples, config.seed), np.random.default_rng(seed)
-    part = whole_of(Observations(np.zeros(USERS), np.ones(USERS)))
+    part = Part(None, rows=USERS, positives=0, units=USERS, groups=0)
     truth = {FIRST_MODEL: 0.0}
     history, decisions = [(FIRST_MODEL, FIRST_NIGHT)], list[Decision]()
     tally = dict.fromkeys(("published", "wrongly_published", "wrongly_rejected", "inconclusive"), 0)
@@ -166,7 +169,9 @@ def calibrate(shift: float, seed: int) -> tuple[float, str]:
     probability = random.beta(2.0, 98.0, 2950)
     label = (random.random(len(probability)) < probability).astype(np.float64)
     config = GateConfig.model_validate({"overall": {"rows": 1, "positives": 1, "groups": 2}})
-    decision = decide(config, Observations(label, np.ones(len(label))), np.clip(shift * probability, 0.0, 1.0))
+    scores = {CANDIDATE: np.clip(shift * probability, 0.0, 1.0)}
+    rows = InMemory.of(Observations(label, np.ones(len(label))), scores)
+    decision = decide(config, rows, see(rows, {})).decision
     check = next(check for check in decision.checks if check.metric == "calibration_ratio")
     assert check.candidate is not None
     return check.candidate, str(check.state)

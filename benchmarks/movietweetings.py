@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             candidate, artifact = (storage.join(args.work, kind, f"{model}-{key}") for kind in (CANDIDATES, MODELS))
             run_job(TrainingJob.of(training, built.train_dir, candidate, built.holdout_dir))
             pack(candidate, built.state_dir, str(built.holdout_dir), artifact, Lineage())
-            evaluation, _ = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)
+            evaluation = compare({model: artifact}, [scored], threads=os.cpu_count() or 1)
             found.append(evaluation.models[model].metrics)
         print(f"| {model} | {_spread([m.auc for m in found])} | {_spread([m.log_loss for m in found])} |", flush=True)
     return 0

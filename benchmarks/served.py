@@ -38,13 +38,14 @@ from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.jobs import generate_logs, run_nightly
 from nightjar.jobs.common.cli import EXIT_REJECTED, entry_point
 from nightjar.jobs.common.spark_session import spark_session
-from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
+from nightjar.jobs.judging.rows import score_day, scored_rows
 from nightjar.jobs.nightly.night import NightConfig
 from nightjar.serving import registry
 from nightjar.serving.evaluation.comparison import ModelEvaluation
 from nightjar.serving.evaluation.metrics import measure
 from nightjar.serving.gate.decision import Decision
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.rows import ScoredRows
 
 WAYS = FROZEN, RENEWED, FINISHED = "frozen counters", "renewed counters", "finished model"
 LENIENT = (
@@ -161,7 +162,7 @@ def day(spark: SparkSession, nights: Nights, number: int, args: argparse.Namespa
         }
         spec = NightConfig.read(nights.config).features
         [of_day] = check_logs(nights.logs, [str(night)], spec)
-        rows = judge_rows(spark, of_day, served, FINISHED, ())
+        rows = scored_rows(score_day(spark, of_day, served, FINISHED, ()).toArrow())
         as_server = from_server(nights.models, of_day, rows)
     promoted = nights.run(night, rejected=number in args.reject)
     moved = Decision.model_validate_json(nights.found(FINISHES, night, DECISION) or b"").movement
@@ -172,12 +173,12 @@ def day(spark: SparkSession, nights: Nights, number: int, args: argparse.Namespa
     content = nights.found(DECISIONS, night, CHAMPION)
     assert content
     judged_loss = ModelEvaluation.model_validate_json(content).metrics.log_loss
-    measured = {name: measure(rows.observed, score) for name, score in rows.scores.items()}
+    measured = {name: measure(rows.observed, score) for name, score in rows.scores.items() if name in WAYS}
     figures = {name: m.log_loss if m.expected_regret is None else m.expected_regret for name, m in measured.items()}
     return Line(night, verdict, moves, figures, (as_server, abs(judged_loss - measured[FINISHED].log_loss)))
 
 
-def from_server(models: str, of_day: LogPartition, rows: JudgedRows) -> float | None:
+def from_server(models: str, of_day: LogPartition, rows: ScoredRows) -> float | None:
     """The largest difference of the live scores to those of a server that has loaded the champion; None where requests
     bring what the log does not hold, i.e. today's counts so far.
     """

@@ -265,7 +265,7 @@ def nights(args: argparse.Namespace, work: str, spark: SparkSession) -> None:
         models[SAME] = train(cold, of_new.train_dir, of_new, name(SAME, cold.settings, of_new.train_dir), None)
         parent = models[WARM]
         artifacts = {DIRECTORY[how]: models[how].artifact for how in DIRECTORY}
-        evaluation, _ = compare(artifacts, [str(of_new.holdout_dir)], threads=os.cpu_count() or 1)
+        evaluation = compare(artifacts, [str(of_new.holdout_dir)], threads=os.cpu_count() or 1)
         found = evaluation.models
         figures: list[float] = []
         for how, directory in DIRECTORY.items():

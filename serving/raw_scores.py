@@ -1,7 +1,7 @@
 """Models as they serve, on raw rows of a log: the one path that a request takes, for whole days of them.
 
 A pure function from a batch of raw rows to what is known of them and every model's scores, so that any host can spread
-it: Spark's tasks do (jobs.nightly.judging).
+it: Spark's tasks do (jobs.judging.rows).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from nightjar.features.contract.outputs import CANDIDATES, FINISHES, MODELS, Dec
 from nightjar.features.contract.publishing import key_of, manifest_digest, read_manifest
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.serving.evaluation.comparison import predict
-from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
+from nightjar.serving.gate.decision import FIGURES, Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, not_finished
 from nightjar.serving.model import load
 from nightjar.serving.packing import dry_run
@@ -65,7 +65,8 @@ class Finish:
     @property
     def directory(self) -> str:
         """Where the decision on it goes."""
-        key = key_of(publish=self.config.model_dump(mode="json"), gate=self.gate.model_dump(mode="json"))
+        bounds = {"publish": self.config.model_dump(mode="json"), "gate": self.gate.model_dump(mode="json")}
+        key = key_of(**bounds, figures=FIGURES)
         return storage.join(self.output, FINISHES, str(DecisionName(self.version, key)))
 
     @property

@@ -57,6 +57,7 @@ from nightjar.jobs.nightly.parents import (
 )
 from nightjar.jobs.nightly.promotion import Promotion
 from nightjar.jobs.nightly.retention import Past
+from nightjar.serving.gate.decision import FIGURES
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.models import build_head, model_columns
@@ -181,7 +182,7 @@ class Night:
     @property
     def evaluation(self) -> str:
         """Where the comparison goes."""
-        key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models])
+        key = key_of(artifacts=[_name(self.artifact(model)) for model in self.config.models], figures=FIGURES)
         return storage.join(self.output, EVALUATIONS, str(NightName(self.date.isoformat(), key)))
 
     @property
@@ -203,7 +204,7 @@ class Night:
 
     @property
     def _judgement(self) -> str:
-        key = key_of(gate=self.config.gate.model_dump(mode="json"))
+        key = key_of(gate=self.config.gate.model_dump(mode="json"), figures=FIGURES)
         return storage.join(self.output, DECISIONS, str(DecisionName(self._version, key)))
 
     @property

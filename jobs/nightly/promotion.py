@@ -38,19 +38,22 @@ from nightjar.features.input.folders import LogPartition
 from nightjar.features.input.sides.joined import together
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import publish_decision, read_decision
-from nightjar.jobs.nightly.judging import JudgedRows, judge_rows
+from nightjar.jobs.judging.passes import scored_day
 from nightjar.serving import registry
-from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluate_scores
+from nightjar.serving.evaluation.comparison import ModelEvaluation, evaluation_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Reference
 from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.reference import ReferenceScores, choose_reference
-from nightjar.serving.gate.slices import slices_of
+from nightjar.serving.gate.reference import choose_reference
 from nightjar.serving.packing import dry_run
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.pointer import Pointer
 from nightjar.serving.raw_scores import ServedModel
-
-CANDIDATE, OF_CHAMPION, OF_REFERENCE = "candidate", "champion", "reference"
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.parts import Sight
+from nightjar.serving.sums.rows import CANDIDATE
+from nightjar.serving.sums.rows import CHAMPION as OF_CHAMPION
+from nightjar.serving.sums.rows import REFERENCE as OF_REFERENCE
+from nightjar.serving.sums.slices import find_slices
 
 log = logging.getLogger(__name__)
 
@@ -202,32 +205,22 @@ class Promotion:
         if reference:
             served[OF_REFERENCE] = self._served(reference.version)
         served |= {name: ServedModel(directory) for name, directory in self.baselines.items()}
-        rows = judge_rows(spark(), self._day_for(served.values()), served, CANDIDATE, self.config.sliced_by)
-        self._require_whole(rows)
-        slices = slices_of(artifact, rows.slices)
-        of_champion = rows.scores.get(OF_CHAMPION)
-        decision = decide(
-            self.config,
-            rows.observed,
-            rows.scores[CANDIDATE],
-            of_champion,
-            slices,
-            dry,
-            reference=ReferenceScores(reference, rows.scores[OF_REFERENCE]) if reference else None,
-            baselines={name: rows.scores[name] for name in self.baselines},
-            earlier=self._earlier(),
-        )
+        sliced_by, expected = self.config.sliced_by, read_manifest(self.holdout_dir, DatasetManifest)
+        day = self._day_for(served.values())
+        with scored_day(spark(), day, served, CANDIDATE, sliced_by, rows=expected.rows) as host:
+            slices = find_slices(artifact, sliced_by, host)
+            sight = see(host, slices)
+            self._require_whole(sight, expected)
+            earlier = self._earlier()
+            judgement = decide(self.config, host, sight, slices, dry, reference=reference, earlier=earlier)
         compared = {name: served[name] for name in (CANDIDATE, OF_CHAMPION, OF_REFERENCE) if name in served}
-        figures = {
-            "counters_as_of": {name: model.counters_as_of for name, model in compared.items()},
-            "as_served": rows.figures_as_served(compared),
-        }
-        decision = decision.model_copy(update=figures)
-        if of_champion is None:
+        figures = {"counters_as_of": {name: model.counters_as_of for name, model in compared.items()}}
+        decision = judgement.decision.model_copy(update=figures)
+        if OF_CHAMPION not in served or judgement.measured is None:
             return decision, None
         directory = served[OF_CHAMPION].artifact
-        model = read_manifest(directory, ArtifactManifest).model
-        return decision, evaluate_scores(directory, model, self.day.fingerprint, rows.observed, of_champion)
+        model, rows = read_manifest(directory, ArtifactManifest).model, self.day.fingerprint
+        return decision, evaluation_of(directory, model, rows, judgement.measured, OF_CHAMPION)
 
     def _learned(self, version: str) -> str:
         """The last day that a version has learned from."""
@@ -293,13 +286,11 @@ class Promotion:
         name = registry.newest_counters(self.models, version, date.fromisoformat(self.date))
         return registry.counters_directory(self.models, name) if name else None
 
-    def _require_whole(self, rows: JudgedRows) -> None:
+    def _require_whole(self, sight: Sight, holdout: DatasetManifest) -> None:
         """Raises DataError if the judged rows are not those that were counted and encoded."""
-        holdout = read_manifest(self.holdout_dir, DatasetManifest)
-        found, positives = len(rows.observed.label), int(rows.observed.label.sum())
-        if (found, positives) != (holdout.rows, holdout.positives):
+        if (sight.rows, sight.positives) != (holdout.rows, holdout.positives):
             raise DataError(
-                f"the log of {self.date} has {found} rows and {positives} positives, but {self.holdout_dir} holds "
-                f"{holdout.rows} and {holdout.positives}: the log has changed since it was encoded. "
+                f"the log of {self.date} has {sight.rows} rows and {sight.positives} positives, but {self.holdout_dir} "
+                f"holds {holdout.rows} and {holdout.positives}: the log has changed since it was encoded. "
                 f"Run the night again."
             )

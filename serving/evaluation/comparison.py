@@ -1,32 +1,41 @@
 """Artifacts on the same impressions: every model's scores, metrics and curves, side by side.
 
-Data sets are read file by file. Only the scores, and what is known of the impressions, are held as a whole.
+Data sets are read file by file. What is known of the impressions and their scores go to scratch files, and figures come
+of passes over these, as the gate's do (serving.sums.passes): memory does not grow with the rows.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import DatasetManifest
+from nightjar.features.contract.metrics.registry import quality
 from nightjar.features.contract.publishing import manifest_digest, read_manifest
 from nightjar.features.contract.strict import Strict
 from nightjar.features.contract.verified import read_verified
 from nightjar.features.encoder.encoder import ColumnValues
 from nightjar.features.encoder.files import read_table
+from nightjar.features.encoder.hashing import hash_long
 from nightjar.serving.encoded import to_columns
-from nightjar.serving.evaluation.metrics import Bin, Metrics, Observations, bins, measure
+from nightjar.serving.evaluation.curves import CALIBRATION_BINS, distribution, equal_bins, metrics_of
+from nightjar.serving.evaluation.metrics import Bin, Metrics
 from nightjar.serving.model import ServingModel, load
+from nightjar.serving.sums.measure import Measured, measure, see
+from nightjar.serving.sums.rows import Observations
+from nightjar.serving.sums.spill import SpilledRows
 
-CALIBRATION_BINS = 20
 DECILES = 10
-LOGIT_EDGES = np.linspace(-10.0, 10.0, 81)
 OBSERVED = ("label", "weight", "group", "truth")
+
+Keep = Callable[[str, np.ndarray], None]
+"""Takes the name of a model and some of its scores, float32[n], in the order of its data set."""
 
 log = logging.getLogger(__name__)
 
@@ -57,63 +66,84 @@ class Evaluation(Strict):
 
 
 def compare(
-    artifacts: Mapping[str, str], datasets: Sequence[str], *, threads: int = 1
-) -> tuple[Evaluation, dict[str, np.ndarray]]:
+    artifacts: Mapping[str, str], datasets: Sequence[str], *, threads: int = 1, keep: Keep | None = None
+) -> Evaluation:
     """Evaluate artifacts, each on the data set that was encoded under its own state.
 
-    Returns the evaluation and every model's scores, float32[rows]. Several data sets must hold the same impressions.
-    Raises DataError if they do not, if an artifact has no data set, or if a directory is damaged.
+    Several data sets must hold the same impressions. Raises DataError if they do not, if an artifact has no data set,
+    if a directory is damaged, if scores are no probabilities or if no impression has a weight.
 
     Args:
         artifacts: directories by name.
         datasets: directories.
         threads: of the dense layers.
+        keep: takes the scores.
     """
     manifests = {directory: read_manifest(directory, DatasetManifest) for directory in datasets}
     _check_same_impressions(manifests)
     models = {name: load(directory, threads=threads) for name, directory in artifacts.items()}
     chosen = {name: _dataset_of(name, model, manifests) for name, model in models.items()}
     evaluated: dict[str, ModelEvaluation] = {}
-    scores: dict[str, np.ndarray] = {}
     for directory in dict.fromkeys(chosen.values()):
         scored = {name: model for name, model in models.items() if chosen[name] == directory}
-        observed, found = predict(scored, directory, manifests[directory])
+        measured = _measure(scored, directory, manifests[directory], keep)
         digest = manifest_digest(directory)
-        scores |= found
         for name, model in scored.items():
-            evaluated[name] = evaluate_scores(artifacts[name], model.manifest.model, digest, observed, scores[name])
-            log.info("%s: log loss %.5f on %d rows", name, evaluated[name].metrics.log_loss, len(scores[name]))
+            evaluated[name] = evaluation_of(artifacts[name], model.manifest.model, digest, measured, name)
+            log.info("%s: log loss %.5f on %d rows", name, evaluated[name].metrics.log_loss, manifests[directory].rows)
     first = next(iter(manifests.values()))
-    evaluation = Evaluation(
+    return Evaluation(
         first_date=first.first_date,
         last_date=first.last_date,
         rows=first.rows,
         models={name: evaluated[name] for name in models},
     )
-    return evaluation, {name: scores[name] for name in models}
 
 
-def evaluate_scores(
-    artifact: str, model: str, dataset: str, observed: Observations, score: np.ndarray
-) -> ModelEvaluation:
+def evaluation_of(artifact: str, model: str, dataset: str, measured: Measured, name: str) -> ModelEvaluation:
     """One model's metrics and curves.
 
     Args:
         artifact: the packed model's directory.
         model: name of the architecture.
         dataset: digest of the rows that were scored.
-        observed: what is known of its rows.
-        score: float[rows].
+        measured: sums, with the model's curves.
+        name: of the model there.
     """
+    sums = measured.bins[name]
     return ModelEvaluation(
         artifact=manifest_digest(artifact),
         model=model,
         dataset=dataset,
-        metrics=measure(observed, score),
-        calibration=tuple(bins(observed.label, score, observed.weight, CALIBRATION_BINS)),
-        deciles=tuple(bins(observed.label, score, observed.weight, DECILES)),
-        distribution=_distribution(score, observed.weight),
+        metrics=metrics_of(sums, quality(measured.sums[name][0].once)),
+        calibration=equal_bins(sums, CALIBRATION_BINS),
+        deciles=equal_bins(sums, DECILES),
+        distribution=distribution(sums),
     )
+
+
+def _measure(
+    models: Mapping[str, ServingModel], directory: str, manifest: DatasetManifest, keep: Keep | None
+) -> Measured:
+    """Sums and curves of several models on a data set."""
+    with TemporaryDirectory(prefix="nightjar-evaluation-") as folder:
+        host, seen = SpilledRows(folder, tuple(models), manifest.rows), 0
+        for observed, scores in _score(models, directory, manifest):
+            host.add(observed, hash_long(np.arange(seen, seen + len(observed.label))), scores)
+            seen += len(observed.label)
+            for name, score in scores.items():
+                if keep:
+                    keep(name, score)
+        sight = see(host, {})
+        for name, problem in sight.improbable.items():
+            raise DataError(f"the scores of {name} are no probabilities: {problem}. Train it again.")
+        if not sight.whole.rows:
+            raise DataError(
+                f"the rows of {directory} have no weight, so that nothing can be measured on them. Correct the column "
+                f"of weights, or choose other rows."
+            )
+        names = list(models)
+        return measure(host, sight, {}, compared=names, curves=names, resamples=0, seed=0)
 
 
 def predict(
@@ -128,37 +158,41 @@ def predict(
         directory: of the data set.
         manifest: the data set's.
     """
-    inputs = dict.fromkeys(name for model in models.values() for name in model.input_columns)
     known: dict[str, list[np.ndarray]] = defaultdict(list)
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in models}
-    for columns in _read(directory, manifest, inputs):
+    found: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    for observed, scores in _score(models, directory, manifest):
         for name in OBSERVED:
-            if name in columns:
-                known[name].append(np.asarray(columns[name]))
-        for name, model in models.items():
-            scores[name].append(model.score_encoded(columns))
-    return _observations(known), {name: np.concatenate(parts) for name, parts in scores.items()}
+            if (column := getattr(observed, name)) is not None:
+                known[name].append(column)
+        for name, score in scores.items():
+            found[name].append(score)
+    joined = Observations(**{name: np.concatenate(parts) for name, parts in known.items()})
+    return joined, {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _read(directory: str, manifest: DatasetManifest, wanted: Iterable[str]) -> Iterator[dict[str, ColumnValues]]:
-    """What is known of the rows and the `wanted` columns, file by file, each compared with the manifest."""
+def _score(
+    models: Mapping[str, ServingModel], directory: str, manifest: DatasetManifest
+) -> Iterator[tuple[Observations, dict[str, np.ndarray]]]:
+    """What is known of the rows and their scores, file by file, each compared with the manifest."""
     if not manifest.rows:
         raise DataError(f"{directory} holds no rows; there is nothing to evaluate.")
     present = [column.name for column in manifest.columns if column.role in OBSERVED]
-    names = list(dict.fromkeys([*present, *wanted]))
+    inputs = [name for model in models.values() for name in model.input_columns]
+    names = list(dict.fromkeys([*present, *inputs]))
     for entry in manifest.data_files:
         content = read_verified(directory, entry)
-        yield to_columns(read_table(content, storage.join(directory, entry.path), names))
+        columns = to_columns(read_table(content, storage.join(directory, entry.path), names))
+        yield _observations(columns), {name: model.score_encoded(columns) for name, model in models.items()}
 
 
-def _observations(known: Mapping[str, list[np.ndarray]]) -> Observations:
-    joined = {name: np.concatenate(parts) for name, parts in known.items()}
-    label = joined["label"].astype(np.float64)
+def _observations(columns: Mapping[str, ColumnValues]) -> Observations:
+    known = {name: np.asarray(columns[name]) for name in OBSERVED if name in columns}
+    label = known["label"].astype(np.float64)
     return Observations(
         label=label,
-        weight=joined["weight"].astype(np.float64) if "weight" in joined else np.ones(len(label)),
-        group=joined.get("group"),
-        truth=joined.get("truth"),
+        weight=known["weight"].astype(np.float64) if "weight" in known else np.ones(len(label)),
+        group=known.get("group"),
+        truth=known.get("truth"),
     )
 
 
@@ -181,10 +215,3 @@ def _dataset_of(name: str, model: ServingModel, manifests: Mapping[str, DatasetM
         f"were encoded with {[manifest.state[:12] for manifest in manifests.values()]}. "
         f"Build the same days under its state as well."
     )
-
-
-def _distribution(score: np.ndarray, weight: np.ndarray) -> tuple[float, ...]:
-    p = score.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        logit = np.clip(np.log(p) - np.log1p(-p), LOGIT_EDGES[0], LOGIT_EDGES[-1])
-    return tuple((np.histogram(logit, LOGIT_EDGES, weights=weight)[0] / weight.sum()).tolist())

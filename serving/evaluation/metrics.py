@@ -1,12 +1,15 @@
 """Metrics of scores: those that sums tell (contract.metrics.registry), calibration by bins, regret against the truth.
 
+Of scores in memory, exactly, for benchmarks and as what the sums of evaluations and of the gate are held against
+(serving.sums.passes).
+
 Shapes: every argument is [n], one value an impression. label: 0 or 1; score, truth: probabilities; weight:
 not negative; group: int64, features.encoder.hashing.MISSING for an impression without one. Log losses are in nats.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,16 +22,7 @@ from nightjar.features.contract.metrics.sums import (
     ordered_pairs,
 )
 from nightjar.features.contract.strict import Strict
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What is known of the impressions apart from the models' scores: float64[n] each, group int64[n]."""
-
-    label: np.ndarray
-    weight: np.ndarray
-    group: np.ndarray | None = None
-    truth: np.ndarray | None = None
+from nightjar.serving.sums.rows import Observations
 
 
 class Metrics(Quality):
@@ -74,12 +68,17 @@ def measure(observed: Observations, score: np.ndarray) -> Metrics:
     expected_loss = None if truth is None else float(np.average(cross_entropy(truth, score), weights=weight))
     return Metrics(
         **found.model_dump(),
-        calibration_error=sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins(label, score, weight, 20)),
+        calibration_error=calibration_error(bins(label, score, weight, 20)),
         bayes_log_loss=bayes,
         expected_bayes_log_loss=expected_bayes,
         regret=None if bayes is None else found.log_loss - bayes,
         expected_regret=None if expected_loss is None or expected_bayes is None else expected_loss - expected_bayes,
     )
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The expected calibration error. bins: of equal weight."""
+    return sum(b.weight * abs(b.mean_score - b.mean_label) for b in bins)
 
 
 def bins(label: np.ndarray, score: np.ndarray, weight: np.ndarray, count: int) -> list[Bin]:

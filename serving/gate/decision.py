@@ -12,12 +12,15 @@ from nightjar.features.contract.errors import UsageError, did_you_mean
 from nightjar.features.contract.metrics.registry import METRICS, Quality, SelectionMetric
 from nightjar.features.contract.spec import FeatureSpec, Strict
 from nightjar.features.contract.strict import Date
-from nightjar.serving.gate.parts import Support
+from nightjar.serving.sums.parts import Support
 
 Verdict = Literal["published", "rejected"]
 State = Literal["passed", "worse", "inconclusive"]
 """What the data show: within the limit, beyond the limit, or neither with the confidence that is asked for."""
 BEYOND_BOUND = 5
+FIGURES = 2
+"""Raised when the same scores give other figures: the names of evaluations and decisions hold it. 1: by sorting rows,
+with multinomial draws."""
 
 _MISCALIBRATION, _IN_FILES = "miscalibration", "calibration"
 
@@ -222,13 +225,18 @@ class GateWarning(Strict):
 
 
 class MetricComparison(Strict):
-    """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each."""
+    """A metric of both models; None where it is undefined. interval: of the difference, bounds at 95 % each.
+
+    error_bound: how far bins of scores may have moved the difference, or the candidate's value where there is no
+    champion; None if not at all.
+    """
 
     metric: ComparedMetric
     candidate: float | None
     champion: float | None
     difference: float | None
     interval: tuple[float, float] | None
+    error_bound: float | None = None
 
 
 class PartMetrics(Strict):

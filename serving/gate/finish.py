@@ -12,11 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from nightjar.features.contract.metrics.sums import CLIP, cross_entropy
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, Movement, PublishConfig
 from nightjar.serving.gate.gate import calibration_check, dry_run_checks, scores_check
-from nightjar.serving.gate.parts import whole_of
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.sums.measure import measure, see
+from nightjar.serving.sums.rows import InMemory, Observations
+
+_FINISHED = "finished"
 
 
 def decide_finish(
@@ -37,9 +39,12 @@ def decide_finish(
         finished_B: scores of the finished model.
         dry_run: what it did in a fresh process.
     """
-    checks, movement = [scores_check(finished_B)], None
+    host = InMemory.of(observed, {_FINISHED: finished_B})
+    sight = see(host, {})
+    checks, movement = [scores_check(sight, _FINISHED)], None
     if checks[0].passed:
-        checks.append(calibration_check(whole_of(observed), finished_B, gate))
+        measured = measure(host, sight, {}, compared=[_FINISHED], resamples=gate.resamples, seed=gate.seed)
+        checks.append(calibration_check(measured.sums[_FINISHED][0], gate))
         movement = movement_of(observed, judged_B, finished_B)
         checks.append(_bounded("mean_move", movement.mean, config.mean_move))
         if config.largest_move is not None:

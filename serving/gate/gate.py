@@ -3,22 +3,20 @@
 Rules are held against the champion and, so that small losses do not add up, against an older reference
 (serving.gate.reference). A rule passes when the one-sided bootstrap bound of what the candidate loses stays within the
 tolerance (serving.gate.rules). Doubt counts against the candidate there, but is told apart from a loss.
-
-Shapes: B impressions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from nightjar.features.contract.errors import DataError, UsageError
-from nightjar.features.contract.metrics.registry import LOG_LOSS, NORMALIZED_ENTROPY
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.bootstrap import PairedComparison, bounds_of, compare_paired, draw_calibration
+from nightjar.features.contract.metrics.registry import CALIBRATION, LOG_LOSS, NORMALIZED_ENTROPY, Quality, quality
+from nightjar.serving.gate.bootstrap import PairedComparison, alone, bounds_of, compare_paired, drawn_calibration
 from nightjar.serving.gate.decision import (
     AccumulatedLoss,
     Decision,
@@ -28,149 +26,167 @@ from nightjar.serving.gate.decision import (
     GateWarning,
     MetricComparison,
     PartMetrics,
+    Reference,
     State,
     name_in_files,
 )
-from nightjar.serving.gate.parts import Part, Slices, Support, parts_of, whole_of
-from nightjar.serving.gate.reference import ReferenceScores
 from nightjar.serving.gate.rules import judge, warn_of
 from nightjar.serving.gate.sequence import accumulate, differences_of, since_promotion
 from nightjar.serving.packing.dry_run import DryRun
+from nightjar.serving.raw_scores import AS_SERVED
+from nightjar.serving.sums.measure import Measured, PartSums, measure
+from nightjar.serving.sums.parts import Part, Sight, Support
+from nightjar.serving.sums.rows import CANDIDATE, CHAMPION, REFERENCE, Host
+from nightjar.serving.sums.slices import Slices
 
 FIGURE_CONFIDENCE = 0.95
 
-_AGAINST: tuple[Literal["champion"], Literal["reference"]] = ("champion", "reference")
+_AGAINST: tuple[Literal["champion"], Literal["reference"]] = (CHAMPION, REFERENCE)
+_ROLES = (CANDIDATE, *_AGAINST)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, and the sums that it was made from; None if no row has a weight."""
+
+    decision: Decision
+    measured: Measured | None
 
 
 def decide(
     config: GateConfig,
-    observed: Observations,
-    candidate_B: np.ndarray,
-    champion_B: np.ndarray | None = None,
+    host: Host,
+    sight: Sight,
     slices: Mapping[str, Slices] | None = None,
     dry_run: DryRun | None = None,
     *,
-    reference: ReferenceScores | None = None,
-    baselines: Mapping[str, np.ndarray] | None = None,
+    reference: Reference | None = None,
     earlier: Sequence[Decision] = (),
-) -> Decision:
+) -> Judgement:
     """Judge a candidate by its scores of impressions that are later than its training data.
 
     Impressions of weight 0 are left out. Without a champion the candidate must only be sound, calibrated and better
-    than predicting the base rate. Raises DataError for observations, champion's or reference's scores that cannot be
-    used, UsageError for a slice or groups that are not given.
+    than predicting the base rate. Scores are those of CANDIDATE, of CHAMPION and REFERENCE if there are such, of any of
+    these AS_SERVED, and of baselines by any other name; a baseline that is better than the candidate is a warning.
+
+    Raises DataError for champion's or reference's scores that cannot be used, UsageError for a slice or groups that are
+    not given.
 
     Args:
         config: what is looked at.
-        observed: what is known of the impressions.
-        candidate_B: the candidate's scores.
-        champion_B: the champion's scores of the same impressions.
+        host: where the scored impressions are.
+        sight: what a look at them has found (serving.sums.measure.see).
         slices: of the impressions, by the fields and dense features that the config names.
         dry_run: what the packed candidate did in a fresh process.
-        reference: an older model's scores of the same impressions (serving.gate.reference.choose_reference).
-        baselines: scores of the same impressions by baseline; one that is better than the candidate is a warning.
+        reference: which model the reference is (serving.gate.reference.choose_reference).
         earlier: decisions of the nights before, in order.
     """
-    slices = slices or {}
-    named = {f"baseline {name}": score_B for name, score_B in (baselines or {}).items()}
-    scored = {"champion": champion_B, "reference": reference.score_B if reference else None}
-    others = {name: score_B for name, score_B in scored.items() if score_B is not None}
-    codes = {name: one.code_B for name, one in slices.items()}
-    _require_usable(observed, {"candidate": candidate_B, **others, **named, **codes})
-    _require_columns(config, observed, slices)
-    for name, remedy in (("champion", "Roll the champion back."), ("reference", "Pin another as gate.reference.")):
-        if name in others and (problem := _not_probabilities(others[name])):
+    _require_columns(config, sight, slices or {})
+    slices = {name: slices[name] for name in config.sliced_by} if slices else {}
+    for name, remedy in ((CHAMPION, "Roll the champion back."), (REFERENCE, "Pin another as gate.reference.")):
+        if problem := sight.improbable.get(name):
             raise DataError(f"the {name}'s scores are no probabilities: {problem}. {remedy}")
-    whole = whole_of(observed)
-    checks = [_supported(whole, config.overall), scores_check(candidate_B)]
-    alone: list[PairedComparison] = []
-    compared: dict[str, list[PairedComparison]] = {}
-    if all(check.passed for check in checks):
-        parts = {name: list(parts_of(whole, name, slices[name], config.slice_support)) for name in config.sliced_by}
-        every = [whole, *(part for of_slice in parts.values() for part in of_slice)]
-        sound = {name: score_B for name, score_B in named.items() if not _not_probabilities(score_B)}
-        alone, compared = compare_paired(
-            every, candidate_B, others, sound, resamples=config.resamples, seed=config.seed
+    measured = None
+    if sight.whole.rows:
+        sound = [name for name in sight.models if name not in sight.improbable]
+        measured = measure(
+            host,
+            sight,
+            slices,
+            support=config.slice_support,
+            compared=[name for name in sound if name in _ROLES],
+            others=[name for name in sound if name not in _ROLES],
+            curves=[name for name in sound if name == CHAMPION],
+            resamples=config.resamples,
+            seed=config.seed,
         )
-        checks += [calibration_check(whole, candidate_B, config), _informative(alone, config)]
+    return Judgement(verdict_of(config, sight, measured, dry_run, reference, earlier), measured)
+
+
+def verdict_of(
+    config: GateConfig,
+    sight: Sight,
+    measured: Measured | None,
+    dry_run: DryRun | None = None,
+    reference: Reference | None = None,
+    earlier: Sequence[Decision] = (),
+) -> Decision:
+    """The rules held against sums.
+
+    Args:
+        config: what is looked at.
+        sight: what a look at the impressions has found.
+        measured: the sums of every model whose scores are probabilities; None if no impression has a weight.
+        dry_run: what the packed candidate did in a fresh process.
+        reference: which model the reference is.
+        earlier: decisions of the nights before, in order.
+    """
+    checks = [_supported(sight.whole, config.overall), scores_check(sight, CANDIDATE)]
+    by_itself: list[PairedComparison] = []
+    compared: dict[str, list[PairedComparison]] = {}
+    if measured and all(check.passed for check in checks):
+        sums = {name: of_parts for name, of_parts in measured.sums.items() if not name.startswith(AS_SERVED)}
+        candidate = sums.pop(CANDIDATE)
+        by_itself = alone(candidate)
+        compared = {name: compare_paired(candidate, other) for name, other in sums.items()}
+        checks += [calibration_check(candidate[0], config), _informative(by_itself, config)]
         for against in _AGAINST:
             if against in compared:
-                checks += _judge_rules(config, whole, parts, compared[against], against, since_promotion(earlier))
+                checks += _judge_rules(config, measured, compared[against], against, since_promotion(earlier))
     checks += dry_run_checks(dry_run, config.dry_run) if dry_run else []
     failures = [check for check in checks if not check.passed]
     doubtful = all(check.state == "inconclusive" for check in failures)
     return Decision(
         verdict="rejected" if failures else "published",
         rejection=("inconclusive" if doubtful else "worse") if failures else None,
-        rows=len(whole.rows_P),
+        rows=sight.whole.rows,
         checks=tuple(checks),
-        warnings=tuple(_warnings(config, baselines or {}, compared)),
-        reference=reference.of if reference else None,
+        warnings=tuple(_warnings(config, sight, compared)),
+        reference=reference,
         accumulated=_accumulated(reference, compared, earlier),
-        parts=_parts(compared.get("champion", alone)),
+        as_served=_as_served(sight, measured),
+        parts=_parts(compared.get(CHAMPION, by_itself)),
     )
 
 
-def _require_usable(observed: Observations, others: Mapping[str, np.ndarray | None]) -> None:
-    columns = {"weight": observed.weight, "group": observed.group, **others}
-    lengths = {name: len(values) for name, values in columns.items() if values is not None}
-    if any(length != len(observed.label) for length in lengths.values()):
-        raise DataError(f"the gate has {len(observed.label)} labels and needs as many of each; got {lengths}.")
-    odd = observed.label[~np.isin(observed.label, (0, 1))]
-    if len(odd):
-        raise DataError(f"the gate needs labels 0 or 1; got also {np.unique(odd)[:5].tolist()}.")
-    odd = observed.weight[~(np.isfinite(observed.weight) & (observed.weight >= 0))]
-    if len(odd):
-        raise DataError(f"the gate needs finite weights of 0 or more; got also {odd[:5].tolist()}.")
-
-
-def _require_columns(config: GateConfig, observed: Observations, slices: Mapping[str, Slices]) -> None:
+def _require_columns(config: GateConfig, sight: Sight, slices: Mapping[str, Slices]) -> None:
     missing = sorted(set(config.sliced_by) - set(slices))
     if missing:
         raise UsageError(f"the gate has rules on the slices {missing}; given are {sorted(slices)}.")
-    if observed.group is None and config.grouped_metrics:
+    if not sight.has_groups and config.grouped_metrics:
         metric = config.grouped_metrics[0]
         raise UsageError(f"the gate has a rule on {metric}, but the data set has no group. Remove the rule.")
 
 
-def _not_probabilities(score_B: np.ndarray) -> str | None:
-    unreal = ~np.isfinite(score_B)
-    outside = ~unreal & ((score_B < 0) | (score_B > 1))
-    if not (unreal | outside).any():
-        return None
-    return f"{np.count_nonzero(unreal)} NaN or infinite, {np.count_nonzero(outside)} outside [0, 1]"
-
-
 def _supported(whole: Part, support: Support) -> GateCheck:
     lacking = whole.lacks(support)
-    reason = f"too little to judge by: {lacking}." if lacking else f"{len(whole.rows_P)} rows are enough."
+    reason = f"too little to judge by: {lacking}." if lacking else f"{whole.rows} rows are enough."
     state: State = "inconclusive" if lacking else "passed"
     return GateCheck(metric="support", passed=lacking is None, state=state, reason=reason)
 
 
-def scores_check(score_B: np.ndarray) -> GateCheck:
-    """Whether scores are probabilities."""
-    problem = _not_probabilities(score_B)
+def scores_check(sight: Sight, model: str) -> GateCheck:
+    """Whether a model's scores are probabilities."""
+    problem = sight.improbable.get(model)
     reason = f"scores are no probabilities: {problem}." if problem else "all scores lie within [0, 1]."
     return GateCheck(metric="scores", passed=problem is None, reason=reason)
 
 
-def calibration_check(whole: Part, score_B: np.ndarray, config: GateConfig) -> GateCheck:
+def calibration_check(whole: PartSums, config: GateConfig) -> GateCheck:
     """Whether scores are calibrated. Few positives make the ratio of a perfect model vary widely: only an interval that
     lies outside is a failure.
 
     Args:
-        whole: all impressions.
-        score_B: the model's scores.
+        whole: the model's sums over all rows, of which one or more is positive.
         config: the bounds, and the bootstrap.
     """
     low, high = config.calibration
-    ratio = float(np.sum(whole.weight_P * score_B[whole.rows_P]) / np.sum(whole.unit_positive))
-    drawn_R = draw_calibration(whole, score_B, resamples=config.resamples, seed=config.seed)
+    ratio = CALIBRATION.formula(whole.once)
+    drawn_R = drawn_calibration(whole)
     interval = bounds_of(drawn_R, config.strictest)
     if interval is None:
         state: State = "inconclusive"
-        lacking = np.isnan(drawn_R).sum()
+        lacking = np.count_nonzero(np.isnan(drawn_R))
         found = f"without a bound: {lacking} of {len(drawn_R)} resamples hold no positive, because too few groups do"
     else:
         outside = interval[1] < low or interval[0] > high
@@ -190,8 +206,8 @@ def calibration_check(whole: Part, score_B: np.ndarray, config: GateConfig) -> G
     )
 
 
-def _informative(alone: Sequence[PairedComparison], config: GateConfig) -> GateCheck:
-    value = next(c.candidate for c in alone if c.part.name is None and c.metric is NORMALIZED_ENTROPY)
+def _informative(by_itself: Sequence[PairedComparison], config: GateConfig) -> GateCheck:
+    value = next(c.candidate for c in by_itself if c.part.name is None and c.metric is NORMALIZED_ENTROPY)
     passed = value <= config.normalized_entropy
     place = "within" if passed else "beyond"
     reason = (
@@ -223,8 +239,7 @@ def dry_run_checks(found: DryRun, limits: DryRunLimits) -> Iterator[GateCheck]:
 
 def _judge_rules(
     config: GateConfig,
-    whole: Part,
-    parts: Mapping[str, Sequence[Part]],
+    measured: Measured,
     compared: Sequence[PairedComparison],
     against: Literal["champion", "reference"],
     earlier: Sequence[Decision],
@@ -233,8 +248,7 @@ def _judge_rules(
 
     Args:
         config: its rules.
-        whole: all impressions.
-        parts: slices, by what they are of.
+        measured: the parts that there are.
         compared: the candidate with the model `against`.
         against: what the candidate is compared with.
         earlier: decisions since the last promotion, which a sequential rule on all rows judges together with this one.
@@ -243,14 +257,14 @@ def _judge_rules(
     judged, unjudged = [], []
     for rule in config.rules:
         name = name_in_files(rule.metric)
-        for part in [whole] if rule.slice is None else parts[rule.slice]:
+        for part in [measured.whole] if rule.slice is None else measured.parts[rule.slice]:
             reason = None
-            if part is not whole and (lacking := part.lacks(config.slice_support)):
+            if rule.slice is not None and (lacking := part.lacks(config.slice_support)):
                 reason = f"{name} is not judged: {lacking}."
             elif (comparison := of.get((part.name, rule.metric))) is None:
                 reason = f"{name} in {part.name} is not judged: no impression there has a group."
             else:
-                pooled = config.sequential and part is whole
+                pooled = config.sequential and rule.slice is None
                 before = differences_of(earlier, name, against) if pooled else None
                 judged.append(judge(rule, comparison, against, before))
             if reason:
@@ -259,15 +273,17 @@ def _judge_rules(
 
 
 def _warnings(
-    config: GateConfig, baselines: Mapping[str, np.ndarray], compared: Mapping[str, Sequence[PairedComparison]]
+    config: GateConfig, sight: Sight, compared: Mapping[str, Sequence[PairedComparison]]
 ) -> Iterator[GateWarning]:
     """By the metrics of the rules, on all rows."""
     confidences: dict[str, float] = {rule.metric: rule.confidence for rule in reversed(config.rules)}
-    for name, score_B in baselines.items():
-        if problem := _not_probabilities(score_B):
+    for name in sight.models:
+        if name in _ROLES or name.startswith(AS_SERVED):
+            continue
+        if problem := sight.improbable.get(name):
             reason = f"the baseline {name} is not compared: its scores are no probabilities: {problem}."
             yield GateWarning(baseline=name, metric="scores", reason=reason)
-        for comparison in compared.get(f"baseline {name}", ()):
+        for comparison in compared.get(name, ()):
             if (confidence := confidences.get(comparison.metric.name)) is not None:
                 warning = warn_of(name, comparison, confidence)
                 if warning:
@@ -275,13 +291,13 @@ def _warnings(
 
 
 def _accumulated(
-    reference: ReferenceScores | None,
+    reference: Reference | None,
     compared: Mapping[str, Sequence[PairedComparison]],
     earlier: Sequence[Decision],
 ) -> AccumulatedLoss | None:
     """What the champion has lost against the reference; unchanged where this night cannot say."""
     before = next((decision.accumulated for decision in reversed(earlier) if decision.accumulated), None)
-    if reference is None or not {"champion", "reference"} <= compared.keys():
+    if reference is None or not {CHAMPION, REFERENCE} <= compared.keys():
         return before
     champion, older = (
         next(c for c in compared[against] if c.part.name is None and c.metric is LOG_LOSS) for against in _AGAINST
@@ -292,7 +308,16 @@ def _accumulated(
     error, bounds = served.standard_error, served.bounds(FIGURE_CONFIDENCE)
     if error is None or bounds is None:
         return before
-    return accumulate(before, reference.of, served.candidate - served.other, error, bounds)
+    return accumulate(before, reference, served.candidate - served.other, error, bounds)
+
+
+def _as_served(sight: Sight, measured: Measured | None) -> dict[str, Quality]:
+    """Metrics of scores as requests would get them; none if no value stands in for a column, or if one is no number."""
+    roles = [name for name in _ROLES if name in sight.models]
+    served = {name: AS_SERVED + name if AS_SERVED + name in sight.models else name for name in roles}
+    if not measured or list(served.values()) == roles or not sight.improbable.keys().isdisjoint(served.values()):
+        return {}
+    return {name: quality(measured.sums[scored][0].once) for name, scored in served.items()}
 
 
 def _parts(compared: Sequence[PairedComparison]) -> tuple[PartMetrics, ...]:
@@ -302,8 +327,8 @@ def _parts(compared: Sequence[PairedComparison]) -> tuple[PartMetrics, ...]:
     return tuple(
         PartMetrics(
             name=name,
-            rows=len(of_part[0].part.rows_P),
-            positives=int(of_part[0].part.label_P.sum()),
+            rows=of_part[0].part.rows,
+            positives=of_part[0].part.positives,
             figures=tuple(
                 MetricComparison(
                     metric=c.metric.name,
@@ -311,6 +336,7 @@ def _parts(compared: Sequence[PairedComparison]) -> tuple[PartMetrics, ...]:
                     champion=_finite(c.other),
                     difference=_finite(c.candidate - c.other),
                     interval=c.bounds(FIGURE_CONFIDENCE),
+                    error_bound=c.error_bound or None,
                 )
                 for c in of_part
             ),

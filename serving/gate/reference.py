@@ -1,25 +1,11 @@
-"""The reference: an older model that a candidate must be no worse than, so that small losses do not add up.
-
-Shapes: B impressions.
-"""
+"""The reference: an older model that a candidate must be no worse than, so that small losses do not add up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 
-import numpy as np
-
 from nightjar.serving.gate.decision import GateConfig, Reference
-
-
-@dataclass(frozen=True)
-class ReferenceScores:
-    """Which version the reference is, and its scores of the judged impressions: float64[B]."""
-
-    of: Reference
-    score_B: np.ndarray
 
 
 def choose_reference(config: GateConfig, history: Sequence[tuple[str, date]], judged: date) -> Reference | None:

@@ -50,7 +50,7 @@ def judge(
         state = "passed" if high <= rule.tolerance else "worse" if low > rule.tolerance else "inconclusive"
         if state == "inconclusive" and pooled is None and error is not None:
             [loss, _] = _losses(comparison, (difference, difference))
-            needed = _rows_needed(len(comparison.part.rows_P), loss, error, rule)
+            needed = _rows_needed(comparison.part.rows, loss, error, rule)
         nights = f" on average over {pooled.nights} nights" if pooled and pooled.nights > 1 else ""
         reason = _reason(rule, comparison, against, nights, low, high, state) + _advice(
             needed, pooled is not None, state

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 
+import numpy as np
 from markupsafe import escape
 
 from nightjar.features.contract import storage
@@ -19,10 +22,12 @@ from nightjar.features.contract.publishing import (
     read_manifest,
     verify,
 )
-from nightjar.serving.arrays import write_array
+from nightjar.serving.arrays import write_raw
 from nightjar.serving.evaluation.comparison import Evaluation, compare
 from nightjar.serving.evaluation.evaluation import read_evaluation, scores_url
 from nightjar.serving.reports.evaluation_report import render
+
+_SCORE = np.dtype(np.float32)
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +51,20 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
         if published.inputs == inputs:
             verify(output_dir, published)
             return read_evaluation(output_dir)
-    evaluation, scores = compare(artifacts, datasets, threads=threads)
-    begin(output_dir)
-    metrics = evaluation.model_dump_json(indent=1) + "\n"
-    storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
-    storage.write_bytes(storage.join(output_dir, REPORT), _page(evaluation).encode(errors="replace"))
-    for number, score in enumerate(scores.values()):
-        write_array(scores_url(output_dir, number), score)
+    with TemporaryDirectory(prefix="nightjar-scores-") as folder:
+        paths = {name: os.path.join(folder, str(number)) for number, name in enumerate(artifacts)}
+
+        def keep(name: str, score: np.ndarray) -> None:
+            with open(paths[name], "ab") as stream:
+                stream.write(np.ascontiguousarray(score, _SCORE).data)
+
+        evaluation = compare(artifacts, datasets, threads=threads, keep=keep)
+        begin(output_dir)
+        metrics = evaluation.model_dump_json(indent=1) + "\n"
+        storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
+        storage.write_bytes(storage.join(output_dir, REPORT), _page(evaluation).encode(errors="replace"))
+        for number, path in enumerate(paths.values()):
+            write_raw(scores_url(output_dir, number), path, _SCORE)
     manifest = EvaluationManifest(
         inputs=inputs,
         files=describe_files(output_dir),

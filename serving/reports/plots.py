@@ -18,12 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nightjar.serving.evaluation.comparison import (
-    CALIBRATION_BINS,
-    LOGIT_EDGES,
-    Evaluation,
-    ModelEvaluation,
-)
+from nightjar.serving.evaluation.comparison import Evaluation, ModelEvaluation
+from nightjar.serving.evaluation.curves import CALIBRATION_BINS, LOGIT_EDGES
 from nightjar.serving.reports.palette import LIGHT, SERIES
 
 MARKERS = "osD^vPX"

@@ -24,13 +24,13 @@ from nightjar.serving.encoded import to_columns
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.evaluation.metrics import quality_of
 from nightjar.serving.gate.decision import Decision, GateCheck, GateConfig, GateRule, Movement, Reference
-from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.reference import ReferenceScores
-from nightjar.serving.gate.slices import slices_of
 from nightjar.serving.model import load
 from nightjar.serving.packing.dry_run import DryRun, Measured
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.reports.evaluations import evaluate
+from nightjar.serving.sums.rows import CANDIDATE, InMemory
+from nightjar.serving.sums.slices import find_slices
+from tests.kits.gate_kit import ReferenceScores, Sliced, decide
 from tests.kits.serving.serving_kit import make_world
 from tests.kits.summary_kit import make_summary
 
@@ -135,8 +135,9 @@ def make_night(output: Path, date: str, seed: int, *, champion: str = "before") 
     observed, scored = predict(models, world.holdout, holdout)
     columns = {column.feature: column.name for column in reversed(holdout.columns)}
     encoded = to_columns(pq.read_table(Path(world.holdout) / "data"))
-    slices = slices_of(artifact, {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by})
-    scores = scored["wide_deep"]
+    scores, raw = scored["wide_deep"], {name: np.asarray(encoded[columns[name]]) for name in GATE.sliced_by}
+    found = find_slices(artifact, GATE.sliced_by, InMemory.of(observed, {CANDIDATE: scores}, raw))
+    slices = {name: Sliced(raw[name], one) for name, one in found.items()}
     measured = Measured(rows=16, largest_difference=1e-7, median_latency=5.0, p99_latency=9.0, resident_mib=200.0)
     dry = DryRun(problems=(), measured=measured)
     noise = np.random.default_rng(seed).normal(0.0, 0.1, (2, 400))

@@ -21,9 +21,15 @@ import pytest
 from nightjar import serving
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.input.folders import LogPartition, check_logs
-from nightjar.jobs.nightly.judging import judge_rows
+from nightjar.jobs.judging.passes import scored_day
+from nightjar.jobs.judging.rows import score_day, scored_rows
+from nightjar.serving.gate.decision import GateConfig
+from nightjar.serving.gate.gate import Judgement, decide
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.raw_scores import ServedModel
+from nightjar.serving.sums.measure import see
+from nightjar.serving.sums.rows import Host, InMemory
+from nightjar.serving.sums.slices import find_slices
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
 from nightjar.training.trainer import run_job
@@ -170,7 +176,7 @@ def test_both_models_score_every_row_as_a_server_would(
         else {"candidate": "as it was", "champion": other}
     )
     pair = {role: models[name] for role, name in names.items()}
-    judged = judge_rows(spark, day_of(logs), pair, "candidate", [])
+    judged = scored_rows(score_day(spark, day_of(logs), pair, "candidate", []).toArrow())
     label = np.array([row["clicked"] for row in rows], dtype=np.float64)
     expected = {role: by_a_server(model, rows) for role, model in pair.items()}
     assert np.abs(expected["candidate"] - expected["champion"]).max() > 1e-4 or other in (
@@ -191,7 +197,7 @@ def test_a_model_whose_columns_are_gone_from_the_log_is_judged_with_missing_valu
     """The keys of its counts so far among them: the log of a changed spec need not have what the champion read."""
     gone = {"item_id": None, "tags": None}
     pair = {"candidate": models["the item removed"], "champion": models["as it was"]}
-    judged = judge_rows(spark, day_of(logs, without=gone), pair, "candidate", [])
+    judged = scored_rows(score_day(spark, day_of(logs, without=gone), pair, "candidate", []).toArrow())
     label = np.array([row["clicked"] for row in rows], dtype=np.float64)
     expected = [by_a_server(model, [{**row, **gone} for row in rows]) for model in pair.values()]
     assert seen(judged.observed.label, *judged.scores.values()) == seen(label, *expected)
@@ -201,8 +207,35 @@ def test_one_name_may_be_derived_in_two_ways(
     spark: SparkSession, models: dict[str, ServedModel], logs: str, rows: list[Row]
 ) -> None:
     first, second = (models[name] for name in DERIVED)
-    judged = judge_rows(spark, day_of(logs), {"candidate": first, "champion": second}, "candidate", [])
+    pair = {"candidate": first, "champion": second}
+    judged = scored_rows(score_day(spark, day_of(logs), pair, "candidate", []).toArrow())
     expected = by_a_server(first, rows), by_a_server(second, rows)
     assert np.abs(expected[0] - expected[1]).max() > 1e-4
     label = np.array([row["clicked"] for row in rows], dtype=np.float64)
     assert seen(judged.observed.label, *judged.scores.values()) == seen(label, *expected)
+
+
+def test_the_verdict_is_the_same_for_one_task_and_for_many(
+    spark: SparkSession, models: dict[str, ServedModel], logs: str
+) -> None:
+    """As in one process: of copies of rows too, with and without a user, in slices by value and by quarter."""
+    served = {"candidate": models["as it was"], "champion": models["a field removed"]}
+    wanted = ["premium", "price"]
+    little = {"rows": 20, "positives": 2, "groups": 2}
+    settings = GateConfig.model_validate({"slices": wanted, "overall": little, "slice_support": little})
+
+    def judged(host: Host) -> Judgement:
+        slices = find_slices(served["candidate"].artifact, wanted, host)
+        sight = see(host, slices)
+        assert (sight.rows, sight.whole.rows) == (ROWS + COPIES, ROWS + COPIES)
+        return decide(settings, host, sight, slices)
+
+    found = []
+    for tasks in (1, 23):
+        with scored_day(spark, day_of(logs), served, "candidate", wanted, tasks=tasks) as host:
+            found.append(judged(host))
+            if tasks == 1:
+                found.append(judged(InMemory(scored_rows(host.rows.toArrow()))))
+    assert len(found[0].decision.parts) > 4
+    assert len({one.decision.model_dump_json() for one in found}) == 1
+    assert all(one.measured is not None and one.measured.sums == found[0].measured.sums for one in found)

@@ -26,7 +26,8 @@ from nightjar.features.contract.metrics.registry import (
 )
 from nightjar.features.contract.metrics.sums import Sums
 from nightjar.features.encoder.hashing import MISSING
-from nightjar.serving.evaluation.metrics import Metrics, Observations, bins, measure
+from nightjar.serving.evaluation.metrics import Metrics, bins, measure
+from nightjar.serving.sums.rows import Observations
 from tests.kits.metric_kit import gauc_by_loops
 
 

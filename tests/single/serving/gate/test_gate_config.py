@@ -12,12 +12,10 @@ import pytest
 from nightjar.features.contract.errors import DataError, SpecError, UsageError
 from nightjar.features.contract.spec import CategoricalField, FeatureSpec
 from nightjar.features.contract.strict import load_yaml
-from nightjar.serving.evaluation.metrics import Observations
 from nightjar.serving.gate.decision import Decision, GateConfig
-from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.parts import Slices
-from nightjar.serving.gate.slices import by_value
-from tests.kits.gate_kit import METRICS, Impressions, config, rule
+from nightjar.serving.sums.rows import Observations
+from nightjar.serving.sums.slices import by_value
+from tests.kits.gate_kit import METRICS, Impressions, Sliced, config, decide, rule
 
 
 @pytest.mark.parametrize(
@@ -40,7 +38,7 @@ def test_a_rule_on_something_that_is_not_there_is_an_error_even_for_the_first_mo
     data = Impressions()
     by_device = config(rule("auc", slice="device"))
     with pytest.raises(UsageError, match=r"rules on the slices \['device'\]; given are \['country'\]"):
-        decide(by_device, data.observed, data.scores(), slices={"country": Slices.of(data.country)})
+        decide(by_device, data.observed, data.scores(), slices={"country": Sliced.of(data.country)})
     with pytest.raises(UsageError, match="the data set has no group"):
         decide(config(rule("gauc")), Observations(data.observed.label, data.observed.weight), data.scores())
 
@@ -90,10 +88,10 @@ def test_a_hashed_field_makes_no_slices_since_its_ids_have_no_names() -> None:
 
 def test_all_unknown_values_of_a_field_are_one_slice() -> None:
     field = CategoricalField(name="country", oov_buckets=3)
-    slices = by_value(np.array([0, 1, 2, 3, 4, 5, 4]), field, {4: "de", 5: "fr"})
-    named = [slices.names[code] for code in slices.code_B.tolist()]
-    assert named == ["(missing)", *["(out of vocabulary)"] * 3, "de", "fr", "de"]
-    assert len(set(slices.code_B.tolist())) == 4
+    slices = by_value(field, {4: "de", 5: "fr"})
+    codes = slices.coding.codes(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 4.0])).tolist()
+    assert [slices.names[code] for code in codes] == ["(missing)", *["(out of vocabulary)"] * 3, "de", "fr", "de"]
+    assert len(set(codes)) == 4
 
 
 def test_a_decision_of_an_earlier_release_is_read() -> None:

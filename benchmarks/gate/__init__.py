@@ -1,0 +1,1 @@
+"""The gate's sums: against exact figures, and what they cost."""
