@@ -11,6 +11,7 @@ import click
 
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import Lineage
+from nightjar.features.contract.strict import load_yaml
 from nightjar.jobs.common.cli import Job
 
 EXAMPLE = """
@@ -24,16 +25,20 @@ nightjar pack --candidate candidates/today --state states/through=2026-01-11-KEY
 @click.option("--state", required=True, metavar="DIR", help="The encoder state that the candidate was trained under.")
 @click.option("--holdout", required=True, metavar="DIR", help="A data set of later days, for its golden rows.")
 @click.option("--output", required=True, metavar="DIR", help="Directory to publish.")
-def main(candidate: str, state: str, holdout: str, output: str) -> int:
+@click.option("--config", metavar="FILE", help="YAML file; its section artifact says how tables are stored.")
+def main(candidate: str, state: str, holdout: str, output: str, config: str | None) -> int:
     """Pack a candidate and its encoder state into an artifact, and try that in a fresh process.
 
     What is published already from the same inputs stays.
     """
     from nightjar.jobs.nightly.lineage import code
     from nightjar.serving.packing import dry_run
+    from nightjar.serving.packing.config import ArtifactConfig
     from nightjar.serving.packing.pack import pack
 
-    artifact = pack(candidate, state, holdout, output, lineage=Lineage(code=code()))
+    plain = ArtifactConfig()
+    how = load_yaml(config, ArtifactConfig, "artifact", absent=plain) if config else plain
+    artifact = pack(candidate, state, holdout, output, Lineage(code=code()), how)
     found = dry_run.run(output)
     if found.problems:
         raise DataError(f"{output} is published, but is not fit to be promoted: {' '.join(found.problems)}")

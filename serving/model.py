@@ -5,7 +5,7 @@ Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -18,13 +18,21 @@ from nightjar.features.contract.artifact_files import (
     ENCODER,
     GOLDEN_RAW,
     HEAD,
+    WIDE_BIAS,
     WIDE_IDS,
     WIDE_WEIGHTS,
+    embedding_scales,
     embedding_values,
 )
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
+from nightjar.features.contract.layout import TableLayout, table_layout
+from nightjar.features.contract.manifests import (
+    ArtifactManifest,
+    CandidateManifest,
+    CountersManifest,
+    Manifest,
+    StateManifest,
+)
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
@@ -231,27 +239,50 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
 
 def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingModel:
     head = _open_head(directory, manifest, threads)
-    inputs = {node.name for node in head.get_inputs()}
-    layout = table_layout(manifest.columns)
-    wide = None
-    if "first_order" in inputs:
-        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
-        wide = WideTable(layout, ids, weights)
-    embeddings = []
-    for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():
-        path = embedding_values(width)
-        table = _array(directory, manifest, path)
-        if table.shape != (layout.embedding_rows(width), width):
-            raise DataError(
-                f"{directory}/{path} has the shape {table.shape}; the manifest's columns need "
-                f"{(layout.embedding_rows(width), width)}. Pack the candidate again."
-            )
-        embeddings.append(EmbeddingTable(slots, table))
+    wide, embeddings = open_tables(directory, manifest, {node.name for node in head.get_inputs()})
     encoder = storage.join(directory, ENCODER)
     of_state = read_manifest(encoder, StateManifest)
     counters = load_counters(encoder, of_state, of_state.spec)
     state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
-    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters, directory, of_state)
+    return ServingModel(manifest, state, head, wide, embeddings, counters, directory, of_state)
+
+
+def open_tables(
+    directory: str, manifest: ArtifactManifest | CandidateManifest, inputs: Container[str]
+) -> tuple[WideTable | None, tuple[EmbeddingTable, ...]]:
+    """The tables that the head asks for, of an artifact or of a candidate. Raises DataError as `open_model` does.
+
+    Args:
+        directory: of one or the other.
+        manifest: its own.
+        inputs: the head's, of HEAD_INPUTS.
+    """
+    layout = table_layout(manifest.columns)
+    wide = None
+    if "first_order" in inputs:
+        bias = _array(directory, manifest, WIDE_BIAS) if _lists(manifest, WIDE_BIAS) else None
+        wide = WideTable(layout, *(_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS)), bias)
+    embedded = layout.embeddings if "embeddings" in inputs else ()
+    return wide, tuple(_embeddings(directory, manifest, layout, width) for width in embedded)
+
+
+def _embeddings(
+    directory: str, manifest: ArtifactManifest | CandidateManifest, layout: TableLayout, width: int
+) -> EmbeddingTable:
+    path, rows = embedding_values(width), layout.embedding_rows(width)
+    table = _array(directory, manifest, path)
+    if table.shape != (rows, width):
+        raise DataError(
+            f"{directory}/{path} has the shape {table.shape}; the manifest's columns need "
+            f"{(rows, width)}. Pack the candidate again."
+        )
+    scales = _array(directory, manifest, embedding_scales(width)) if table.dtype == np.int8 else None
+    if table.dtype not in (np.float32, np.float16, np.int8) or (scales is not None and scales.shape != (rows,)):
+        raise DataError(
+            f"{directory}/{path} holds {table.dtype}{'' if scales is None else f', with scales of {scales.shape}'}; "
+            f"serving knows float32, float16, and int8 with a scale for each of {rows} rows. Pack the candidate again."
+        )
+    return EmbeddingTable(layout.embeddings[width], table, scales)
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
@@ -271,12 +302,16 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     return head
 
 
-def _array(directory: str, manifest: ArtifactManifest, path: str) -> np.ndarray:
+def _array(directory: str, manifest: Manifest, path: str) -> np.ndarray:
     return read_array(storage.join(directory, _listed(directory, manifest, path)))
 
 
-def _listed(directory: str, manifest: ArtifactManifest, path: str) -> str:
-    if path not in {entry.path for entry in manifest.files}:
+def _lists(manifest: Manifest, path: str) -> bool:
+    return any(entry.path == path for entry in manifest.files)
+
+
+def _listed(directory: str, manifest: Manifest, path: str) -> str:
+    if not _lists(manifest, path):
         raise DataError(f"{directory} has no {path}, which its model needs. Train and pack it again.")
     return path
 

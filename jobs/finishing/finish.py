@@ -26,6 +26,7 @@ from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, not_finished
 from nightjar.serving.model import load
 from nightjar.serving.packing import dry_run
+from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
@@ -43,14 +44,15 @@ log = logging.getLogger(__name__)
 class Finish:
     """The finish of a night's model.
 
-    gate: what it is held to; training: how the judged model was trained; output: folder that nights are published in;
-    judged: the version; judgement: directory of the decision on it; state, holdout: directories of its encoder state
-    and of the judged day, encoded under it.
+    gate: what it is held to; training, packing: how the judged model was trained and packed; output: folder that nights
+    are published in; judged: the version; judgement: directory of the decision on it; state, holdout: directories of
+    its encoder state and of the judged day, encoded under it.
     """
 
     config: PublishConfig
     gate: GateConfig
     training: TrainingConfig
+    packing: ArtifactConfig
     output: str
     judged: str
     judgement: str
@@ -116,7 +118,7 @@ class Finish:
         except NightjarError as error:
             reason = f"{self.judged} could not learn {day.last_date} and serves as it is: {error}"
             return not_finished("training", reason), None
-        pack(job.output, self.state, self.holdout, self.artifact, learned)
+        pack(job.output, self.state, self.holdout, self.artifact, learned, self.packing)
         models = {JUDGED: load(judged), FINISHED: load(self.artifact)}
         observed, scores = predict(models, self.holdout, day)
         dry = dry_run.run(self.artifact)

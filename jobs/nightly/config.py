@@ -18,6 +18,7 @@ from nightjar.jobs.nightly.hook import HookConfig
 from nightjar.jobs.nightly.parents import WarmStartConfig
 from nightjar.jobs.nightly.retention import KeepConfig
 from nightjar.serving.gate.decision import GateConfig, PublishConfig
+from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.training.config import ModelName, TrainingConfig
 
 
@@ -61,6 +62,8 @@ class NightConfig(Strict):
     """What the log's columns mean, and which features are made of them."""
     training: TrainingConfig = TrainingConfig()
     """How a model is trained."""
+    artifact: ArtifactConfig = ArtifactConfig()
+    """How a trained model is packed."""
     nightly: NightlyConfig = NightlyConfig()
     """What a night covers, and what it leaves behind."""
     validation: LogValidationConfig = LogValidationConfig()

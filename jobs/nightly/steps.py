@@ -51,7 +51,13 @@ from nightjar.training.trainer import run_job
 _FEATURES = (ingredients.LOGS, ingredients.FEATURES)
 _HISTORY = f"{ingredients.NIGHTLY}history_from"
 _DATASETS = (*_FEATURES, f"{ingredients.NIGHTLY}train_days", _HISTORY, START_REASON)
-_MODELS = (*_DATASETS, ingredients.START, ingredients.TRAINING, f"{ingredients.NIGHTLY}baselines")
+_MODELS = (
+    *_DATASETS,
+    ingredients.START,
+    ingredients.TRAINING,
+    ingredients.ARTIFACT,
+    f"{ingredients.NIGHTLY}baselines",
+)
 _ALL = (*_MODELS, ingredients.GATE)
 _SERVED = (*_ALL, f"{ingredients.NIGHTLY}publish")
 
@@ -119,7 +125,8 @@ def _train(night: Night, spark: GetSpark, following: Night | None) -> None:
 def _pack(night: Night) -> None:
     built = night.features.built
     for model in night.config.models:
-        pack(night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model), _lineage(night))
+        directories = night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model)
+        pack(*directories, _lineage(night), night.config.artifact)
 
 
 def _lineage(night: Night) -> Lineage:

@@ -102,15 +102,26 @@ class Artifact:
         self.wide: dict[int, float] = {}
         if "first_order" in self.inputs:
             ids, weights = (np.load(self.root / f"scoring/wide_{what}.npy") for what in ("ids", "weights"))
+            if weights.dtype == np.uint16:
+                weights = (weights.astype("<u4") << 16).view("<f4")
             self.wide = dict(zip(ids.tolist(), weights.tolist(), strict=True))
+            bias = self.root / "scoring/wide_bias.npy"
+            if bias.exists():
+                self.wide[0] = float(np.load(bias)[0])
         self.columns = [c for c in self.manifest["columns"] if c["role"] in ("field", "cross", "dense")]
         widths = sorted({c["embedding"] for c in self.columns if c["embedding"]}) if "embeddings" in self.inputs else []
-        self.embeddings = {width: np.load(self.root / f"scoring/embedding_{width}.npy") for width in widths}
+        self.embeddings = {width: self._embeddings(f"scoring/embedding_{width}") for width in widths}
+
+    def _embeddings(self, path: str) -> np.ndarray:
+        stored = np.load(self.root / f"{path}.npy")
+        if stored.dtype != np.int8:
+            return stored.astype(np.float32)
+        return stored.astype(np.float32) * np.load(self.root / f"{path}_scales.npy")[:, None]
 
     @staticmethod
     def _checked(directory: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
-        assert manifest["format"] == 2
+        assert manifest["format"] in (2, 3)
         for entry in manifest["files"]:
             content = (directory / entry["path"]).read_bytes()
             assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"]), entry

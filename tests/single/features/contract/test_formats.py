@@ -96,11 +96,11 @@ def test_another_format_names_the_version_that_is_needed(artifact: Path) -> None
 
     rewrite(artifact, later)
     with pytest.raises(
-        DataError, match=r"is of the format 9; this version reads 2 to 2\. It was made by Nightjar 4\.2\.0"
+        DataError, match=r"is of the format 9; this version reads 2 to 3\. It was made by Nightjar 4\.2\.0"
     ):
         read_manifest(str(artifact), ArtifactManifest)
     rewrite(artifact, lambda document: document.update({"format": 1}))
-    with pytest.raises(DataError, match=r"is of the format 1; this version reads 2 to 2\. Make it again"):
+    with pytest.raises(DataError, match=r"is of the format 1; this version reads 2 to 3\. Make it again"):
         read_manifest(str(artifact), ArtifactManifest)
 
 
