@@ -15,6 +15,7 @@ import onnxruntime
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import (
+    CALIBRATION,
     ENCODER,
     GOLDEN_RAW,
     HEAD,
@@ -39,9 +40,10 @@ from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.files import read_array, read_table
 from nightjar.features.encoder.inputs import InputColumn, input_columns
-from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
+from nightjar.serving.calibration import Calibration, read_calibration
+from nightjar.serving.encoded import batches, rows_in
 from nightjar.serving.explain.explanation import Explanation, explain
 from nightjar.serving.head_graph import BATCH_ROWS, check_head
 from nightjar.serving.tables import EmbeddingTable, WideTable
@@ -84,9 +86,10 @@ def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = Non
 
 @dataclass(frozen=True, repr=False)
 class ServingModel:
-    """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads.
+    """Scores rows by sigmoid(calibration(head(first_order, embeddings, dense))). Safe to share by threads.
 
-    directory: of the artifact; fitted: the manifest of its encoder's state.
+    directory: of the artifact; fitted: the manifest of its encoder's state; calibration: None if the head's
+    logits are served as they are.
     """
 
     manifest: ArtifactManifest
@@ -97,6 +100,7 @@ class ServingModel:
     counters: Counters
     directory: str
     fitted: StateManifest
+    calibration: Calibration | None = None
 
     @cached_property
     def _asked(self) -> tuple[str, ...]:
@@ -153,16 +157,13 @@ class ServingModel:
         if missing:
             raise DataError(f"the encoded rows lack the columns {missing}, which the model reads.")
         columns = {name: columns[name] for name in self.input_columns}
-        return self._score(columns, _rows(next(iter(columns.values()))))
+        return self._score(columns, rows_in(next(iter(columns.values()))))
 
     def _score(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         """Probabilities of encoded rows, of which some columns may have one for all: float32[rows]."""
         probabilities = np.empty(rows, dtype=np.float32)
-        for start in range(0, rows, BATCH_ROWS):
-            stop = min(start + BATCH_ROWS, rows)
-            whole = stop - start == rows
-            batch = columns if whole else {name: _slice(column, start, stop) for name, column in columns.items()}
-            logit = self.logits(self.head_inputs(batch, stop - start))
+        for start, stop, batch in batches(columns, rows, BATCH_ROWS):
+            logit = self.calibrated(self.logits(self.head_inputs(batch, stop - start)), batch)
             probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
         return probabilities
 
@@ -193,6 +194,10 @@ class ServingModel:
     def logits(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The head's logits, float64[B], of what `head_inputs` gives."""
         return self.head.run(["logit"], dict(inputs))[0].astype(np.float64)
+
+    def calibrated(self, logits: np.ndarray, columns: Mapping[str, ColumnValues]) -> np.ndarray:
+        """The logits that are served, float64[B], of the head's and the encoded rows."""
+        return logits if self.calibration is None else self.calibration.applied(logits, columns)
 
     def head_inputs(self, columns: Mapping[str, ColumnValues], rows: int) -> dict[str, np.ndarray]:
         """What the head asks for, of encoded rows: first_order [B], embeddings [B, E], dense [B, N], all float32."""
@@ -244,7 +249,8 @@ def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingMo
     of_state = read_manifest(encoder, StateManifest)
     counters = load_counters(encoder, of_state, of_state.spec)
     state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
-    return ServingModel(manifest, state, head, wide, embeddings, counters, directory, of_state)
+    calibration = _calibration(directory, manifest) if _lists(manifest, CALIBRATION) else None
+    return ServingModel(manifest, state, head, wide, embeddings, counters, directory, of_state, calibration)
 
 
 def open_tables(
@@ -260,8 +266,9 @@ def open_tables(
     layout = table_layout(manifest.columns)
     wide = None
     if "first_order" in inputs:
+        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
         bias = _array(directory, manifest, WIDE_BIAS) if _lists(manifest, WIDE_BIAS) else None
-        wide = WideTable(layout, *(_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS)), bias)
+        wide = WideTable(layout, ids, weights, bias)
     embedded = layout.embeddings if "embeddings" in inputs else ()
     return wide, tuple(_embeddings(directory, manifest, layout, width) for width in embedded)
 
@@ -283,6 +290,15 @@ def _embeddings(
             f"serving knows float32, float16, and int8 with a scale for each of {rows} rows. Pack the candidate again."
         )
     return EmbeddingTable(layout.embeddings[width], table, scales)
+
+
+def _calibration(directory: str, manifest: ArtifactManifest) -> Calibration:
+    url = storage.join(directory, CALIBRATION)
+    calibration = read_calibration(storage.read_bytes(url), url)
+    fields = [c.name for c in manifest.columns if c.role == "field" and not c.multi_valued]
+    if calibration.column not in (None, *fields):
+        raise DataError(f"{url} goes by the column {calibration.column!r}; the model's fields are {fields}.")
+    return calibration
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
@@ -314,16 +330,3 @@ def _listed(directory: str, manifest: Manifest, path: str) -> str:
     if not _lists(manifest, path):
         raise DataError(f"{directory} has no {path}, which its model needs. Train and pack it again.")
     return path
-
-
-def _rows(column: ColumnValues) -> int:
-    return column.rows if isinstance(column, Ragged) else len(column)
-
-
-def _slice(column: ColumnValues, start: int, stop: int) -> ColumnValues:
-    if _rows(column) <= 1:
-        return column
-    if not isinstance(column, Ragged):
-        return column[start:stop]
-    offsets = column.offsets[start : stop + 1]
-    return Ragged(column.values[offsets[0] : offsets[-1]], offsets - offsets[0])

@@ -24,8 +24,8 @@ _REMEDY = "Restore it, or remove the directory and run its step again."
 
 # The oldest that is read: the one before FORMAT, from the next one on.
 OLDEST_FORMAT = 2
-# Of an artifact that asks more of its reader than FORMAT does: tables in 16 or 8 bits. Readers that know FORMAT alone
-# refuse it, and say which version it takes.
+# Of an artifact that asks more of its reader than FORMAT does: tables in 16 or 8 bits, a calibrator. Readers that know
+# FORMAT alone refuse it, and say which version it takes.
 EXTENDED_FORMAT = 3
 # Raise it when the same log gives other counts. The history is then counted again, for which its logs must be there.
 COUNTS_FORMAT = 2

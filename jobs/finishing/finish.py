@@ -21,6 +21,7 @@ from nightjar.features.contract.manifests import DatasetManifest, Lineage
 from nightjar.features.contract.outputs import CANDIDATES, FINISHES, MODELS, DecisionName, finished_of
 from nightjar.features.contract.publishing import key_of, manifest_digest, read_manifest
 from nightjar.jobs.common.decisions import publish_decision, read_decision
+from nightjar.jobs.common.held_back import rows_held_back
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, not_finished
@@ -46,7 +47,8 @@ class Finish:
 
     gate: what it is held to; training, packing: how the judged model was trained and packed; output: folder that nights
     are published in; judged: the version; judgement: directory of the decision on it; state, holdout: directories of
-    its encoder state and of the judged day, encoded under it.
+    its encoder state and of the judged day, encoded under it; dataset: of the rows that the judged model was trained
+    on, of which some may be held back for a calibration.
     """
 
     config: PublishConfig
@@ -58,6 +60,7 @@ class Finish:
     judgement: str
     state: str
     holdout: str
+    dataset: str
 
     @property
     def version(self) -> str:
@@ -118,7 +121,8 @@ class Finish:
         except NightjarError as error:
             reason = f"{self.judged} could not learn {day.last_date} and serves as it is: {error}"
             return not_finished("training", reason), None
-        pack(job.output, self.state, self.holdout, self.artifact, learned, self.packing)
+        held_back = rows_held_back(self.packing, self.training, self.dataset)
+        pack(job.output, self.state, self.holdout, self.artifact, learned, self.packing, held_back)
         models = {JUDGED: load(judged), FINISHED: load(self.artifact)}
         observed, scores = predict(models, self.holdout, day)
         dry = dry_run.run(self.artifact)

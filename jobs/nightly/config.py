@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -80,6 +80,19 @@ class NightConfig(Strict):
         except ValidationError as error:
             unknown = list(_unknown_slices(value)) if isinstance(value, Mapping) else []
             raise with_problems(error, unknown, value) from error
+
+    @model_validator(mode="after")
+    def _check_calibration(self) -> Self:
+        """There must be rows to fit it to, and the field that it goes by."""
+        validation, by = self.training.validation, self.artifact.calibration.by
+        if self.artifact.is_calibrated and not (validation and (validation.share or validation.dataset)):
+            raise ValueError(
+                "artifact.calibration is fitted to rows that training holds back: set training.validation.share"
+            )
+        fields = [field.name for field in self.features.fields if not field.multi_valued]
+        if by is not None and by not in fields:
+            raise ValueError(f"artifact.calibration.by: {by!r} is not among the single-valued fields {sorted(fields)}")
+        return self
 
     @classmethod
     def read(cls, path: str, overrides: Sequence[str] = ()) -> NightConfig:

@@ -227,6 +227,7 @@ class Night:
             judged=self._version,
             judgement=self._judgement,
             state=built.state_dir,
+            dataset=built.train_dir,
             holdout=str(built.holdout_dir),
         )
 

@@ -35,6 +35,7 @@ from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import read_decision
+from nightjar.jobs.common.held_back import rows_held_back
 from nightjar.jobs.common.ledger import ledger_of
 from nightjar.jobs.common.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
@@ -124,9 +125,10 @@ def _train(night: Night, spark: GetSpark, following: Night | None) -> None:
 
 def _pack(night: Night) -> None:
     built = night.features.built
+    held_back = rows_held_back(night.config.artifact, night.config.training, built.train_dir)
     for model in night.config.models:
         directories = night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model)
-        pack(*directories, _lineage(night), night.config.artifact)
+        pack(*directories, _lineage(night), night.config.artifact, held_back)
 
 
 def _lineage(night: Night) -> Lineage:

@@ -6,8 +6,9 @@ scoring/  wide_ids.npy int64[n] ascending, wide_weights.npy float32[n] without z
 encoder/  the state's files and its manifest
 golden/   raw.parquet: rows of the hold-out's log; scores.npy float32[rows]: what the trainer gave them
 
-Where ArtifactConfig says so, tables are stored in 16 or 8 bits (docs/artifact-format.md). The golden scores are then
-the packed model's, once the trainer's own have been found with the trainer's own tables.
+Where ArtifactConfig says so, tables are stored in 16 or 8 bits, and scoring/calibration.json is fitted
+(docs/artifact-format.md). The golden scores are then the packed model's, once the trainer's own have been found with
+the trainer's own tables.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from nightjar.features.contract.artifact_files import (
     embedding_scales,
     embedding_values,
 )
-from nightjar.features.contract.errors import DataError
+from nightjar.features.contract.errors import DataError, UsageError
 from nightjar.features.contract.layout import dataset_columns
 from nightjar.features.contract.manifests import (
     ArtifactManifest,
@@ -62,6 +63,7 @@ from nightjar.features.encoder.state import load_state
 from nightjar.serving.arrays import is_finite, write_array, write_pieces
 from nightjar.serving.encoded import to_columns
 from nightjar.serving.model import ServingModel, open_model, open_tables
+from nightjar.serving.packing.calibrate import CalibrationRows, write_calibration
 from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.serving.packing.dry_run import wrong_scores
 from nightjar.serving.packing.small_tables import pieces, to_float16, to_int8, to_small_weights
@@ -78,6 +80,7 @@ def pack(
     output_dir: str,
     lineage: Lineage = _UNKNOWN,
     config: ArtifactConfig = _PLAIN,
+    held_back: CalibrationRows | None = None,
 ) -> ArtifactManifest:
     """Publish the artifact of a candidate; return at once if it is published there from the same inputs.
 
@@ -92,8 +95,11 @@ def pack(
         holdout_dir: a data set of later days, with golden rows.
         output_dir: to publish.
         lineage: JSON values that say where the model comes from; the training settings and days are added.
-        config: how tables are stored.
+        config: how tables are stored, and whether there is a calibration.
+        held_back: what the calibration is fitted to.
     """
+    if config.is_calibrated and held_back is None:
+        raise UsageError("a calibration takes rows that the model has not learned from. Give them.")
     candidate = read_manifest(candidate_dir, CandidateManifest)
     state = read_manifest(state_dir, StateManifest)
     holdout = read_manifest(holdout_dir, DatasetManifest)
@@ -103,12 +109,17 @@ def pack(
         "state": manifest_digest(state_dir),
         "holdout": manifest_digest(holdout_dir),
         **({} if config.is_plain else {"config": digest(settings)}),
+        **({"calibration": held_back.digest} if held_back and config.is_calibrated else {}),
     }
     if is_published(output_dir):
         published = read_manifest(output_dir, ArtifactManifest)
         if published.inputs == inputs:
             return published
     problems = list(_disagreements(candidate, state, inputs["state"], holdout))
+    if held_back and manifest_digest(held_back.directory) == inputs["holdout"]:
+        problems.append("the rows to calibrate by are the hold-out, by which the model is judged")
+    elif held_back and read_manifest(held_back.directory, DatasetManifest).state != inputs["state"]:
+        problems.append(f"the rows to calibrate by, of {held_back.directory}, were encoded under another state")
     if problems:
         raise DataError(
             f"candidate {candidate_dir}, state {state_dir} and hold-out {holdout_dir} do not belong together:"
@@ -145,6 +156,10 @@ def pack(
         metrics=candidate.statistics,
     )
     model = open_model(output_dir, manifest)
+    if config.is_calibrated and held_back:
+        write_calibration(model, held_back, config.calibration)
+        manifest = manifest.model_copy(update={"files": describe_files(output_dir, manifest.files)})
+        model = open_model(output_dir, manifest)
     if not config.is_plain:
         _write_own_golden_scores(model, candidate_dir, candidate)
         unchanged = [entry for entry in manifest.files if entry.path != GOLDEN_SCORES]
@@ -272,7 +287,7 @@ def _write_own_golden_scores(model: ServingModel, candidate_dir: str, candidate:
     rows = read_table(storage.read_bytes(raw), raw)
     wide, embeddings = open_tables(candidate_dir, candidate, {node.name for node in model.head.get_inputs()})
     trained = read_array(storage.join(candidate_dir, CANDIDATE_SCORES))
-    full = replace(model, wide=wide, embeddings=embeddings).score(rows, as_logged=True)
+    full = replace(model, wide=wide, embeddings=embeddings, calibration=None).score(rows, as_logged=True)
     problems = list(wrong_scores(full, trained))
     if problems:
         raise DataError(f"{candidate_dir} is not packed: with its own tables, {' '.join(problems)} Train again.")

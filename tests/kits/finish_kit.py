@@ -43,6 +43,7 @@ def finish_in(output: Path, training: TrainingConfig) -> Finish:
         judgement=str(output / "decision"),
         state=str(output / "state"),
         holdout=str(output / "day"),
+        dataset=str(output / "train"),
     )
 
 

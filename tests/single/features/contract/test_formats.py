@@ -16,7 +16,15 @@ from nightjar import serving
 from nightjar.features.contract import manifests
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, StateManifest
-from nightjar.features.contract.publishing import MANIFEST, OLDEST_FORMAT, key_of, key_of_counts, read_manifest, verify
+from nightjar.features.contract.publishing import (
+    EXTENDED_FORMAT,
+    MANIFEST,
+    OLDEST_FORMAT,
+    key_of,
+    key_of_counts,
+    read_manifest,
+    verify,
+)
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.serving import registry
 from nightjar.training.warm_start import WarmStart
@@ -59,7 +67,7 @@ def test_there_is_an_output_of_every_format_that_is_read() -> None:
     assert manifests.FORMAT - OLDEST_FORMAT <= 1
 
 
-@pytest.mark.parametrize("name", FORMATS[-2:])
+@pytest.mark.parametrize("name", [*FORMATS[-2:], f"extended-{EXTENDED_FORMAT}"])
 def test_the_champion_of_a_kept_output_is_served(name: str) -> None:
     require_champion(GOLDEN / name / "models")
 
