@@ -1,7 +1,7 @@
 """What a calibration does to later rows: each method, fitted to rows held back, on the rows that judge.
 
-    python -m benchmarks.calibration --nights OUTPUT --config FILE [--by device]
-    python -m benchmarks.calibration --movietweetings SOURCE --work DIR [--seeds 3]
+    python -m benchmarks.packing.calibration --nights OUTPUT --config FILE [--by device]
+    python -m benchmarks.packing.calibration --movietweetings SOURCE --work DIR [--seeds 3]
 
 Of an output of nights that were trained with `training.validation.share`, every night's model. Of MovieTweetings, split
 by time 80 / 10 / 10, models of the first part, fitted to the second, on the third. Printed: the sum of scores over that

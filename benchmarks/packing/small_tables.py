@@ -1,6 +1,6 @@
 """What small tables save and cost: a trained candidate packed in each way, on the same later rows.
 
-    python -m benchmarks.small_tables --candidate candidates/VERSION --state states/KEY --holdout datasets/KEY \\
+    python -m benchmarks.packing.small_tables --candidate candidates/VERSION --state states/KEY --holdout datasets/KEY \\
         --work DIR [--rounds 5] [--rows 4000000]
 
 Bytes of the tables and of the whole artifact, seconds to load it, p50 and p99 of a request of 200 candidates, and
@@ -144,7 +144,7 @@ def _measured(what: str, directories: dict[str, str], rounds: int) -> dict[str, 
     found: dict[str, list[dict[str, float]]] = {name: [] for name in directories}
     for _ in range(rounds):
         for name, directory in directories.items():
-            command = [sys.executable, "-m", "benchmarks.small_tables", "--once", what, directory]
+            command = [sys.executable, "-m", "benchmarks.packing.small_tables", "--once", what, directory]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
     return {name: {key: median(f[key] for f in figures) for key in figures[0]} for name, figures in found.items()}
