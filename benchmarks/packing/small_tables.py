@@ -1,7 +1,7 @@
 """What small tables save and cost: a trained candidate packed in each way, on the same later rows.
 
-    python -m benchmarks.packing.small_tables --candidate candidates/VERSION --state states/KEY --holdout datasets/KEY \\
-        --work DIR [--rounds 5] [--rows 4000000]
+    python -m benchmarks.packing.small_tables --candidate candidates/VERSION --state states/KEY \\
+        --holdout datasets/KEY --work DIR [--rounds 5] [--rows 4000000]
 
 Bytes of the tables and of the whole artifact, seconds to load it, p50 and p99 of a request of 200 candidates, and
 quality on the hold-out. Then a table of --rows embeddings of width 32 alone: mapped, looked up at random.
