@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -32,6 +33,22 @@ def write_raw(url: str, path: str, dtype: np.dtype) -> None:
     with storage.open_binary_writer(url) as target, open(path, "rb") as source:
         np.lib.format.write_array_header_1_0(target, header)
         shutil.copyfileobj(source, target)
+
+
+def write_pieces(url: str, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray]) -> None:
+    """Write a .npy file of rows that come piece by piece, for a directory that is not published yet.
+
+    Args:
+        url: of the file.
+        shape: of the whole array.
+        dtype: of its values.
+        pieces: consecutive rows.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with storage.open_binary_writer(url) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for piece in pieces:
+            stream.write(np.ascontiguousarray(piece, dtype=dtype).data)
 
 
 def is_finite(array: np.ndarray) -> bool:

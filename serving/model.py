@@ -5,7 +5,7 @@ Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -15,25 +15,35 @@ import onnxruntime
 
 from nightjar.features.contract import storage
 from nightjar.features.contract.artifact_files import (
+    CALIBRATION,
     ENCODER,
     GOLDEN_RAW,
     HEAD,
+    WIDE_BIAS,
     WIDE_IDS,
     WIDE_WEIGHTS,
+    embedding_scales,
     embedding_values,
 )
 from nightjar.features.contract.errors import DataError, NightjarError
-from nightjar.features.contract.layout import table_layout
-from nightjar.features.contract.manifests import ArtifactManifest, CountersManifest, StateManifest
+from nightjar.features.contract.layout import TableLayout, table_layout
+from nightjar.features.contract.manifests import (
+    ArtifactManifest,
+    CandidateManifest,
+    CountersManifest,
+    Manifest,
+    StateManifest,
+)
 from nightjar.features.contract.publishing import read_manifest, verify
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.files import read_array, read_table
 from nightjar.features.encoder.inputs import InputColumn, input_columns
-from nightjar.features.encoder.ragged import Ragged
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
+from nightjar.serving.calibration import Calibration, read_calibration
+from nightjar.serving.encoded import batches, rows_in
 from nightjar.serving.explain.explanation import Explanation, explain
 from nightjar.serving.head_graph import BATCH_ROWS, check_head
 from nightjar.serving.tables import EmbeddingTable, WideTable
@@ -76,9 +86,10 @@ def read_counters(directory: str, spec: FeatureSpec, held: Counters | None = Non
 
 @dataclass(frozen=True, repr=False)
 class ServingModel:
-    """Scores rows by sigmoid(head(first_order, embeddings, dense)). Safe to share by threads.
+    """Scores rows by sigmoid(calibration(head(first_order, embeddings, dense))). Safe to share by threads.
 
-    directory: of the artifact; fitted: the manifest of its encoder's state.
+    directory: of the artifact; fitted: the manifest of its encoder's state; calibration: None if the head's
+    logits are served as they are.
     """
 
     manifest: ArtifactManifest
@@ -89,6 +100,7 @@ class ServingModel:
     counters: Counters
     directory: str
     fitted: StateManifest
+    calibration: Calibration | None = None
 
     @cached_property
     def _asked(self) -> tuple[str, ...]:
@@ -145,16 +157,13 @@ class ServingModel:
         if missing:
             raise DataError(f"the encoded rows lack the columns {missing}, which the model reads.")
         columns = {name: columns[name] for name in self.input_columns}
-        return self._score(columns, _rows(next(iter(columns.values()))))
+        return self._score(columns, rows_in(next(iter(columns.values()))))
 
     def _score(self, columns: Mapping[str, ColumnValues], rows: int) -> np.ndarray:
         """Probabilities of encoded rows, of which some columns may have one for all: float32[rows]."""
         probabilities = np.empty(rows, dtype=np.float32)
-        for start in range(0, rows, BATCH_ROWS):
-            stop = min(start + BATCH_ROWS, rows)
-            whole = stop - start == rows
-            batch = columns if whole else {name: _slice(column, start, stop) for name, column in columns.items()}
-            logit = self.logits(self.head_inputs(batch, stop - start))
+        for start, stop, batch in batches(columns, rows, BATCH_ROWS):
+            logit = self.calibrated(self.logits(self.head_inputs(batch, stop - start)), batch)
             probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
         return probabilities
 
@@ -185,6 +194,10 @@ class ServingModel:
     def logits(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The head's logits, float64[B], of what `head_inputs` gives."""
         return self.head.run(["logit"], dict(inputs))[0].astype(np.float64)
+
+    def calibrated(self, logits: np.ndarray, columns: Mapping[str, ColumnValues]) -> np.ndarray:
+        """The logits that are served, float64[B], of the head's and the encoded rows."""
+        return logits if self.calibration is None else self.calibration.applied(logits, columns)
 
     def head_inputs(self, columns: Mapping[str, ColumnValues], rows: int) -> dict[str, np.ndarray]:
         """What the head asks for, of encoded rows: first_order [B], embeddings [B, E], dense [B, N], all float32."""
@@ -231,27 +244,61 @@ def open_model(directory: str, manifest: ArtifactManifest, *, threads: int = 1) 
 
 def _open(directory: str, manifest: ArtifactManifest, threads: int) -> ServingModel:
     head = _open_head(directory, manifest, threads)
-    inputs = {node.name for node in head.get_inputs()}
-    layout = table_layout(manifest.columns)
-    wide = None
-    if "first_order" in inputs:
-        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
-        wide = WideTable(layout, ids, weights)
-    embeddings = []
-    for width, slots in layout.embeddings.items() if "embeddings" in inputs else ():
-        path = embedding_values(width)
-        table = _array(directory, manifest, path)
-        if table.shape != (layout.embedding_rows(width), width):
-            raise DataError(
-                f"{directory}/{path} has the shape {table.shape}; the manifest's columns need "
-                f"{(layout.embedding_rows(width), width)}. Pack the candidate again."
-            )
-        embeddings.append(EmbeddingTable(slots, table))
+    wide, embeddings = open_tables(directory, manifest, {node.name for node in head.get_inputs()})
     encoder = storage.join(directory, ENCODER)
     of_state = read_manifest(encoder, StateManifest)
     counters = load_counters(encoder, of_state, of_state.spec)
     state = FittedState(of_state.spec, load_encoder_state(encoder, of_state), counters.frequencies(of_state.spec))
-    return ServingModel(manifest, state, head, wide, tuple(embeddings), counters, directory, of_state)
+    calibration = _calibration(directory, manifest) if _lists(manifest, CALIBRATION) else None
+    return ServingModel(manifest, state, head, wide, embeddings, counters, directory, of_state, calibration)
+
+
+def open_tables(
+    directory: str, manifest: ArtifactManifest | CandidateManifest, inputs: Container[str]
+) -> tuple[WideTable | None, tuple[EmbeddingTable, ...]]:
+    """The tables that the head asks for, of an artifact or of a candidate. Raises DataError as `open_model` does.
+
+    Args:
+        directory: of one or the other.
+        manifest: its own.
+        inputs: the head's, of HEAD_INPUTS.
+    """
+    layout = table_layout(manifest.columns)
+    wide = None
+    if "first_order" in inputs:
+        ids, weights = (_array(directory, manifest, path) for path in (WIDE_IDS, WIDE_WEIGHTS))
+        bias = _array(directory, manifest, WIDE_BIAS) if _lists(manifest, WIDE_BIAS) else None
+        wide = WideTable(layout, ids, weights, bias)
+    embedded = layout.embeddings if "embeddings" in inputs else ()
+    return wide, tuple(_embeddings(directory, manifest, layout, width) for width in embedded)
+
+
+def _embeddings(
+    directory: str, manifest: ArtifactManifest | CandidateManifest, layout: TableLayout, width: int
+) -> EmbeddingTable:
+    path, rows = embedding_values(width), layout.embedding_rows(width)
+    table = _array(directory, manifest, path)
+    if table.shape != (rows, width):
+        raise DataError(
+            f"{directory}/{path} has the shape {table.shape}; the manifest's columns need "
+            f"{(rows, width)}. Pack the candidate again."
+        )
+    scales = _array(directory, manifest, embedding_scales(width)) if table.dtype == np.int8 else None
+    if table.dtype not in (np.float32, np.float16, np.int8) or (scales is not None and scales.shape != (rows,)):
+        raise DataError(
+            f"{directory}/{path} holds {table.dtype}{'' if scales is None else f', with scales of {scales.shape}'}; "
+            f"serving knows float32, float16, and int8 with a scale for each of {rows} rows. Pack the candidate again."
+        )
+    return EmbeddingTable(layout.embeddings[width], table, scales)
+
+
+def _calibration(directory: str, manifest: ArtifactManifest) -> Calibration:
+    url = storage.join(directory, CALIBRATION)
+    calibration = read_calibration(storage.read_bytes(url), url)
+    fields = [c.name for c in manifest.columns if c.role == "field" and not c.multi_valued]
+    if calibration.column not in (None, *fields):
+        raise DataError(f"{url} goes by the column {calibration.column!r}; the model's fields are {fields}.")
+    return calibration
 
 
 def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnxruntime.InferenceSession:
@@ -271,24 +318,15 @@ def _open_head(directory: str, manifest: ArtifactManifest, threads: int) -> onnx
     return head
 
 
-def _array(directory: str, manifest: ArtifactManifest, path: str) -> np.ndarray:
+def _array(directory: str, manifest: Manifest, path: str) -> np.ndarray:
     return read_array(storage.join(directory, _listed(directory, manifest, path)))
 
 
-def _listed(directory: str, manifest: ArtifactManifest, path: str) -> str:
-    if path not in {entry.path for entry in manifest.files}:
+def _lists(manifest: Manifest, path: str) -> bool:
+    return any(entry.path == path for entry in manifest.files)
+
+
+def _listed(directory: str, manifest: Manifest, path: str) -> str:
+    if not _lists(manifest, path):
         raise DataError(f"{directory} has no {path}, which its model needs. Train and pack it again.")
     return path
-
-
-def _rows(column: ColumnValues) -> int:
-    return column.rows if isinstance(column, Ragged) else len(column)
-
-
-def _slice(column: ColumnValues, start: int, stop: int) -> ColumnValues:
-    if _rows(column) <= 1:
-        return column
-    if not isinstance(column, Ragged):
-        return column[start:stop]
-    offsets = column.offsets[start : stop + 1]
-    return Ragged(column.values[offsets[0] : offsets[-1]], offsets - offsets[0])

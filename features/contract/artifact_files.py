@@ -26,9 +26,12 @@ GOLDEN_ENCODED = f"{GOLDEN}/encoded.parquet"
 SCORING, OPTIMIZER = "scoring", "optimizer"
 WIDE = "wide"
 HEAD = f"{SCORING}/head.onnx"
+CALIBRATION = f"{SCORING}/calibration.json"
 HEAD_STATE = f"{OPTIMIZER}/head.npz"
 WIDE_IDS = f"{SCORING}/{WIDE}_ids.npy"
 WIDE_WEIGHTS = f"{SCORING}/{WIDE}_weights.npy"
+# Of wide weights in 16 bits: the bias, which stays float32.
+WIDE_BIAS = f"{SCORING}/{WIDE}_bias.npy"
 WIDE_TOUCHED = f"{OPTIMIZER}/{WIDE}_ids.npy"
 CANDIDATE_SCORES = f"{SCORING}/golden_scores.npy"
 WARM_START = "warm_start.json"
@@ -69,6 +72,11 @@ def embedding(width: int) -> str:
 def embedding_values(width: int) -> str:
     """The values of the embeddings of a width."""
     return f"{SCORING}/{embedding(width)}.npy"
+
+
+def embedding_scales(width: int) -> str:
+    """The scales of the rows of the embeddings of a width, where these are stored in 8 bits."""
+    return f"{SCORING}/{embedding(width)}_scales.npy"
 
 
 def optimizer_state(table: str, part: str) -> str:

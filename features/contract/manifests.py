@@ -255,16 +255,18 @@ class CandidateManifest(Manifest):
 class Lineage(BaseModel):
     """Where an artifact comes from. What is not known is absent; keys of the user's own are kept.
 
-    settings, parent: of its candidate; state_first_date, state_through_date: days of its encoder state. Of a night's
-    model also: date and start of the night (NightStart as text), beside: the night's model, which a baseline was
-    trained beside; logs: fingerprints by day; spec: its fingerprint; config: digest of the training settings. Of a
-    model that has learned the day by which it was judged: judged, the version that was, and learned_date, the day.
+    settings, parent: of its candidate; artifact: how it was packed, unless by default; state_first_date,
+    state_through_date: days of its encoder state. Of a night's model also: date and start of the night (NightStart as
+    text), beside: the night's model, which a baseline was trained beside; logs: fingerprints by day; spec: its
+    fingerprint; config: digest of the training settings. Of a model that has learned the day by which it was judged:
+    judged, the version that was, and learned_date, the day.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     settings: Mapping[str, Any] = {}
     parent: ParentCandidate | None = None
+    artifact: Mapping[str, Any] = {}
     state_first_date: Date | None = None
     state_through_date: Date | None = None
     date: str | None = None

@@ -26,6 +26,9 @@ _REMEDY = "Restore it, or remove the directory and run its step again."
 
 # The oldest that is read: the one before FORMAT, from the next one on.
 OLDEST_FORMAT = 2
+# Of an artifact that asks more of its reader than FORMAT does: tables in 16 or 8 bits, a calibrator. Readers that know
+# FORMAT alone refuse it, and say which version it takes.
+EXTENDED_FORMAT = 3
 # Raise it when the same log gives other counts. The history is then counted again, for which its logs must be there.
 COUNTS_FORMAT = 2
 # Parts of a manifest that say how features are computed.
@@ -76,8 +79,8 @@ def read_manifest(directory: str, model: type[M]) -> M:
 
 def _require_format(document: Mapping[str, Any], directory: str) -> None:
     """Raise a DataError if the manifest is of a format that is not read any more, or not yet."""
-    oldest, newest = OLDEST_FORMAT, manifests.FORMAT
-    found = document.get("format", newest)
+    oldest, newest = OLDEST_FORMAT, max(manifests.FORMAT, EXTENDED_FORMAT)
+    found = document.get("format", manifests.FORMAT)
     if isinstance(found, int) and not oldest <= found <= newest:
         remedy = (
             f"Make it again, or read it with a version of Nightjar that reads the format {found}."

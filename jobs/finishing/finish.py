@@ -21,11 +21,13 @@ from nightjar.features.contract.manifests import DatasetManifest, Lineage
 from nightjar.features.contract.outputs import CANDIDATES, FINISHES, MODELS, DecisionName, finished_of
 from nightjar.features.contract.publishing import key_of, manifest_digest, read_manifest
 from nightjar.jobs.common.decisions import publish_decision, read_decision
+from nightjar.jobs.common.held_back import rows_held_back
 from nightjar.serving.evaluation.comparison import predict
 from nightjar.serving.gate.decision import FIGURES, Decision, GateConfig, PublishConfig
 from nightjar.serving.gate.finish import decide_finish, not_finished
 from nightjar.serving.model import load
 from nightjar.serving.packing import dry_run
+from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.serving.packing.dry_run import DryRun
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
@@ -43,19 +45,22 @@ log = logging.getLogger(__name__)
 class Finish:
     """The finish of a night's model.
 
-    gate: what it is held to; training: how the judged model was trained; output: folder that nights are published in;
-    judged: the version; judgement: directory of the decision on it; state, holdout: directories of its encoder state
-    and of the judged day, encoded under it.
+    gate: what it is held to; training, packing: how the judged model was trained and packed; output: folder that nights
+    are published in; judged: the version; judgement: directory of the decision on it; state, holdout: directories of
+    its encoder state and of the judged day, encoded under it; dataset: of the rows that the judged model was trained
+    on, of which some may be held back for a calibration.
     """
 
     config: PublishConfig
     gate: GateConfig
     training: TrainingConfig
+    packing: ArtifactConfig
     output: str
     judged: str
     judgement: str
     state: str
     holdout: str
+    dataset: str
 
     @property
     def version(self) -> str:
@@ -117,7 +122,8 @@ class Finish:
         except NightjarError as error:
             reason = f"{self.judged} could not learn {day.last_date} and serves as it is: {error}"
             return not_finished("training", reason), None
-        pack(job.output, self.state, self.holdout, self.artifact, learned)
+        held_back = rows_held_back(self.packing, self.training, self.dataset)
+        pack(job.output, self.state, self.holdout, self.artifact, learned, self.packing, held_back)
         models = {JUDGED: load(judged), FINISHED: load(self.artifact)}
         observed, scores = predict(models, self.holdout, day)
         dry = dry_run.run(self.artifact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -18,6 +18,7 @@ from nightjar.jobs.nightly.hook import HookConfig
 from nightjar.jobs.nightly.parents import WarmStartConfig
 from nightjar.jobs.nightly.retention import KeepConfig
 from nightjar.serving.gate.decision import GateConfig, PublishConfig
+from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.training.config import ModelName, TrainingConfig
 
 
@@ -61,6 +62,8 @@ class NightConfig(Strict):
     """What the log's columns mean, and which features are made of them."""
     training: TrainingConfig = TrainingConfig()
     """How a model is trained."""
+    artifact: ArtifactConfig = ArtifactConfig()
+    """How a trained model is packed."""
     nightly: NightlyConfig = NightlyConfig()
     """What a night covers, and what it leaves behind."""
     validation: LogValidationConfig = LogValidationConfig()
@@ -77,6 +80,19 @@ class NightConfig(Strict):
         except ValidationError as error:
             unknown = list(_unknown_slices(value)) if isinstance(value, Mapping) else []
             raise with_problems(error, unknown, value) from error
+
+    @model_validator(mode="after")
+    def _check_calibration(self) -> Self:
+        """There must be rows to fit it to, and the field that it goes by."""
+        validation, by = self.training.validation, self.artifact.calibration.by
+        if self.artifact.is_calibrated and not (validation and (validation.share or validation.dataset)):
+            raise ValueError(
+                "artifact.calibration is fitted to rows that training holds back: set training.validation.share"
+            )
+        fields = [field.name for field in self.features.fields if not field.multi_valued]
+        if by is not None and by not in fields:
+            raise ValueError(f"artifact.calibration.by: {by!r} is not among the single-valued fields {sorted(fields)}")
+        return self
 
     @classmethod
     def read(cls, path: str, overrides: Sequence[str] = ()) -> NightConfig:

@@ -10,6 +10,7 @@ from nightjar.features.contract.strict import digest, named_in
 # The sections that names begin with.
 LOGS = "log of "
 FEATURES, NIGHTLY, START, TRAINING, GATE = "features.", "nightly.", "start.", "training.", "gate."
+ARTIFACT = "artifact."
 _LONGEST = 40
 # So many days are told one by one, the last ones, so that a record does not grow with the history.
 DAYS_BY_NAME = 32

@@ -166,6 +166,8 @@ class Night:
         built = self.features.built
         made_from: dict[str, Any] = {"train": _name(built.train_dir), "holdout": _name(built.holdout_dir)}
         made_from["training"] = self._training(model).settings
+        if not self.config.artifact.is_plain:
+            made_from["artifact"] = self.config.artifact.model_dump(mode="json", exclude_defaults=True)
         if self.start.parent:
             decay = self.config.nightly.warm_start.decay
             made_from |= {"parent": self.start.parent.version, "decay": decay}
@@ -221,10 +223,12 @@ class Night:
             config=self.config.nightly.publish,
             gate=self.config.gate,
             training=self.config.training,
+            packing=self.config.artifact,
             output=self.output,
             judged=self._version,
             judgement=self._judgement,
             state=built.state_dir,
+            dataset=built.train_dir,
             holdout=str(built.holdout_dir),
         )
 
@@ -284,6 +288,7 @@ class Night:
             START_REASON: str(self.start.record),
             **named(ingredients.START, {"decay": config.nightly.warm_start.decay}),
             **named(ingredients.TRAINING, config.training.settings),
+            **named(ingredients.ARTIFACT, config.artifact.model_dump(mode="json", exclude_defaults=True)),
             **named(ingredients.GATE, config.gate.model_dump(mode="json")),
         }
 

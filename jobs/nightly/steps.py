@@ -35,6 +35,7 @@ from nightjar.features.contract.strict import digest
 from nightjar.features.dataset.build import aggregate, build
 from nightjar.features.input.timestamped import GetSpark
 from nightjar.jobs.common.decisions import read_decision
+from nightjar.jobs.common.held_back import rows_held_back
 from nightjar.jobs.common.ledger import ledger_of
 from nightjar.jobs.common.mlflow_mirror import try_to_follow
 from nightjar.jobs.nightly import hook, ingredients, lineage, retention
@@ -51,7 +52,13 @@ from nightjar.training.trainer import run_job
 _FEATURES = (ingredients.LOGS, ingredients.FEATURES)
 _HISTORY = f"{ingredients.NIGHTLY}history_from"
 _DATASETS = (*_FEATURES, f"{ingredients.NIGHTLY}train_days", _HISTORY, START_REASON)
-_MODELS = (*_DATASETS, ingredients.START, ingredients.TRAINING, f"{ingredients.NIGHTLY}baselines")
+_MODELS = (
+    *_DATASETS,
+    ingredients.START,
+    ingredients.TRAINING,
+    ingredients.ARTIFACT,
+    f"{ingredients.NIGHTLY}baselines",
+)
 _ALL = (*_MODELS, ingredients.GATE)
 _SERVED = (*_ALL, f"{ingredients.NIGHTLY}publish")
 
@@ -119,8 +126,10 @@ def _train(night: Night, spark: GetSpark, following: Night | None) -> None:
 
 def _pack(night: Night) -> None:
     built = night.features.built
+    held_back = rows_held_back(night.config.artifact, night.config.training, built.train_dir)
     for model in night.config.models:
-        pack(night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model), _lineage(night))
+        directories = night.candidate(model), built.state_dir, str(built.holdout_dir), night.artifact(model)
+        pack(*directories, _lineage(night), night.config.artifact, held_back)
 
 
 def _lineage(night: Night) -> Lineage:

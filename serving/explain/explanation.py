@@ -3,7 +3,7 @@
 The wide part is a sum: every coordinate that the row holds, by its name. The rest of the head is explained by fields,
 and by numbers, with integrated gradients (serving.explain.paths) from the mean of the artifact's golden rows: what
 makes this row's score differ from an average row's. Serving has no torch and a head is any ONNX graph, so that the
-integral is taken by evaluating the head alone. All of it adds up to the row's logit.
+integral is taken by evaluating the head alone. All of it adds up to the row's logit; a calibration comes last.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Explanation:
     """A row's logit as a sum: base + contributions.
 
     base: the logit of the golden rows' mean with no wide coordinate but the bias. contributions: the largest first.
+    calibration: what the last step adds to the logit before it becomes the probability; 0 without calibration.
     """
 
     probability: float
@@ -68,6 +69,7 @@ class Explanation:
     base: float
     contributions: tuple[Contribution, ...]
     counters: tuple[KeyCounts, ...]
+    calibration: float = 0.0
 
     def by_feature(self) -> dict[str, float]:
         """What every field, cross, dense feature and frequency adds in both parts, the largest first."""
@@ -81,6 +83,8 @@ class Explanation:
         for c in self.contributions:
             x = "" if c.x is None else f" (x = {c.x:.4g})"
             lines.append(f"{c.logit:+.4f}  {c.part}  {c.name}{x}{f'; {c.shared}' if c.shared else ''}")
+        if self.calibration:
+            lines.append(f"{self.calibration:+.4f}  calibration, to {self.logit + self.calibration:+.4f}")
         for k in self.counters:
             lines.append(f"{k.frequency}, {k.window}: {k.impressions} impressions, {k.positives} positives of {k.keys}")
         return "\n".join(lines)
@@ -104,12 +108,16 @@ class Moved:
 
 @dataclass(frozen=True)
 class Change:
-    """Why a row's logit moved: base and contributions, which add up to the difference. moved: the largest first."""
+    """Why a row's logit moved: base and contributions, which add up to the difference. moved: the largest first.
+
+    calibration: by how much more, or less, the logit moved that is served.
+    """
 
     before: Explanation
     after: Explanation
     base: float
     moved: tuple[Moved, ...]
+    calibration: float = 0.0
 
 
 def explain(model: ServingModel, row: Rows, *, as_logged: bool = False) -> Explanation:
@@ -121,15 +129,17 @@ def explain(model: ServingModel, row: Rows, *, as_logged: bool = False) -> Expla
     arrays, _ = read_columns(model.state.spec, row, as_logged=as_logged)
     values = {field.name: values_of(field, arrays[field.name]) for field in model.state.spec.fields}
     inputs = model.head_inputs(columns, 1)
-    logit = float(model.logits(inputs)[0])
+    logits = model.logits(inputs)
+    logit, served = float(logits[0]), float(model.calibrated(logits, columns)[0])
     wide = list(_wide(model, columns, values)) if model.wide else []
     deep, start = _deep(model, inputs, columns, values)
     return Explanation(
-        probability=float(np.exp(-np.logaddexp(0.0, -logit))),
+        probability=float(np.exp(-np.logaddexp(0.0, -served))),
         logit=logit,
         base=start - sum(contribution.logit for contribution in wide),
         contributions=tuple(sorted([*wide, *deep], key=lambda c: (-abs(c.logit), c.part, c.name))),
         counters=tuple(_counts(model, hashed, values)),
+        calibration=served - logit,
     )
 
 
@@ -139,7 +149,8 @@ def explain_change(row: Row, before: ServingModel, after: ServingModel, *, as_lo
     was, now = ({(c.part, c.feature, c.name): c.logit for c in each.contributions} for each in of)
     moved = [Moved(*key, was.get(key, 0.0), now.get(key, 0.0)) for key in dict.fromkeys([*was, *now])]
     order = sorted(moved, key=lambda m: (-abs(m.logit), m.part, m.name))
-    return Change(of[0], of[1], of[1].base - of[0].base, tuple(order))
+    calibration = of[1].calibration - of[0].calibration
+    return Change(of[0], of[1], of[1].base - of[0].base, tuple(order), calibration)
 
 
 def _wide(

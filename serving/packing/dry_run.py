@@ -83,7 +83,7 @@ def check(directory: str) -> DryRun:
         scores = model.score(rows, as_logged=True)
     except NightjarError as error:
         return DryRun(problems=(str(error),))
-    problems = [*_wrong(scores, wanted), *_loaded()]
+    problems = [*wrong_scores(scores, wanted), *_loaded()]
     latency = 1000.0 * _seconds(model, rows)
     difference = np.abs(scores - wanted, dtype=np.float64) if scores.shape == wanted.shape else np.zeros(0)
     measured = Measured(
@@ -96,7 +96,8 @@ def check(directory: str) -> DryRun:
     return DryRun(problems=tuple(problems), measured=measured)
 
 
-def _wrong(scores: np.ndarray, wanted: np.ndarray) -> Iterator[str]:
+def wrong_scores(scores: np.ndarray, wanted: np.ndarray) -> Iterator[str]:
+    """What is wrong with golden rows' scores, in words; nothing if they are the wanted ones, within TOLERANCE."""
     if scores.shape != wanted.shape:
         yield f"there are {len(scores)} golden rows but {len(wanted)} golden scores."
         return

@@ -195,6 +195,7 @@ def _lineage(artifact: ArtifactManifest) -> Iterator[str]:
         ("start", lineage.start or "–"),
         ("parent", lineage.parent.candidate if lineage.parent else "–"),
         ("seed", lineage.seed),
+        *([("packed with", json.dumps(dict(lineage.artifact), sort_keys=True))] if lineage.artifact else []),
         ("spec", artifact.spec_fingerprint),
     ]
     if lineage.code:

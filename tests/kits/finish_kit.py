@@ -8,6 +8,7 @@ from nightjar.features.contract.manifests import Lineage
 from nightjar.jobs.common.decisions import publish_decision, read_decision
 from nightjar.jobs.finishing.finish import Finish
 from nightjar.serving.gate.decision import Decision, GateConfig, PublishConfig
+from nightjar.serving.packing.config import ArtifactConfig
 from nightjar.serving.packing.pack import pack
 from nightjar.training.config import TrainingConfig
 from nightjar.training.job import TrainingJob
@@ -36,11 +37,13 @@ def finish_in(output: Path, training: TrainingConfig) -> Finish:
         config=PublishConfig(learn_evaluated_day=True, mean_move=2.0),
         gate=GateConfig(calibration=(0.5, 2.0)),
         training=training,
+        packing=ArtifactConfig(),
         output=str(output),
         judged=JUDGED,
         judgement=str(output / "decision"),
         state=str(output / "state"),
         holdout=str(output / "day"),
+        dataset=str(output / "train"),
     )
 
 

@@ -102,15 +102,28 @@ class Artifact:
         self.wide: dict[int, float] = {}
         if "first_order" in self.inputs:
             ids, weights = (np.load(self.root / f"scoring/wide_{what}.npy") for what in ("ids", "weights"))
+            if weights.dtype == np.uint16:
+                weights = (weights.astype("<u4") << 16).view("<f4")
             self.wide = dict(zip(ids.tolist(), weights.tolist(), strict=True))
+            bias = self.root / "scoring/wide_bias.npy"
+            if bias.exists():
+                self.wide[0] = float(np.load(bias)[0])
         self.columns = [c for c in self.manifest["columns"] if c["role"] in ("field", "cross", "dense")]
+        calibration = self.root / "scoring/calibration.json"
+        self.calibration = json.loads(calibration.read_text()) if calibration.exists() else None
         widths = sorted({c["embedding"] for c in self.columns if c["embedding"]}) if "embeddings" in self.inputs else []
-        self.embeddings = {width: np.load(self.root / f"scoring/embedding_{width}.npy") for width in widths}
+        self.embeddings = {width: self._embeddings(f"scoring/embedding_{width}") for width in widths}
+
+    def _embeddings(self, path: str) -> np.ndarray:
+        stored = np.load(self.root / f"{path}.npy")
+        if stored.dtype != np.int8:
+            return stored.astype(np.float32)
+        return stored.astype(np.float32) * np.load(self.root / f"{path}_scales.npy")[:, None]
 
     @staticmethod
     def _checked(directory: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
-        assert manifest["format"] == 2
+        assert manifest["format"] in (2, 3)
         for entry in manifest["files"]:
             content = (directory / entry["path"]).read_bytes()
             assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"]), entry
@@ -126,8 +139,10 @@ class Artifact:
     def scores(self, rows: Sequence[dict[str, Any]]) -> np.ndarray:
         """Probabilities of raw rows as logged: float64[rows]."""
         feed: dict[str, list[Any]] = {name: [] for name in self.inputs}
+        every: list[Ids] = []
         for row in rows:
             ids, dense = self.encode(row)
+            every.append(ids)
             made: dict[str, Callable[[], Any]] = {
                 "first_order": lambda ids=ids, dense=dense: self._first_order(ids, dense),
                 "embeddings": lambda ids=ids: self._embed(ids),
@@ -136,7 +151,20 @@ class Artifact:
             for name, values in feed.items():
                 values.append(made[name]())
         (logit,) = self.head.run(["logit"], {name: np.array(of, np.float32) for name, of in feed.items()})
-        return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
+        calibrated = [self._calibrated(float(z), ids) for z, ids in zip(logit, every, strict=True)]
+        return 1.0 / (1.0 + np.exp(-np.array(calibrated)))
+
+    def _calibrated(self, logit: float, ids: Ids) -> float:
+        if self.calibration is None:
+            return logit
+        column, curves = self.calibration["column"], self.calibration["curves"]
+        curve = curves.get(str(ids[column][0]), self.calibration["curve"]) if column else self.calibration["curve"]
+        x, y = curve["x"], curve["y"]
+        if logit < x[0] or logit >= x[-1]:
+            end = 0 if logit < x[0] else -1
+            return y[end] + curve["slope"] * (logit - x[end])
+        n = max(i for i in range(len(x)) if x[i] <= logit)
+        return y[n] + (logit - x[n]) * (y[n + 1] - y[n]) / (x[n + 1] - x[n])
 
     def encode(self, row: dict[str, Any]) -> tuple[Ids, dict[str, float]]:
         """Ids by column, ascending, and dense columns by name, rounded to float32."""

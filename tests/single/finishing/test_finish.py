@@ -14,9 +14,12 @@ from nightjar.features.contract import storage
 from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest
 from nightjar.features.contract.publishing import is_published, read_manifest
 from nightjar.jobs.common.decisions import publish_decision
+from nightjar.jobs.common.held_back import rows_held_back
 from nightjar.jobs.finishing.finish import Finish
 from nightjar.serving.gate.decision import Decision, GateCheck, PublishConfig
+from nightjar.serving.packing.config import ArtifactConfig, CalibrationConfig
 from nightjar.training.config import TrainingConfig, WideConfig
+from nightjar.training.evaluation.config import HeldOutValidationConfig
 from tests.kits.finish_kit import JUDGED, carried_out, finish_in, make_judged
 from tests.kits.serving.serving_kit import make_rows
 
@@ -61,6 +64,20 @@ def test_it_goes_on_from_what_was_remembered_over_every_row_once(finished: tuple
     assert before.keys() <= after.keys()
     assert all(after[row] >= before[row] for row in before)
     assert sum(after.values()) > 1.05 * sum(before.values())
+
+
+def test_it_is_packed_and_calibrated_as_the_judged_model_was(finish: Finish) -> None:
+    training = TRAINING.model_copy(update={"validation": HeldOutValidationConfig(share=0.4)})
+    packing = ArtifactConfig(wide="float16", calibration=CalibrationConfig(method="platt"))
+    finish = replace(finish, training=training, packing=packing)
+    assert carried_out(finish).movement is not None
+    manifest, model = read_manifest(finish.artifact, ArtifactManifest), serving.load(finish.artifact)
+    held_back = rows_held_back(packing, training, finish.dataset)
+    assert held_back is not None
+    assert manifest.inputs["calibration"] == held_back.digest, "the judged day is learned by now"
+    assert manifest.lineage.artifact == {"wide": "float16", "calibration": {"method": "platt"}}
+    assert model.calibration is not None
+    assert model.calibration.curve.slope != 1.0
 
 
 def test_the_finished_model_says_what_it_is_and_what_it_moved(finished: tuple[Finish, Decision]) -> None:

@@ -167,6 +167,26 @@ def test_nights_of_a_range_whose_day_has_no_log_are_left_out_only_where_days_may
         dates("skip", 5, 6)
 
 
+def test_how_a_model_is_packed_is_in_its_version_and_on_record_unless_it_is_the_default(tmp_path: Path) -> None:
+    for day in (1, 2):
+        write_day(tmp_path, day, rows=5)
+
+    def night(**artifact: object) -> Night:
+        config = NightConfig.model_validate({**CONFIG, **({"artifact": artifact} if artifact else {})})
+        return Night(config, DateFolders(str(tmp_path)), str(tmp_path / "out"), date(2026, 1, 2))
+
+    plain, default, small = night(), night(embeddings="float32"), night(embeddings="int8")
+    assert plain.directories() == default.directories()
+    assert plain.made_from == default.made_from
+    assert dict(small.made_from.items() - plain.made_from.items()) == {"artifact.embeddings": "int8"}
+    assert {step for step, made in small.directories().items() if made != plain.directories()[step]} == {
+        "train",
+        "pack",
+        "evaluate",
+        "gate",
+    }
+
+
 def test_a_metric_by_groups_without_any_is_found_before_anything_starts(tmp_path: Path) -> None:
     for day in (1, 2):
         write_day(tmp_path, day, rows=5)

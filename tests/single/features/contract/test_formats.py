@@ -16,7 +16,15 @@ from nightjar import serving
 from nightjar.features.contract import manifests
 from nightjar.features.contract.errors import DataError
 from nightjar.features.contract.manifests import ArtifactManifest, CandidateManifest, StateManifest
-from nightjar.features.contract.publishing import MANIFEST, OLDEST_FORMAT, key_of, key_of_counts, read_manifest, verify
+from nightjar.features.contract.publishing import (
+    EXTENDED_FORMAT,
+    MANIFEST,
+    OLDEST_FORMAT,
+    key_of,
+    key_of_counts,
+    read_manifest,
+    verify,
+)
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.serving import registry
 from nightjar.training.warm_start import WarmStart
@@ -59,7 +67,7 @@ def test_there_is_an_output_of_every_format_that_is_read() -> None:
     assert manifests.FORMAT - OLDEST_FORMAT <= 1
 
 
-@pytest.mark.parametrize("name", FORMATS[-2:])
+@pytest.mark.parametrize("name", [*FORMATS[-2:], f"extended-{EXTENDED_FORMAT}"])
 def test_the_champion_of_a_kept_output_is_served(name: str) -> None:
     require_champion(GOLDEN / name / "models")
 
@@ -96,11 +104,11 @@ def test_another_format_names_the_version_that_is_needed(artifact: Path) -> None
 
     rewrite(artifact, later)
     with pytest.raises(
-        DataError, match=r"is of the format 9; this version reads 2 to 2\. It was made by Nightjar 4\.2\.0"
+        DataError, match=r"is of the format 9; this version reads 2 to 3\. It was made by Nightjar 4\.2\.0"
     ):
         read_manifest(str(artifact), ArtifactManifest)
     rewrite(artifact, lambda document: document.update({"format": 1}))
-    with pytest.raises(DataError, match=r"is of the format 1; this version reads 2 to 2\. Make it again"):
+    with pytest.raises(DataError, match=r"is of the format 1; this version reads 2 to 3\. Make it again"):
         read_manifest(str(artifact), ArtifactManifest)
 
 

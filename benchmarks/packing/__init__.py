@@ -1,0 +1,1 @@
+"""What packing can change of a model: its tables and its calibrator."""
