@@ -62,6 +62,9 @@ class Answers:
             if isinstance(scores, DataError):
                 answers.append(refusal(scores))
                 continue
+            if unknown := without_score(scores):
+                answers.append(unknown)
+                continue
             self.metrics.rows.labels(task.route).inc(len(scores))
             self.metrics.request_rows.observe(len(scores))
             answers.append(_written(task.route, body, scores, served))
@@ -77,9 +80,13 @@ class Answers:
         if isinstance(body, Refused):
             return body
         try:
-            found = asdict(served.model.explain(body.rows))
+            explained = served.model.explain(body.rows)
         except DataError as error:
             return refusal(error)
+        added = [explained.logit, explained.base, *(one.logit for one in explained.contributions)]
+        if unknown := without_score(np.array([sum(added)])):
+            return unknown
+        found = asdict(explained)
         found["counts"] = found.pop("counters")
         return _json(_by(served) | found)
 
@@ -111,6 +118,14 @@ def refusal(error: DataError) -> Refused:
     """What the sender of rows that cannot be scored is told."""
     message = str(error)
     return Refused(422, message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…")
+
+
+def without_score(scores: np.ndarray) -> Refused | None:
+    """What the sender is told of rows whose numbers the model cannot compute with; None if all are scored."""
+    places = np.flatnonzero(~np.isfinite(scores))
+    if not len(places):
+        return None
+    return Refused(422, f"row {places[0]} has no score: a number in it is too large for the model. Send null instead.")
 
 
 def _scored(served: Served, body: Body) -> np.ndarray | DataError:

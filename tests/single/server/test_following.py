@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from nightjar.serving import registry
+from nightjar.serving.model import load
 from nightjar.serving.server.settings import Settings
+from tests.kits.serving.counters_kit import publish
 from tests.kits.serving.server_kit import Running, json_rows, model_of, running
 
 ROWS = json_rows(12, seed=3)
@@ -109,6 +111,30 @@ def test_a_rollback_is_followed_with_its_description(moving: str) -> None:
         assert "Serves one." in client.get("/openapi.json").json["info"]["description"]
         scores = np.array(client.post("/score", {"rows": ROWS}).json["scores"], np.float32)
         np.testing.assert_array_equal(scores, model_of(moving, "one").score(ROWS))
+
+
+def test_newer_counters_are_followed_with_and_without_a_new_version(moving: str) -> None:
+    """The third day's are a delta on those held; the fourth come with another version, and stay with a rollback."""
+    registry.promote(moving, "two", "by hand", publish(moving, 1))
+    with running(moving) as server, server.client() as client:
+        for day, version in ((2, "two"), (3, "two"), (4, "one"), (4, "two")):
+            name = publish(moving, day) if day != 4 or version == "one" else registry.newest_counters(moving, "two")
+            assert name is not None
+            if day < 4:
+                registry.renew(moving, name, "night")
+            elif version == "one":
+                registry.promote(moving, version, "gate", name)
+            else:
+                registry.rollback(moving)
+            server.server.follower.look()
+            found = client.post("/score", {"rows": ROWS}).json
+            own = load(f"{moving}/{version}", counters=f"{moving}/counters/{name}")
+            assert (found["version"], found["counters"]) == (version, name)
+            assert found["counters_as_of"] == own.counters_as_of.isoformat()
+            np.testing.assert_array_equal(np.array(found["scores"], np.float32), own.score(ROWS))
+        assert server.metric('nightjar_server_loads_total{outcome="counters"}') == 2
+        assert server.metric('nightjar_server_loads_total{outcome="model"}') == 2
+        assert server.metric(f'nightjar_server_model_info{{counters="{name}",version="two"}}') == 1
 
 
 def test_counters_that_are_too_old_are_not_served_with(models: str) -> None:

@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 
 from nightjar.features.contract.errors import DataError
 from nightjar.serving import InContext
+from nightjar.serving.server.answers import without_score
 from nightjar.serving.server.settings import Settings
 from tests.kits.serving.server_kit import JSON, Client, Running, json_rows, model_of, running
 
@@ -211,6 +212,13 @@ def test_figures_count_requests_rows_and_what_serves(server: Running, client: Cl
     assert server.metric('nightjar_server_model_info{counters="",version="one"}') == 1
     assert server.metric("nightjar_server_behind") == 0
     assert server.metric("nightjar_server_waiting") == 0
+
+
+def test_a_row_without_a_score_is_named() -> None:
+    assert without_score(np.array([0.0, 1.0], np.float32)) is None
+    refused = without_score(np.array([0.5, np.nan, np.inf], np.float32))
+    assert refused is not None
+    assert (refused.status, str(refused)[:24]) == (422, "row 1 has no score: a nu")
 
 
 def test_it_says_that_it_lives_and_what_it_serves(client: Client) -> None:
