@@ -115,8 +115,9 @@ class Server:
             began = time.monotonic()
             body = await self._body(request)
             left = self._settings.seconds - (time.monotonic() - began)
-            lane = self._explaining if request.url.path == "/explain" else self._scoring
-            return _answer(await lane.answer(request.url.path, body, max(left, 0.0)))
+            route = request.scope["path"]
+            lane = self._explaining if route == "/explain" else self._scoring
+            return _answer(await lane.answer(route, body, max(left, 0.0)))
         finally:
             self._at_work -= 1
             self.metrics.at_work.set(self._at_work)
@@ -147,7 +148,8 @@ class Server:
         return b"".join(parts)
 
     async def _shown(self, request: Request) -> Response:
-        return Response(self._page[request.url.path], media_type=PAGE[request.url.path][1])
+        path = request.scope["path"]
+        return Response(self._page[path], media_type=PAGE[path][1])
 
     async def _healthz(self, request: Request) -> Response:
         alive = self._scoring.alive and self._explaining.alive and self.follower.alive

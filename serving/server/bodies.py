@@ -80,7 +80,8 @@ def _envelope(body: bytes, needed: str, known: Sequence[str]) -> Row:
     unknown = [name for name in found if name not in known]
     if unknown:
         raise Refused(
-            422, f"the body has the keys {_names(unknown)}; it may have {list(known)}{did_you_mean(unknown, known)}"
+            422,
+            f"the body has the keys {_names(unknown)}; it may have {list(known)}{did_you_mean(unknown, known) or '.'}",
         )
     if needed not in found:
         raise Refused(422, f'the body has no "{needed}". Send an object: {{"{needed}": …}}.')

@@ -15,7 +15,7 @@ from nightjar.serving import registry
 from nightjar.serving.model import ServingModel, load
 from nightjar.serving.packing.pack import pack
 from nightjar.serving.request_log import RequestLog
-from nightjar.serving.server.app import Server
+from nightjar.serving.server.app import LOOPBACK, Server
 from nightjar.serving.server.run import listen, uvicorn_of
 from nightjar.serving.server.settings import Settings
 from tests.kits.serving.serving_kit import make_rows, make_world
@@ -93,10 +93,15 @@ class Running:
 
 
 @contextmanager
-def running(models: str, settings: Settings | None = None, log: RequestLog | None = None) -> Iterator[Running]:
-    """A server of a registry. settings: as given, but that the pointer is looked at only when a test says so."""
+def running(
+    models: str,
+    settings: Settings | None = None,
+    log: RequestLog | None = None,
+    hosts: tuple[str, ...] = LOOPBACK,
+) -> Iterator[Running]:
+    """A server of a registry. settings: None looks at the pointer only when a test says so, and has time."""
     settings = settings or Settings(every_seconds=3600.0, seconds=SECONDS)
-    with listen("127.0.0.1", 0) as listening, closing(Server(models, settings, log)) as server:
+    with listen("127.0.0.1", 0) as listening, closing(Server(models, settings, log, hosts)) as server:
         http_server = uvicorn_of(server.app, 1.0)
         thread = threading.Thread(target=http_server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()

@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 
 from nightjar.features.contract.errors import DataError
 from nightjar.serving import InContext
+from nightjar.serving.model import ServingModel
 from nightjar.serving.server.answers import without_score
 from nightjar.serving.server.settings import Settings
 from tests.kits.serving.server_kit import JSON, Client, Running, json_rows, model_of, running
@@ -212,6 +213,25 @@ def test_figures_count_requests_rows_and_what_serves(server: Running, client: Cl
     assert server.metric('nightjar_server_model_info{counters="",version="one"}') == 1
     assert server.metric("nightjar_server_behind") == 0
     assert server.metric("nightjar_server_waiting") == 0
+
+
+def test_a_bug_is_a_500_that_tells_nothing_and_the_server_goes_on(
+    server: Running, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret place")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ServingModel, "score", broken)
+        found = client.post("/score", {"rows": ROWS})
+    assert (found.status, found.json) == (500, {"error": "the server has failed; its log says why."})
+    assert "a secret place" in caplog.text
+    assert client.post("/score", {"rows": ROWS}).status == 200
+
+
+def test_where_any_name_is_allowed_any_is_answered(models: str) -> None:
+    with running(models, hosts=()) as server, server.client() as client:
+        assert client.get("/readyz", {"Host": "models.example:8080"}).status == 200
 
 
 def test_a_row_without_a_score_is_named() -> None:
