@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from tests.kits.html_page import Page, require_accessible
@@ -46,6 +48,75 @@ def test_a_row_in_the_address_is_scored_and_explained(server: Running, models: s
         assert f"{contribution.logit:+.4f}" in told
     assert "<img" not in found
     assert len(re.findall(r"<tr data-column=", found)) == len(row)
+
+
+async def done_in(url: str, profile: Path, script: str) -> Any:
+    """What a script of the browser's own protocol gives on a page; it may be a promise."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    command = [str(CHROMIUM), *options, "--remote-debugging-port=0", url]
+    browser = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        told = profile / "DevToolsActivePort"
+        while not (told.exists() and len(told.read_text().splitlines()) == 2):
+            await asyncio.sleep(0.05)
+        port = told.read_text().splitlines()[0]
+        async with aiohttp.ClientSession() as session:
+            pages: list[dict[str, str]] = []
+            while not pages:
+                async with session.get(f"http://127.0.0.1:{port}/json/list") as found:
+                    pages = [page for page in await found.json() if page["type"] == "page" and page["url"] == url]
+            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"]) as protocol:
+                while await evaluated(protocol, "location.href + document.readyState") != f"{url}complete":
+                    await asyncio.sleep(0.05)
+                return await evaluated(protocol, script)
+    finally:
+        browser.terminate()
+        await browser.wait()
+
+
+async def evaluated(protocol: aiohttp.ClientWebSocketResponse, script: str) -> Any:
+    asked = {"expression": script, "awaitPromise": True, "returnByValue": True}
+    await protocol.send_json({"id": 1, "method": "Runtime.evaluate", "params": asked})
+    answer = await protocol.receive_json()
+    assert "value" in answer.get("result", {}).get("result", {}), answer
+    return answer["result"]["result"]["value"]
+
+
+CHANGE_AND_CLICK = """
+(async () => {
+  const until = async (ready) => { while (!ready()) await new Promise((go) => setTimeout(go, 20)); };
+  await until(() => document.querySelectorAll("#columns tr").length === COUNT && !of("ask").disabled);
+  const row = (name) => document.querySelector(`tr[data-column=${name}]`);
+  const set = (name, kind, text) => {
+    row(name).querySelector("select").value = kind;
+    row(name).querySelector("select").dispatchEvent(new Event("change"));
+    row(name).querySelector("input").value = text;
+  };
+  set("age", "number", "old");
+  of("ask").click();
+  await until(() => of("problem").textContent);
+  const problem = of("problem").textContent;
+  for (const [name, kind, text] of CHANGES) set(name, kind, text);
+  of("ask").click();
+  await until(() => !of("answer").hidden);
+  return [problem, of("probability").dataset.exact, of("contributions").rows.length, of("problem").textContent];
+})()
+"""
+
+
+@in_a_browser
+def test_a_person_corrects_a_golden_row_and_clicks(
+    server: Running, client: Client, models: str, tmp_path: Path
+) -> None:
+    examples = client.get("/openapi.json").json["components"]["schemas"]["Row"]["examples"]
+    changes = [("age", "number", "29.5"), ("user", "text", "3"), ("seen", "list", "[1, 5]"), ("premium", "missing", "")]
+    row = examples[0] | {"age": 29.5, "user": "3", "seen": [1, 5], "premium": None}
+    script = CHANGE_AND_CLICK.replace("COUNT", str(len(row))).replace("CHANGES", json.dumps(changes))
+    url = f"http://127.0.0.1:{server.port}/"
+    problem, probability, contributions, left = asyncio.run(asyncio.wait_for(done_in(url, tmp_path, script), 120))
+    own = model_of(models, "one").explain(row)
+    assert problem == "age: old is no number; write it like 1.5."
+    assert (probability, contributions, left) == (str(own.probability), len(own.contributions), "")
 
 
 @in_a_browser
