@@ -42,7 +42,6 @@ class Answers:
     settings: Settings
     metrics: Metrics
     requests: RequestLog | None = None
-    today: Callable[[], date] = current_day
 
     def scores(self, tasks: Sequence[Task[bytes]]) -> list[bytes | Exception]:
         """Answers of /rank and /score."""
@@ -92,7 +91,7 @@ class Answers:
 
     def _body(self, task: Task[bytes], served: Served) -> Body | Refused:
         try:
-            CountersLimit(self.settings.counters_days, "refuse").check(served.model, self.today())
+            CountersLimit(self.settings.counters_days, "refuse").check(served.model, current_day())
         except DataError as error:
             return Refused(503, str(error), again=60)
         try:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024
 TOGETHER = 64
-"""Bodies of up to so many bytes are taken together, so many at most: 512 KiB, fewer rows than a model takes at once."""
+"""Bodies of up to so many bytes are taken together, so many at most."""
 
 T = TypeVar("T")
 
@@ -94,12 +94,17 @@ class Lane(Generic[T]):
 
     def _run(self) -> None:
         while tasks := self._next():
-            try:
-                answers = self._work(tasks)
-            except Exception as error:  # one answer each, whatever happens: the thread goes on
-                log.exception("a batch of %d requests failed", len(tasks))
-                answers = [error] * len(tasks)
-            _deliver(tasks, answers)
+            _deliver(tasks, self._answers(tasks))
+
+    def _answers(self, tasks: Sequence[Task[T]]) -> list[T | Exception]:
+        """One each, whatever happens: the thread goes on, and a bug is that request's alone which meets it."""
+        try:
+            return self._work(tasks)
+        except Exception as error:
+            if len(tasks) > 1:
+                return [answer for task in tasks for answer in self._answers([task])]
+            log.exception("a request to %s failed", tasks[0].route)
+            return [error]
 
     def _next(self) -> list[Task[T]]:
         """The task that has waited longest, with the small ones behind it if it is small; none once it is closed."""

@@ -18,6 +18,8 @@ from nightjar.serving.model import ServingModel
 Row = dict[str, Any]
 Kinds = dict[str, str]
 
+# More of them share little by being encoded with others; 64 requests of so many are fewer than a model takes at once.
+_SMALL_ROWS = 64
 _INTEGERS = range(-(2**63), 2**63)
 _MISSING, _LIST = "", "list "
 _NAMES = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -71,8 +73,8 @@ def _groups(columns: Sequence[str], requests: Sequence[list[Row]]) -> list[list[
 
 
 def kinds_of(rows: Sequence[Row], names: Sequence[str]) -> Kinds | None:
-    """What each column holds; None without rows, or if one mixes kinds, so that Arrow has to find a type for them."""
-    if not rows:
+    """What each column holds; None of no row or of many, or if one mixes kinds, so that Arrow has to find a type for them."""
+    if not 0 < len(rows) <= _SMALL_ROWS:
         return None
     found = {}
     for name in names:

@@ -108,17 +108,21 @@ def test_what_is_late_is_refused_and_not_worked_on() -> None:
     assert work.batches == [[b"first"], [b"last"]]
 
 
-def test_a_bug_ends_its_requests_and_not_the_thread() -> None:
+def test_a_bug_ends_its_own_request_and_not_the_thread() -> None:
     work = Work()
-    work.may.set()
 
     async def use(lane: Lane[bytes]) -> None:
-        with pytest.raises(KeyError, match="a bug"):
-            await lane.answer("/score", b"bug", SECONDS)
-        assert await lane.answer("/score", b"next", SECONDS) == b"next"
+        first = await until_busy(work, lane)
+        others = [asyncio.create_task(lane.answer("/score", body, SECONDS)) for body in (b"a", b"bug", b"c")]
+        await asyncio.sleep(0)
+        work.may.set()
+        found = await asyncio.gather(first, *others, return_exceptions=True)
+        assert isinstance(found.pop(2), KeyError)
+        assert found == [b"first", b"a", b"c"]
         assert lane.alive
 
     run(work, use)
+    assert work.batches[1:] == [[b"a", b"bug", b"c"], [b"a"], [b"bug"], [b"c"]]
 
 
 def test_a_closed_lane_answers_what_waits_and_takes_no_more() -> None:

@@ -80,5 +80,7 @@ def test_rows_of_one_kind_are_encoded_once(model: ServingModel, monkeypatch: pyt
 def test_a_column_is_of_one_kind_or_scored_alone() -> None:
     found = kinds_of([{"a": 1, "b": None, "c": ["x", None], "d": []}, {"a": 2, "c": None}], ["a", "b", "c", "d"])
     assert found == {"a": "integer", "b": "", "c": "list string", "d": "list "}
+    assert kinds_of([{}], ["a"]) == {"a": ""}
+    assert kinds_of([{}] * 65, ["a"]) is None
     for odd in ([{"a": 1}, {"a": 1.5}], [{"a": 2**63}], [{"a": [1, "x"]}], [{"a": "x"}, {"a": ["x"]}]):
         assert kinds_of(odd, ["a"]) is None
