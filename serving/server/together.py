@@ -73,7 +73,7 @@ def _groups(columns: Sequence[str], requests: Sequence[list[Row]]) -> list[list[
 
 
 def kinds_of(rows: Sequence[Row], names: Sequence[str]) -> Kinds | None:
-    """What each column holds; None of no row or of many, or if one mixes kinds, so that Arrow has to find a type for them."""
+    """What each column holds; None of no row or of many, or if one mixes kinds, of which Arrow has to make one type."""
     if not 0 < len(rows) <= _SMALL_ROWS:
         return None
     found = {}
