@@ -82,5 +82,11 @@ def test_a_column_is_of_one_kind_or_scored_alone() -> None:
     assert found == {"a": "integer", "b": "", "c": "list string", "d": "list "}
     assert kinds_of([{}], ["a"]) == {"a": ""}
     assert kinds_of([{}] * 65, ["a"]) is None
-    for odd in ([{"a": 1}, {"a": 1.5}], [{"a": 2**63}], [{"a": [1, "x"]}], [{"a": "x"}, {"a": ["x"]}]):
+    odds: list[list[dict[str, Any]]] = [
+        [{"a": 1}, {"a": 1.5}],
+        [{"a": 2**63}],
+        [{"a": [1, "x"]}],
+        [{"a": "x"}, {"a": ["x"]}],
+    ]
+    for odd in odds:
         assert kinds_of(odd, ["a"]) is None
