@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from nightjar.features.contract.errors import DataError
@@ -99,6 +99,7 @@ def test_any_body_is_scored_as_the_model_does_or_refused(
 ) -> None:
     route, body = request
     answer = held.post(route, body)
+    event(f"{route} {answer.status}")
     if answer.status != 200:
         assert answer.status in REFUSALS, answer
         assert list(answer.json) == ["error"]
