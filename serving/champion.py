@@ -131,11 +131,23 @@ class Ranker:
         """Positions of the k most probable rows, the best first, int64[k]; see ServingModel.rank."""
         return order_of(self.score(rows))[:k]
 
+    @property
+    def held(self) -> tuple[Pointer, ServingModel]:
+        """What is served, as of the last look at the pointer; whatever the counters' age is."""
+        return self._held
+
+    def follow(self) -> None:
+        """Load what the pointer names, if it has moved. If that fails it raises, and what is held stays.
+
+        For one thread at a time.
+        """
+        if registry.champion(self._root) != self._held[0]:
+            self._held = registry.with_pointer(self._root, self._open)
+
     def renew(self) -> None:
-        """Load what the pointer names, if it has moved."""
+        """`follow`, with a warning in the log where that fails."""
         try:
-            if registry.champion(self._root) != self._held[0]:
-                self._held = registry.with_pointer(self._root, self._open)
+            self.follow()
         except (NightjarError, OSError) as error:
             log.warning("the champion stays as it is held, since %s cannot be read: %s", self._root, error)
 

@@ -5,7 +5,7 @@ Shapes: B rows of a batch, E sum of the embeddings' widths, N dense columns.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -40,6 +40,7 @@ from nightjar.features.encoder.counters import Counters, load_counters, moved
 from nightjar.features.encoder.encoder import ColumnValues, Encoder
 from nightjar.features.encoder.files import read_array, read_table
 from nightjar.features.encoder.inputs import InputColumn, input_columns
+from nightjar.features.encoder.requests import Row
 from nightjar.features.encoder.rows import Rows, hash_rows
 from nightjar.features.encoder.state import FittedState, load_encoder_state
 from nightjar.serving.calibration import Calibration, read_calibration
@@ -151,6 +152,23 @@ class ServingModel:
         """Positions of the k most probable rows (of all if None), the best first, ties in the given order: int64[k]."""
         return order_of(self.score(rows))[:k]
 
+    def score_apart(self, requests: Sequence[Sequence[Row]]) -> list[np.ndarray]:
+        """`score` of several small requests, each to the bit as if it came alone; in all at most BATCH_ROWS rows.
+
+        They are encoded together, and the head is run for each: its matrix products may round one row otherwise than
+        many. Raises DataError as `score` does of all their rows.
+        """
+        hashed = hash_rows(self.state, [row for rows in requests for row in rows])
+        encoded = Encoder(self.state.spec, self.state.encoder).encode(hashed)
+        inputs = self.head_inputs(encoded, hashed.rows)
+        stops = np.cumsum([len(rows) for rows in requests]).tolist()
+        logits = [
+            self.logits({name: values[stop - len(rows) : stop] for name, values in inputs.items()})
+            for stop, rows in zip(stops, requests, strict=True)
+        ]
+        probabilities = self._probabilities(np.concatenate(logits), encoded).astype(np.float32)
+        return np.split(probabilities, stops[:-1])
+
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
         missing = [name for name in self.input_columns if name not in columns]
@@ -163,9 +181,12 @@ class ServingModel:
         """Probabilities of encoded rows, of which some columns may have one for all: float32[rows]."""
         probabilities = np.empty(rows, dtype=np.float32)
         for start, stop, batch in batches(columns, rows, BATCH_ROWS):
-            logit = self.calibrated(self.logits(self.head_inputs(batch, stop - start)), batch)
-            probabilities[start:stop] = np.exp(-np.logaddexp(0.0, -logit))
+            probabilities[start:stop] = self._probabilities(self.logits(self.head_inputs(batch, stop - start)), batch)
         return probabilities
+
+    def _probabilities(self, logits: np.ndarray, columns: Mapping[str, ColumnValues]) -> np.ndarray:
+        """float64[B], of the head's logits and the encoded rows."""
+        return np.exp(-np.logaddexp(0.0, -self.calibrated(logits, columns)))
 
     def explain(self, row: Rows, *, as_logged: bool = False) -> Explanation:
         """Why a row has its score: what every value, conjunction and number in it adds to the logit.

@@ -32,7 +32,7 @@ nightjar doctor --output /data/nightjar --config night.yaml
 
 SCORING = ("numpy", "pyarrow", "onnxruntime", "pydantic", "PyYAML", "fsspec", "xxhash", "click")
 TRAINING = ("pyspark", "petastorm", "horovod", "torch", "numba", "pandas", "scikit-learn", "matplotlib", "onnx")
-EXTRAS = (("s3fs", "s3"), ("mlflow-skinny", "mlflow"))
+EXTRAS = (("s3fs", "s3"), ("mlflow-skinny", "mlflow"), ("starlette", "serve"), ("uvicorn", "serve"))
 
 SETUP = "make setup    (in a clone of the repository; needs Python 3.11)"
 ENOUGH_ROOM = 10  # GiB; below it, doctor says so

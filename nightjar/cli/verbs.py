@@ -35,6 +35,7 @@ JOBS = {
     "compare": Verb("nightjar.jobs.compare_models", "Train and compare models over several seeds."),
     "models": Verb("nightjar.jobs.promote_model", "List, promote, roll back, prune published models."),
     "score": Verb("nightjar.jobs.score_candidates", "Score raw candidates by Spark."),
+    "serve": Verb("nightjar.jobs.scoring.serve_champion", "Serve the champion over HTTP."),
     "replay": Verb("nightjar.jobs.replay_requests", "Score logged requests again, and say what differs."),
     "render": Verb("nightjar.jobs.render_reports", "Draw the pages of all nights again."),
     "generate-logs": Verb("nightjar.jobs.generate_logs", "Write impression logs with a known truth."),

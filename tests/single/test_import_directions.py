@@ -116,7 +116,7 @@ def test_the_contract_does_not_import_the_encoder():
     assert importers(*ours("features/encoder")) & within("features/contract") <= {"features/contract/metrics/sums.py"}
 
 
-ROOMS_OF_SERVING = ("evaluation", "explain", "gate", "packing", "replay", "reports", "sums")
+ROOMS_OF_SERVING = ("evaluation", "explain", "gate", "packing", "replay", "reports", "server", "sums")
 # What each room may know of the others; what downstream imports, in the top folder, is known to all and knows one: a
 # model explains its scores.
 KNOWN_ROOMS = {
@@ -126,6 +126,7 @@ KNOWN_ROOMS = {
     "explain": (),
     "packing": (),
     "replay": (),
+    "server": ("explain",),
     "gate": ("packing", "sums"),
     "reports": ("evaluation", "gate", "packing"),
 }
@@ -178,7 +179,7 @@ def test_one_file_builds_the_spark_session():
 # What downstream imports, and what it does not have or need.
 DOWNSTREAM = ("", ".model", ".tables", ".arrays", ".encoded", ".registry")
 FOREIGN_TO_DOWNSTREAM = {"torch", "pyspark", "horovod", "petastorm", "sklearn", "scipy", "matplotlib", "jinja2", "rich"}
-FOREIGN_TO_DOWNSTREAM |= {"prometheus_client", "pandas", "onnx"}
+FOREIGN_TO_DOWNSTREAM |= {"prometheus_client", "pandas", "onnx", "starlette", "uvicorn"}
 FOREIGN_TO_DOWNSTREAM |= {f"nightjar.serving.{room}" for room in ROOMS_OF_SERVING if room not in KNOWN_ROOMS["."]}
 
 

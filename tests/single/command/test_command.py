@@ -54,9 +54,9 @@ def test_every_help_ends_with_an_example_of_the_verb(path: tuple[str, ...], caps
 def test_the_list_of_verbs_is_whole(capsys: pytest.CaptureFixture[str]):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    wanted = "night init doctor train pack evaluate compare models score replay render generate-logs features import"
+    wanted = "night init doctor train pack evaluate compare models score serve replay render generate-logs features"
     assert [line.split()[0] for line in text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()] == (
-        wanted.split()
+        [*wanted.split(), "import"]
     )
 
 

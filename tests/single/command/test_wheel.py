@@ -109,6 +109,7 @@ def test_the_wheel_holds_every_module_and_template_and_no_test(wheel: Path):
     expected = {str(path.relative_to(ROOT)) for path in modules}
     expected |= {f"nightjar/{path.relative_to(ROOT)}" for folder in FOREIGN for path in (ROOT / folder).rglob("*.py")}
     expected |= {f"nightjar/{path.relative_to(ROOT)}" for path in ROOT.glob("serving/reports/templates/*.html")}
+    expected |= {f"nightjar/{path.relative_to(ROOT)}" for path in ROOT.glob("serving/server/page/*")}
     assert packaged == expected
     assert any(name.endswith(".html") for name in names)
 

@@ -1,0 +1,1 @@
+"""The champion behind HTTP: what `nightjar serve` runs. Needs the extra `serve`."""
