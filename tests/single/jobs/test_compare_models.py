@@ -80,8 +80,8 @@ def test_every_model_and_seed_has_its_own_artifact_and_the_table_has_their_mean_
         cells = dict(zip(header, row.strip("| ").split(" | "), strict=True))
         losses = [log_loss(label, score) for score in scores]
         regrets = np.array(losses) - log_loss(label, truth)
-        # An evaluation's AUC is read off bins of scores.
-        for title, values, off in (("Log", losses, 1.01e-5), ("Regret", regrets, 1.01e-5), ("AUC", aucs, 1.01e-4)):
+        # An evaluation's AUC is read off bins of scores: of 150 rows, a pair that shares a bin is worth 1e-4.
+        for title, values, off in (("Log", losses, 1.01e-5), ("Regret", regrets, 1.01e-5), ("AUC", aucs, 3e-4)):
             mean, _, deviation = cells[title].replace("*", "").split()
             assert float(mean) == pytest.approx(np.mean(values), abs=off)
             assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=off)
