@@ -26,7 +26,7 @@ from nightjar.features.contract.outputs import MODELS
 from nightjar.features.contract.publishing import read_manifest
 from nightjar.features.input.folders import LogPartition, check_logs
 from nightjar.jobs import generate_logs, run_nightly
-from nightjar.jobs.common.cli import EXIT_REJECTED, entry_point
+from nightjar.jobs.common.cli import EXIT_NOTHING_TO_DO, EXIT_REJECTED, entry_point
 from nightjar.jobs.common.spark_session import spark_session
 from nightjar.jobs.judging.passes import scored_day
 from nightjar.jobs.judging.rows import score_day
@@ -71,7 +71,7 @@ def prepared(work: str, rows: int, models: int) -> Judged:
     generate_logs.main(["--output", logs, *made])
     changes = [part for change in LENIENT for part in ("--set", change)]
     night = ["--config", CONFIG, "--logs", logs, "--output", output, "--date", last]
-    if run_nightly.main([*night, *changes]) not in (0, EXIT_REJECTED):
+    if run_nightly.main([*night, *changes]) not in (0, EXIT_REJECTED, EXIT_NOTHING_TO_DO):
         sys.exit("the night failed")
     large = storage.join(work, f"logs-{rows}")
     generate_logs.main(["--output", large, "--start-date", last, "--days", "1", "--rows-per-day", str(rows)])

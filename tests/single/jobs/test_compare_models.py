@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 import pyarrow as pa
@@ -75,15 +75,16 @@ def test_every_model_and_seed_has_its_own_artifact_and_the_table_has_their_mean_
     header = [title.split()[0] for title in table.splitlines()[0].strip("| ").split(" | ")]
     for model in MODELS:
         scores = [serving.load(directory).score(rows).astype(np.float64) for directory in artifacts(place, model)]
-        found = [roc_auc_score(label, score) for score in scores]
+        aucs = [roc_auc_score(label, score) for score in scores]
         [row] = [line for line in table.splitlines() if line.startswith(f"| {model} |")]
         cells = dict(zip(header, row.strip("| ").split(" | "), strict=True))
-        assert cells["AUC"].replace("*", "") == f"{fmean(found):.4f} ± {stdev(found):.4f}"
         losses = [log_loss(label, score) for score in scores]
-        for title, values in (("Log", losses), ("Regret", np.array(losses) - log_loss(label, truth))):
+        regrets = np.array(losses) - log_loss(label, truth)
+        # An evaluation's AUC is read off bins of scores: of 150 rows, a pair that shares a bin is worth 1e-4.
+        for title, values, off in (("Log", losses, 1.01e-5), ("Regret", regrets, 1.01e-5), ("AUC", aucs, 3e-4)):
             mean, _, deviation = cells[title].replace("*", "").split()
-            assert float(mean) == pytest.approx(np.mean(values), abs=1.01e-5)
-            assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=1.01e-5)
+            assert float(mean) == pytest.approx(np.mean(values), abs=off)
+            assert float(deviation) == pytest.approx(np.std(values, ddof=1), abs=off)
         size = fmean(sum(f.stat().st_size for f in Path(d).rglob("*") if f.is_file()) for d in artifacts(place, model))
         assert float(cells["MB"].replace("*", "").split()[0]) == pytest.approx(size / 1e6, abs=0.02)
     assert table.count("**") >= 2 * 6
