@@ -208,8 +208,9 @@ def is_whole(root: str) -> bool:
 def outlived(root: str, published: Collection[str], since: str) -> list[str]:
     """Names of the entries that nobody asks for any more.
 
-    These stay: the last move of LAST_MOVES and those after it; the last one to every version that is published, of a
-    night from `since` on, or of none; and the line of champions back to the last of them, and one more.
+    These stay: the last move of LAST_MOVES and those after it; the last one to every version that is published, or of a
+    night from `since` on; and the line of champions back to all of these, and one more. So what of the line is gone is
+    before all that is there. The names are in order, and so must they be removed.
 
     Args:
         root: of the registry.
@@ -221,15 +222,16 @@ def outlived(root: str, published: Collection[str], since: str) -> list[str]:
         return []
 
     def is_needed(version: str) -> bool:
-        return version in published or (night_of(version) or since) >= since
+        return version in published or (night_of(version) or "") >= since
 
+    kept = {sequence for version, sequence in known.sequences.items() if is_needed(version)}
     line = [last, *_back(root, last)]
     newest: dict[str, int] = {}
-    for place, move in enumerate(line):
-        newest.setdefault(move.version, place)
-    deepest = max((place for version, place in newest.items() if is_needed(version)), default=0)
-    kept = {move.sequence for move in line[: deepest + 2]}
-    kept |= {sequence for version, sequence in known.sequences.items() if is_needed(version)}
+    for move in line:
+        newest.setdefault(move.version, move.sequence)
+    first = min({*kept, *(sequence for version, sequence in newest.items() if is_needed(version))}, default=0)
+    through = sum(move.sequence >= first for move in line)
+    kept |= {move.sequence for move in line[: through + 1]}
     there = numbers(storage.join(root, HISTORY))
     return [numbered_file(number) for number in there if number < known.through.sequence and number not in kept]
 
@@ -272,6 +274,8 @@ def _entry(root: str, sequence: int) -> str:
 
 
 def _first_kept(root: str) -> int:
-    """The first entry that retention has left, those of a writer that slept too long left out; 0 if none is there."""
+    """The first entry that retention has left, those of a writer that slept too long left out; 0 if none is there.
+    Only what was removed of the line is before it.
+    """
     known, there = _last_moves(root), set(numbers(storage.join(root, HISTORY)))
     return min(there.intersection(known.sequences.values()) if known else there, default=0)

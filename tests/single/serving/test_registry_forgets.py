@@ -101,13 +101,24 @@ def test_without_both_bounds_every_move_stays(tmp_path: Path) -> None:
         assert entries(root) == list(range(1, registry.champion(root).sequence + 1)), keep
 
 
-def test_a_version_without_a_night_is_known_for_good(tmp_path: Path) -> None:
+def test_moves_by_hand_to_an_old_version_and_to_one_without_a_night_hold_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The old one is promoted again and rolled back, so that its last move is older than champions of later nights."""
     root = str(tmp_path / "models")
     publish(root, "imported")
-    registry.promote(root, "imported", "by hand")
-    run(root, range(40))
+    registry.promote(root, "imported", "by hand", token=1)
+    run(root, range(24))
+    old = registry.versions(root)[-1]
+    for version in (old, version_of(23)):
+        registry.promote(root, version, "by hand", token=24)
+    registry.rollback(root, token=24)
+    for number in range(24, 60):
+        run(root, range(number, number + 1))
+        assert [*registry.line(root)][:1] == [registry.champion(root)], "all of it is read"
+    assert len(entries(root)) < 24
     assert "imported" not in registry.versions(root)
-    assert registry.was_promoted(root, "imported")
+    assert "retention is left" not in caplog.text
 
 
 def test_a_champion_that_stays_for_long_keeps_its_line(tmp_path: Path) -> None:
