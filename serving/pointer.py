@@ -149,12 +149,17 @@ def numbers(folder: str) -> list[int]:
 
 def last_moves(root: str) -> dict[str, int]:
     """The sequence of the last move to each version that the pointer ever stood at, or at what that became by learning
-    the day that judged it; as far as entries are there.
+    the day that judged it; as far as entries are there and can be read.
     """
     known, last = _last_moves(root), last_move(root)
     found = dict(known.sequences) if known else {}
     for sequence in range(_read_through(known) + 1, last.sequence + 1 if last else 1):
-        if move := read(_entry(root, sequence), Pointer):
+        try:
+            move = read(_entry(root, sequence), Pointer)
+        except DataError as error:  # of long ago: the last one is known
+            log.warning("a move of the pointer is left out: %s", error)
+            continue
+        if move:
             found |= dict.fromkeys(filter(None, (move.judged, move.version)), sequence)
     return found
 
