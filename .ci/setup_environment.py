@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -34,6 +35,8 @@ LOCK = ROOT / "requirements.lock"
 HASHES = ROOT / "requirements.hashes"
 # Of the lock's packages these have no hash: see lock_hashes.py.
 UNHASHED = ("horovod", "torch")
+# Whose wheels the hashes are of.
+HASHED_MACHINE = "x86_64"
 INPUTS = (LOCK, HASHES, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
 STAMP = ".nightjar-setup"
 
@@ -89,12 +92,16 @@ def set_up(python: str, venv: Path, gpu: str) -> None:
 
     stamp.unlink(missing_ok=True)
     pins = read_lock()
-    require_hashes(pins)
     with step(f"virtual environment {venv}"):
         ensure_venv(python, venv)
         remove_half_installed(venv)
-    with step(f"{len(pins) - len(UNHASHED)} packages of {LOCK.name}, compared with {HASHES.name}"):
-        pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", str(HASHES))
+    require_hashes(pins)
+    with step(f"{len(pins) - len(UNHASHED)} packages of {LOCK.name}"):
+        if platform.machine() == HASHED_MACHINE:
+            pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", str(HASHES))
+        else:
+            others = "\n".join(f"{name}=={version}" for name, version in pins.items() if name not in UNHASHED)
+            pip(venv, "install", "-q", "--no-deps", "-r", "/dev/stdin", stdin=others)
     with step(f"torch {pins['torch']} and what it needs (a CUDA build is gigabytes)"):
         pip(venv, "install", "-q", "-c", str(LOCK), f"torch=={pins['torch']}")
     with step(f"horovod {pins['horovod']}"):

@@ -165,13 +165,18 @@ def numbers(folder: str) -> list[int]:
 
 def last_moves(root: str) -> dict[str, int]:
     """The sequence of the last move to each version that the pointer ever stood at, or at what that became by learning
-    the day that judged it; as far as entries are there.
+    the day that judged it; as far as entries are there and can be read.
     """
     known, last = _last_moves(root), last_move(root)
     found = dict(known.sequences) if known else {}
     through, end = _read_through(known), last.sequence if last else 0
     for sequence in range(through + 1, end + 1) if known else numbers(storage.join(root, HISTORY)):
-        if move := read(_entry(root, sequence), Pointer):
+        try:
+            move = read(_entry(root, sequence), Pointer)
+        except DataError as error:  # of long ago: the last one is known
+            log.warning("a move of the pointer is left out: %s", error)
+            continue
+        if move:
             found |= dict.fromkeys(filter(None, (move.judged, move.version)), sequence)
     return found
 

@@ -86,7 +86,8 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
         output: folder that nights are published in.
         night: the date.
 
-    Raises DataError if the pointer's history is damaged, or if retention has removed what was champion then.
+    Raises DataError if the pointer's history is damaged, or the parent of a night that is not over, or if retention has
+    removed what was champion then.
     """
     reason = config.cold_reason(night)
     if reason:
@@ -101,6 +102,13 @@ def choose_start(config: WarmStartConfig, output: str, night: date) -> Start:
         except NightjarError as error:
             log.warning("a cold start, since the parent %s cannot be used: %s", parent.version, error)
             return Start(cold_reason=f"the parent {parent.version} cannot be used")
+    artifact = storage.join(output, MODELS, parent.version)
+    try:
+        if is_published(artifact):
+            read_manifest(artifact, ArtifactManifest)
+    except DataError:
+        if not _is_over(output, night, warm):
+            raise
     return warm
 
 

@@ -37,6 +37,8 @@ _LAST_LINES = 40
 # Once a worker has ended, the others have so long to end too; only so long, if one has failed for certain.
 _GRACE_SECONDS = 15.0
 _SHORT_GRACE_SECONDS = 2.0
+# On a busy machine, or from cold storage.
+_LEAST_START_SECONDS = 120
 
 
 class WorkerError(NightjarError):
@@ -95,12 +97,15 @@ def run(
         threads: torch's, of a worker; None shares the machine's cores.
         stall_seconds: how long a worker may be silent, and how long all of them together may get nothing done
             (features.contract.liveness) before they count as lost; their stacks are in the error.
-        start_seconds: how long Spark may take to start the workers.
+        start_seconds: how long Spark may take to start the workers; on this machine they have `stall_seconds`, and two
+            minutes at least.
         timeout_seconds: the limit of the run.
     """
     threads = threads or max(1, (os.cpu_count() or 1) // workers)
     if workers == 1 and launcher == "local":
         return [_run_alone(function, threads, stall_seconds)]
+    if launcher == "local":  # where workers wait for nothing but their imports
+        start_seconds = min(start_seconds, max(stall_seconds, _LEAST_START_SECONDS))
     host, bind = SparkTasks.driver_host() if launcher == "spark" else ("127.0.0.1", "127.0.0.1")
     # Archives of --py-files lie in the executors' working directory, and on another machine only there.
     archives = [os.path.basename(path) for path in sys.path if path.endswith(".zip")] if launcher == "spark" else []
@@ -177,9 +182,13 @@ def _watch(
         started = crew.started
         text = f"none of {workers} workers has started. {crew.last_words()}"
         return TooFewWorkers(text, started) if started < workers else WorkerError(text)
-    if late:
+    if late and crew.started < workers:
         text = f"only {crew.started} of {workers} workers have started within {start_seconds:g} seconds"
         return TooFewWorkers(f"{text} (training.start_seconds)", crew.started)
+    if late:
+        mute = [rank for rank in range(workers) if rank not in heard]
+        text = f"of {workers} workers, {mute} have said nothing within {start_seconds:g} seconds and were stopped"
+        return LostWorkers(f"{text}: imports may hang. {crew.last_words()}", len(heard) or workers)
     if not (lost or outcomes or ended):
         return WorkerError(
             f"{workers} workers did not finish in {timeout_seconds:g} seconds and were stopped. "

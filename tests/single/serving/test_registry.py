@@ -232,6 +232,16 @@ def require_same_as_entries(root: str) -> None:
         assert registry.was_promoted(root, version) == any(version in (m.version, m.judged) for m in found), version
 
 
+def test_a_damaged_move_of_long_ago_is_left_out_with_a_warning(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    publish_all(root, "abc")
+    for version in "abc":
+        registry.promote(root, version, "the gate")
+    storage.write_bytes(f"{root}/history/000001.json", b"{")
+    assert [registry.was_promoted(root, version) for version in "abc"] == [False, True, True]
+    assert "a move of the pointer is left out" in caplog.text
+    assert registry.load_champion(root) == f"{root}/c"
+
+
 def test_a_version_that_ever_was_champion_is_known_however_many_moves_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

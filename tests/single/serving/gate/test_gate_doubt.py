@@ -102,6 +102,22 @@ def test_the_calibration_has_the_interval_of_a_loop_over_resamples(with_champion
     assert calibration_of(decision).interval == pytest.approx((ratios[4], ratios[-5]), rel=1e-8)
 
 
+def test_a_calibration_passes_only_if_both_ends_of_its_interval_lie_within_the_bounds() -> None:
+    data = Impressions(rows=500, groups=40)
+    score = data.scores()
+
+    def state(low: float, high: float) -> str:
+        settings = config(rule("auc"), resamples=200, calibration=(low, high))
+        return str(calibration_of(decide(settings, data.observed, score)).state)
+
+    interval = calibration_of(decide(config(rule("auc"), resamples=200), data.observed, score)).interval
+    assert interval is not None
+    (first, last), middle = interval, sum(interval) / 2
+    assert state(first - 0.1, last + 0.1) == "passed"
+    assert state(middle, last + 0.1) == state(first - 0.1, middle) == "inconclusive"
+    assert state(last + 0.1, last + 0.2) == state(first / 4, first / 2) == "worse"
+
+
 def perfect_with_few_positives(seed: int, shift: float) -> tuple[Observations, np.ndarray]:
     """3,000 users with .02 positives each in expectation: 59 or so."""
     random = np.random.default_rng(seed)
