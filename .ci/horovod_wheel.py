@@ -22,6 +22,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,6 +155,14 @@ PATCHES = (
     ),
 )
 
+# A build without NCCL against a CUDA build of torch: else it takes any toolkit that the machine has for one that
+# it may compile against, and fails where that is not whole.
+NO_CUDA = Patch(
+    "cmake/Modules/FindPytorch.cmake",
+    "print(True if ((torch.version.cuda is not None) and (CUDA_HOME is not None)) else False)",
+    "print(False)",
+)
+
 
 def horovod_wheel(python: Path, gpu: str) -> Path:
     """The wheel for the environment of `python`, from the cache or built now.
@@ -163,14 +172,15 @@ def horovod_wheel(python: Path, gpu: str) -> Path:
     compiler fails.
     """
     switches = build_switches(gpu)
-    folder = wheel_cache() / wheel_key(python, switches)
+    patches = PATCHES if gpu == "nccl" or not torch_has_cuda(python) else (*PATCHES, NO_CUDA)
+    folder = wheel_cache() / wheel_key(python, switches, patches)
     for cached in folder.glob("horovod-*.whl"):
         print(f"    {cached} (cached)", flush=True)
         return cached
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nightjar-horovod-") as scratch:
         source = unpack(fetch_sdist(python, Path(scratch)), Path(scratch))
-        apply_patches(source)
+        apply_patches(source, patches)
         toolkit = cuda_toolkit(python, Path(scratch), switches) if gpu == "nccl" else {}
         built = compile_wheel(python, source, switches | toolkit, folder / "build.log")
         # Copied beside its final name first: the scratch folder may lie on another file system, which a
@@ -188,11 +198,16 @@ def wheel_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightjar" / "wheels"
 
 
-def wheel_key(python: Path, switches: dict[str, str]) -> str:
+def torch_has_cuda(python: Path) -> bool:
+    probe = "import torch; print(torch.version.cuda is not None)"
+    return subprocess.check_output([str(python), "-c", probe], text=True).strip() == "True"
+
+
+def wheel_key(python: Path, switches: dict[str, str], patches: Sequence[Patch]) -> str:
     """A name for the binary, from all that shapes it; torch counts with its local part (+cpu, +cu130)."""
     probe = "import sysconfig, torch; print(sysconfig.get_config_var('SOABI'), torch.__version__)"
     abi = subprocess.check_output([str(python), "-c", probe], text=True).strip()
-    identity = [abi, platform.machine(), platform.libc_ver(), SDIST_SHA256, PATCHES, sorted(switches.items())]
+    identity = [abi, platform.machine(), platform.libc_ver(), SDIST_SHA256, patches, sorted(switches.items())]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
@@ -273,8 +288,8 @@ def unpack(sdist: Path, scratch: Path) -> Path:
     return scratch / f"horovod-{HOROVOD_VERSION}"
 
 
-def apply_patches(source: Path) -> None:
-    for patch in PATCHES:
+def apply_patches(source: Path, patches: Sequence[Patch]) -> None:
+    for patch in patches:
         path = source / patch.file
         text = path.read_text()
         found = text.count(patch.old)

@@ -73,12 +73,12 @@ def local(folder: Path | None, pin: re.Match[str]) -> Iterator[str]:
 
 
 def fits(filename: str, name: str, version: str) -> bool:
-    """Whether a wheel is of that version, whatever its local part, and for the machines of the lock."""
+    """Whether a wheel is of that version and build, for the machines of the lock."""
     try:
         project, built, _, tags = parse_wheel_filename(filename)
     except InvalidWheelFilename:
         return False
-    return project == canonicalize_name(name) and built.public == Version(version).public and not TAGS.isdisjoint(tags)
+    return project == canonicalize_name(name) and built == Version(version) and not TAGS.isdisjoint(tags)
 
 
 def is_source(filename: str, name: str, version: str) -> bool:

@@ -87,20 +87,23 @@ def set_up(python: str, venv: Path, gpu: str) -> None:
 
     stamp.unlink(missing_ok=True)
     pins, cuda_pins = read_lock(LOCK), read_lock(CUDA_LOCK)
-    torch = (cuda_pins if gpu == "nccl" else pins).pop("torch")
-    horovod = pins.pop("horovod")
+    torch, horovod = pins.pop("torch"), pins.pop("horovod")
     with step(f"virtual environment {venv}"):
         ensure_venv(python, venv)
         remove_half_installed(venv)
-    with step(f"torch {torch.version} (a CUDA build is gigabytes)"):
-        if gpu == "nccl" and torch_build(venv) == "cpu":
-            pip(venv, "uninstall", "-q", "-y", "torch")
-        install(venv, [torch])
-    if gpu == "nccl" or torch_build(venv) == "cuda":
-        cuda_pins.pop("torch", None)
-        with step(f"the {len(cuda_pins)} packages of {CUDA_LOCK.name}"):
+    cuda = gpu == "nccl"
+    if not cuda:
+        with step(f"torch {torch.version}"):
+            cuda = not offered(venv, torch)
+            if cuda:
+                print(f"    no index has it: its CUDA build, {CUDA_LOCK.name}, is taken instead", flush=True)
+            else:
+                install(venv, [torch])
+    if cuda:
+        with step(f"the {len(cuda_pins)} packages of {CUDA_LOCK.name} (gigabytes)"):
+            if torch_version(venv) == torch.version:
+                pip(venv, "uninstall", "-q", "-y", "torch")
             install(venv, cuda_pins.values())
-    pins.pop("torch", None)
     with step(f"the other {len(pins)} packages of {LOCK.name}"):
         install(venv, pins.values())
     with step(f"horovod {horovod.version}"):
@@ -235,11 +238,24 @@ def smoke_test(venv: Path, gpu: str) -> None:
         run([str(venv / "bin" / "python"), "-W", "ignore", "-c", SMOKE_TEST, gpu], cwd=elsewhere)
 
 
-def torch_build(venv: Path) -> str | None:
-    """cuda or cpu; None where there is no torch. It is not imported: a CUDA build needs libraries for that."""
-    for version in venv.glob("lib/python*/site-packages/torch/version.py"):
-        return "cpu" if re.search(r"^cuda(: .*)? = None$", version.read_text(), re.MULTILINE) else "cuda"
+def torch_version(venv: Path) -> str | None:
+    """As installed, its build included; torch is not imported, since a CUDA build needs libraries for that."""
+    for metadata in venv.glob("lib/python*/site-packages/torch-*.dist-info"):
+        return metadata.name.removeprefix("torch-").removesuffix(".dist-info")
     return None
+
+
+def offered(venv: Path, pin: Pin) -> bool:
+    """Whether it is installed, or some index that pip asks has a file for this machine."""
+    if torch_version(venv) == pin.version:
+        return True
+    command = [str(venv / "bin" / "python"), "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+    with tempfile.TemporaryDirectory(prefix="nightjar-torch-") as scratch:
+        command += ["--dest", scratch, "-r", "/dev/stdin"]
+        done = subprocess.run(command, input=pin.requirement, text=True, stderr=subprocess.PIPE)
+    if done.returncode and "No matching distribution found" not in done.stderr:
+        raise SetupError(f"pip could not fetch torch {pin.version}:\n{done.stderr.strip()}")
+    return done.returncode == 0
 
 
 # --- Running commands
