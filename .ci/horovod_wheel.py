@@ -163,6 +163,14 @@ NO_CUDA = Patch(
     "print(False)",
 )
 
+# torch has loaded CUDA's and NCCL's libraries before. Without this the wheel would look for them first in the folder of
+# links that it was compiled with, which is gone, and which anybody may make again.
+NO_RUNPATH = Patch(
+    "CMakeLists.txt",
+    'set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")\n',
+    'set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")\nset(CMAKE_SKIP_RPATH TRUE)\n',
+)
+
 
 def horovod_wheel(python: Path, gpu: str) -> Path:
     """The wheel for the environment of `python`, from the cache or built now.
@@ -172,7 +180,11 @@ def horovod_wheel(python: Path, gpu: str) -> Path:
     compiler fails.
     """
     switches = build_switches(gpu)
-    patches = PATCHES if gpu == "nccl" or not torch_has_cuda(python) else (*PATCHES, NO_CUDA)
+    patches = list(PATCHES)
+    if gpu == "nccl":
+        patches.append(NO_RUNPATH)
+    elif torch_has_cuda(python):
+        patches.append(NO_CUDA)
     folder = wheel_cache() / wheel_key(python, switches, patches)
     for cached in folder.glob("horovod-*.whl"):
         print(f"    {cached} (cached)", flush=True)
@@ -246,12 +258,14 @@ def cuda_toolkit(python: Path, scratch: Path, switches: dict[str, str]) -> dict[
         package, home = packages / name, scratch / name
         if not (package / "include").is_dir():
             raise SetupError(f"{package} is missing. Install requirements.cuda.lock, or name a folder in {variable}.")
-        home.mkdir()
-        for entry in package.iterdir():
-            if entry.name != "lib":
-                (home / entry.name).symlink_to(entry)
-        (home / "lib64").mkdir()
+        for folder in ("bin", "lib64"):  # not links themselves: nvcc goes by what lies beside the folder that it is in
+            (home / folder).mkdir(parents=True)
         (home / "lib").symlink_to("lib64")
+        for entry in package.iterdir():
+            if entry.name not in ("bin", "lib"):
+                (home / entry.name).symlink_to(entry)
+        for program in (package / "bin").glob("*"):
+            (home / "bin" / program.name).symlink_to(program)
         for library in (package / "lib").iterdir():
             (home / "lib64" / library.name).symlink_to(library)
             stem, so, version = library.name.partition(".so.")
