@@ -44,7 +44,7 @@ help: ## Print this list
 setup: ## Check the prerequisites, make the virtual environment, build Horovod once
 	$(SETUP)
 
-$(STAMP): requirements.lock requirements.hashes pyproject.toml .ci/setup_environment.py .ci/horovod_wheel.py
+$(STAMP): requirements.lock requirements.cuda.lock pyproject.toml .ci/setup_environment.py .ci/horovod_wheel.py
 	$(SETUP)
 
 # $(call NIGHT,config,dates). A model that the gate rejects (3) and nothing left to do (4) are results, not failures.

@@ -8,9 +8,9 @@ without MPI.
 The wheel lands in `$NIGHTJAR_WHEEL_CACHE` (default: `$XDG_CACHE_HOME/nightjar/wheels`, or
 `~/.cache/nightjar/wheels`), in a folder named after everything that shapes the binary: see `wheel_key`.
 
-CUDA: gpu="nccl" builds Horovod's GPU operations on NCCL. It needs the full CUDA toolkit (nvcc) and NCCL's
-headers; the variables in GPU_VARIABLES are handed to the build. **This way was written from Horovod's sources
-and has never been run**: no CUDA toolkit was at hand. What the tests exercise is the default, the CPU build.
+CUDA: gpu="nccl" builds Horovod's GPU operations on NCCL, with the compiler, headers and libraries that
+requirements.cuda.lock has put into the environment: no CUDA toolkit of the machine is needed. HOROVOD_CUDA_HOME
+and HOROVOD_NCCL_HOME name others. The wheel links against the libraries that torch itself loads.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 HOROVOD_VERSION = "0.28.1"
+# Pins of the locks that come without a hash there: built from a source whose hash is here.
+BUILT = frozenset({"horovod"})
 SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0"
 
-# Handed through to a gpu="nccl" build: where the toolkit and NCCL are, and for which compute capabilities to
-# compile (HOROVOD_BUILD_CUDA_CC_LIST=90 for Hopper; all that nvcc knows when unset, which takes long).
+# Handed through to a gpu="nccl" build: where the toolkit and NCCL are, if not in the environment's packages, and for
+# which compute capabilities to compile.
 GPU_VARIABLES = ("HOROVOD_CUDA_HOME", "HOROVOD_NCCL_HOME", "HOROVOD_BUILD_CUDA_CC_LIST")
+# Turing, Ampere, Hopper; what is newer compiles Hopper's PTX when it loads it.
+COMPUTE_CAPABILITIES = "75,80,90"
 
 
 class SetupError(Exception):
@@ -150,6 +155,22 @@ PATCHES = (
     ),
 )
 
+# A build without NCCL against a CUDA build of torch: else it takes any toolkit that the machine has for one that
+# it may compile against, and fails where that is not whole.
+NO_CUDA = Patch(
+    "cmake/Modules/FindPytorch.cmake",
+    "print(True if ((torch.version.cuda is not None) and (CUDA_HOME is not None)) else False)",
+    "print(False)",
+)
+
+# torch has loaded CUDA's and NCCL's libraries before. Without this the wheel would look for them first in the folder of
+# links that it was compiled with, which is gone, and which anybody may make again.
+NO_RUNPATH = Patch(
+    "CMakeLists.txt",
+    'set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")\n',
+    'set(CMAKE_CUDA_HOST_COMPILER "${CMAKE_CXX_COMPILER}")\nset(CMAKE_SKIP_RPATH TRUE)\n',
+)
+
 
 def horovod_wheel(python: Path, gpu: str) -> Path:
     """The wheel for the environment of `python`, from the cache or built now.
@@ -159,15 +180,21 @@ def horovod_wheel(python: Path, gpu: str) -> Path:
     compiler fails.
     """
     switches = build_switches(gpu)
-    folder = wheel_cache() / wheel_key(python, switches)
+    patches = list(PATCHES)
+    if gpu == "nccl":
+        patches.append(NO_RUNPATH)
+    elif torch_has_cuda(python):
+        patches.append(NO_CUDA)
+    folder = wheel_cache() / wheel_key(python, switches, patches)
     for cached in folder.glob("horovod-*.whl"):
         print(f"    {cached} (cached)", flush=True)
         return cached
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nightjar-horovod-") as scratch:
         source = unpack(fetch_sdist(python, Path(scratch)), Path(scratch))
-        apply_patches(source)
-        built = compile_wheel(python, source, switches, folder / "build.log")
+        apply_patches(source, patches)
+        toolkit = cuda_toolkit(python, Path(scratch), switches) if gpu == "nccl" else {}
+        built = compile_wheel(python, source, switches | toolkit, folder / "build.log")
         # Copied beside its final name first: the scratch folder may lie on another file system, which a
         # rename cannot cross, and a half-written wheel must never be taken for a cached one.
         partial = folder / f".{built.name}.{os.getpid()}"
@@ -183,11 +210,16 @@ def wheel_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nightjar" / "wheels"
 
 
-def wheel_key(python: Path, switches: dict[str, str]) -> str:
+def torch_has_cuda(python: Path) -> bool:
+    probe = "import torch; print(torch.version.cuda is not None)"
+    return subprocess.check_output([str(python), "-c", probe], text=True).strip() == "True"
+
+
+def wheel_key(python: Path, switches: dict[str, str], patches: Sequence[Patch]) -> str:
     """A name for the binary, from all that shapes it; torch counts with its local part (+cpu, +cu130)."""
     probe = "import sysconfig, torch; print(sysconfig.get_config_var('SOABI'), torch.__version__)"
     abi = subprocess.check_output([str(python), "-c", probe], text=True).strip()
-    identity = [abi, platform.machine(), platform.libc_ver(), SDIST_SHA256, PATCHES, sorted(switches.items())]
+    identity = [abi, platform.machine(), platform.libc_ver(), SDIST_SHA256, patches, sorted(switches.items())]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
@@ -204,9 +236,45 @@ def build_switches(gpu: str) -> dict[str, str]:
         # Named, not left to what this CPU has: a cached wheel may be used on another machine of the cluster.
         switches["HOROVOD_BUILD_ARCH_FLAGS"] = "-mavx -mfma -mf16c"
     if gpu == "nccl":
-        switches["HOROVOD_GPU_OPERATIONS"] = "NCCL"
-        switches.update({name: os.environ[name] for name in GPU_VARIABLES if name in os.environ})
+        # Shared: torch has loaded both libraries before it, and two copies of either would not know each other.
+        switches |= {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_NCCL_LINK": "SHARED"}
+        switches["HOROVOD_BUILD_CUDA_CC_LIST"] = COMPUTE_CAPABILITIES
+        switches.update({name: os.environ[name] for name in GPU_VARIABLES if os.environ.get(name)})
     return switches
+
+
+def cuda_toolkit(python: Path, scratch: Path, switches: dict[str, str]) -> dict[str, str]:
+    """The variables that lead the build to nvcc and NCCL: those of the environment's packages where none are named.
+
+    The packages hold libraries by the names that programs load; a linker asks for others (libnccl.so for
+    libnccl.so.2). So links lie in `scratch`, laid out as an installed toolkit is.
+    """
+    probe = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(subprocess.check_output([str(python), "-c", probe], text=True).strip()) / "nvidia"
+    variables = {}
+    for variable, name in (("HOROVOD_CUDA_HOME", "cu13"), ("HOROVOD_NCCL_HOME", "nccl")):
+        if variable in switches:
+            continue
+        package, home = packages / name, scratch / name
+        if not (package / "include").is_dir():
+            raise SetupError(f"{package} is missing. Install requirements.cuda.lock, or name a folder in {variable}.")
+        for folder in ("bin", "lib64"):  # not links themselves: nvcc goes by what lies beside the folder that it is in
+            (home / folder).mkdir(parents=True)
+        (home / "lib").symlink_to("lib64")
+        for entry in package.iterdir():
+            if entry.name not in ("bin", "lib"):
+                (home / entry.name).symlink_to(entry)
+        for program in (package / "bin").glob("*"):
+            (home / "bin" / program.name).symlink_to(program)
+        for library in (package / "lib").iterdir():
+            (home / "lib64" / library.name).symlink_to(library)
+            stem, so, version = library.name.partition(".so.")
+            if so and version.isdigit():
+                (home / "lib64" / f"{stem}.so").symlink_to(library)
+        variables[variable] = str(home)
+    home = switches.get("HOROVOD_CUDA_HOME") or variables["HOROVOD_CUDA_HOME"]
+    # torch's build helper looks for CUDA_HOME; Horovod asks the first nvcc of the PATH what it can compile for.
+    return variables | {"CUDA_HOME": home, "PATH": f"{home}/bin:{os.environ['PATH']}"}
 
 
 def fetch_sdist(python: Path, scratch: Path) -> Path:
@@ -234,8 +302,8 @@ def unpack(sdist: Path, scratch: Path) -> Path:
     return scratch / f"horovod-{HOROVOD_VERSION}"
 
 
-def apply_patches(source: Path) -> None:
-    for patch in PATCHES:
+def apply_patches(source: Path, patches: Sequence[Patch]) -> None:
+    for patch in patches:
         path = source / patch.file
         text = path.read_text()
         found = text.count(patch.old)

@@ -1,66 +1,100 @@
-"""Write requirements.hashes: the lock's pins with the hashes of the files that `make setup` may install for them.
+"""Write the SHA-256 of every file that a pin of a lock may be installed from beside the pin.
 
-    python .ci/lock_hashes.py      after requirements.lock has changed; asks pip, which asks the index
+    .venv/bin/python .ci/lock_hashes.py requirements.lock --wheels FOLDER [--index URL]
+    .venv/bin/python .ci/lock_hashes.py requirements.cuda.lock
 
-Files are wheels of CPython 3.11 for Linux on x86_64, or an sdist where there is no wheel; run it there. torch is out:
-an index has builds of one version for a CPU and for every CUDA. So is horovod, whose sdist horovod_wheel.py knows.
+Run it after every change of a version. Kept are the wheels for CPython 3.11 on Linux, x86_64 and aarch64, glibc 2.34 or
+older, and the source where the index has no such wheel. FOLDER holds torch's build for the CPU alone, which is not on
+the index. `make setup` installs nothing else (pip's --require-hashes).
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import re
-import subprocess
 import sys
-import tempfile
-from collections import defaultdict
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-from setup_environment import HASHES, LOCK, UNHASHED, SetupError, read_lock
+from horovod_wheel import BUILT
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+from pip._internal.models.index import PyPI
 
-HEADER = f"""\
-# Written by .ci/{Path(__file__).name} from {LOCK.name}, which says why it is these versions.
-"""
+PYTHON = (3, 11)
+MACHINES = ("x86_64", "aarch64")
+PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.+!]+)")
 
 
 def main() -> int:
-    """Ask for the files, and write what was found."""
-    pins = {name: version for name, version in read_lock().items() if name not in UNHASHED}
-    found: dict[str, set[str]] = defaultdict(set)
-    try:
-        for name, digest in files(pins):
-            found[name].add(digest)
-    except SetupError as error:
-        print(error, file=sys.stderr)
-        return 1
-    lines = [
-        " ".join([f"{name}=={version}", *(f"--hash=sha256:{digest}" for digest in sorted(found[normal(name)]))])
-        for name, version in pins.items()
-    ]
-    HASHES.write_text(HEADER + "\n".join(lines) + "\n")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("lock", type=Path)
+    parser.add_argument("--wheels", type=Path, help="a folder of further builds, such as torch's for the CPU alone")
+    parser.add_argument("--index", default=PyPI.simple_url, help="default: the one that pip itself has built in")
+    args = parser.parse_args()
+    lines = []
+    for line in args.lock.read_text().splitlines():
+        pin = PIN.match(line)
+        if pin is None or pin["name"] in BUILT:
+            if not line.lstrip().startswith("--hash="):
+                lines.append(line)
+            continue
+        hashes = sorted({*hashes_of(args.index, pin["name"], pin["version"]), *local(args.wheels, pin)})
+        if not hashes:
+            print(f"{args.lock}: no file for {pin[0]}", file=sys.stderr)
+            return 1
+        lines.append(" \\\n".join([pin[0], *(f"    --hash=sha256:{digest}" for digest in hashes)]))
+    args.lock.write_text("\n".join(lines) + "\n")
     return 0
 
 
-def files(pins: dict[str, str]) -> list[tuple[str, str]]:
-    """Normal name and sha256 of what pip would install. Raises SetupError if it finds no file of a package."""
-    options = ["--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
-    with tempfile.TemporaryDirectory() as place:
-        report = Path(place, "report.json")
-        command = [sys.executable, "-m", "pip", "install", *options, "--report", str(report)]
-        if subprocess.run([*command, *(f"{name}=={version}" for name, version in pins.items())]).returncode:
-            raise SetupError("pip found no file of a package (its message is above)")
-        items = json.loads(report.read_text())["install"]
-    return [(normal(one["metadata"]["name"]), digest_of(one["download_info"])) for one in items]
+def hashes_of(index: str, name: str, version: str) -> Iterator[str]:
+    """Of the wheels that may be installed, or of the source."""
+    request = urllib.request.Request(
+        f"{index}/{canonicalize_name(name)}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        files = json.load(answer)["files"]
+    wheels = [item for item in files if fits(item["filename"], name, version)]
+    sources = [item for item in files if is_source(item["filename"], name, version)]
+    for item in wheels or sources:
+        yield item["hashes"]["sha256"]
 
 
-def digest_of(download: dict[str, dict[str, dict[str, str]]]) -> str:
-    """The file's."""
-    return download["archive_info"]["hashes"]["sha256"]
+def local(folder: Path | None, pin: re.Match[str]) -> Iterator[str]:
+    for path in sorted(folder.glob("*.whl")) if folder else ():
+        if fits(path.name, pin["name"], pin["version"]):
+            yield hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def fits(filename: str, name: str, version: str) -> bool:
+    """Whether a wheel is of that version and build, for the machines of the lock."""
+    try:
+        project, built, _, tags = parse_wheel_filename(filename)
+    except InvalidWheelFilename:
+        return False
+    return project == canonicalize_name(name) and built == Version(version) and not TAGS.isdisjoint(tags)
+
+
+def is_source(filename: str, name: str, version: str) -> bool:
+    stem = filename.removesuffix(".tar.gz")
+    return stem != filename and canonicalize_name(stem) == canonicalize_name(f"{name}-{version}")
+
+
+def tags() -> Iterator[Tag]:
+    for machine in MACHINES:
+        platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(5, 35)]
+        platforms += [f"{old}_{machine}" for old in ("manylinux1", "manylinux2010", "manylinux2014", "linux")]
+        yield from cpython_tags(PYTHON, platforms=platforms)
+        yield from compatible_tags(PYTHON, interpreter="cp311", platforms=platforms)
+
+
+TAGS = frozenset(tags())
 
 
 if __name__ == "__main__":

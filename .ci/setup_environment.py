@@ -13,31 +13,26 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from horovod_wheel import GPU_VARIABLES, SetupError, horovod_wheel
+from horovod_wheel import BUILT, GPU_VARIABLES, SetupError, horovod_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "nightjar" / "cli"))  # the module alone: the package wants what is not installed yet
 
 from prerequisites import Missing, first_output, missing_compiler, missing_java  # noqa: E402
 
-LOCK = ROOT / "requirements.lock"
-HASHES = ROOT / "requirements.hashes"
-# Of the lock's packages these have no hash: see lock_hashes.py.
-UNHASHED = ("horovod", "torch")
-# Whose wheels the hashes are of.
-HASHED_MACHINE = "x86_64"
-INPUTS = (LOCK, HASHES, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
+LOCK, CUDA_LOCK = ROOT / "requirements.lock", ROOT / "requirements.cuda.lock"
+INPUTS = (LOCK, CUDA_LOCK, ROOT / "pyproject.toml", Path(__file__).resolve(), ROOT / ".ci" / "horovod_wheel.py")
 STAMP = ".nightjar-setup"
 
 PYTHON_VERSION = "3.11"
@@ -63,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpu",
         choices=("none", "nccl"),
         default=os.environ.get("NIGHTJAR_GPU") or "none",
-        help="build Horovod with NCCL (needs the CUDA toolkit; default: $NIGHTJAR_GPU, else none)",
+        help="install torch's CUDA build, and build Horovod with NCCL (default: $NIGHTJAR_GPU, else none)",
     )
     args = parser.parse_args(argv)
     venv = args.venv.absolute()
@@ -91,20 +86,27 @@ def set_up(python: str, venv: Path, gpu: str) -> None:
         raise SetupError(f"these prerequisites are missing (nothing was changed):\n{lines}")
 
     stamp.unlink(missing_ok=True)
-    pins = read_lock()
+    pins, cuda_pins = read_lock(LOCK), read_lock(CUDA_LOCK)
+    torch, horovod = pins.pop("torch"), pins.pop("horovod")
     with step(f"virtual environment {venv}"):
         ensure_venv(python, venv)
         remove_half_installed(venv)
-    require_hashes(pins)
-    with step(f"{len(pins) - len(UNHASHED)} packages of {LOCK.name}"):
-        if platform.machine() == HASHED_MACHINE:
-            pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", str(HASHES))
-        else:
-            others = "\n".join(f"{name}=={version}" for name, version in pins.items() if name not in UNHASHED)
-            pip(venv, "install", "-q", "--no-deps", "-r", "/dev/stdin", stdin=others)
-    with step(f"torch {pins['torch']} and what it needs (a CUDA build is gigabytes)"):
-        pip(venv, "install", "-q", "-c", str(LOCK), f"torch=={pins['torch']}")
-    with step(f"horovod {pins['horovod']}"):
+    cuda = gpu == "nccl"
+    if not cuda:
+        with step(f"torch {torch.version}"):
+            cuda = not offered(venv, torch)
+            if cuda:
+                print(f"    no index has it: its CUDA build, {CUDA_LOCK.name}, is taken instead", flush=True)
+            else:
+                install(venv, [torch])
+    if cuda:
+        with step(f"the {len(cuda_pins)} packages of {CUDA_LOCK.name} (gigabytes)"):
+            if torch_version(venv) == torch.version:
+                pip(venv, "uninstall", "-q", "-y", "torch")
+            install(venv, cuda_pins.values())
+    with step(f"the other {len(pins)} packages of {LOCK.name}"):
+        install(venv, pins.values())
+    with step(f"horovod {horovod.version}"):
         wheel = horovod_wheel(venv / "bin" / "python", gpu)
         # Forced: pip would take another build of the same version for this one.
         pip(venv, "install", "-q", "--no-deps", "--force-reinstall", str(wheel))
@@ -125,27 +127,29 @@ def fingerprint(venv: Path, gpu: str) -> str:
     return json.dumps(state, indent=2) + "\n"
 
 
-def read_lock() -> dict[str, str]:
+class Pin(NamedTuple):
+    """A line of a lock: a version, and the files that it may be installed from."""
+
+    version: str
+    requirement: str
+
+
+def read_lock(lock: Path) -> dict[str, Pin]:
+    """The pins by name, in the order of the file."""
     pins = {}
-    for number, line in enumerate(LOCK.read_text().splitlines(), start=1):
+    for line in lock.read_text().replace("\\\n", " ").splitlines():
         if not line.strip() or line.startswith("#"):
             continue
-        name, separator, version = line.strip().partition("==")
-        if not (separator and re.fullmatch(r"[\w.-]+", name) and re.fullmatch(r"[\w.+!]+", version)):
-            raise SetupError(f"{LOCK.name}:{number} reads {line!r}; expected name==version")
-        pins[name] = version
+        pin, *hashes = line.split()
+        name, separator, version = pin.partition("==")
+        known = bool(hashes) or name in BUILT
+        if not (separator and known and all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", item) for item in hashes)):
+            raise SetupError(
+                f"{lock.name} reads {line[:80]!r}; expected name==version and its hashes.\n"
+                f"python .ci/lock_hashes.py {lock.name} writes them."
+            )
+        pins[name] = Pin(version, line)
     return pins
-
-
-def require_hashes(pins: dict[str, str]) -> None:
-    """Raise a SetupError unless every package of the lock has its hashes, in this version."""
-    hashed = dict(
-        line.split()[0].split("==") for line in HASHES.read_text().splitlines() if "==" in line and "--hash=" in line
-    )
-    wanted = {name: version for name, version in pins.items() if name not in UNHASHED}
-    if hashed != wanted:
-        stale = sorted(name for name, _ in hashed.items() ^ wanted.items())
-        raise SetupError(f"{HASHES.name} does not fit {LOCK.name}: {stale}. Run .ci/lock_hashes.py.")
 
 
 # --- Prerequisites
@@ -223,7 +227,9 @@ def check_requirements(venv: Path) -> None:
     complaints = [line for line in done.stdout.splitlines() if line and not STALE_BOUND.match(line)]
     if complaints:
         shown = "\n".join(f"  {line}" for line in complaints)
-        raise SetupError(f"the installed packages contradict each other:\n{shown}\nCorrect {LOCK.name}.")
+        raise SetupError(
+            f"the installed packages contradict each other:\n{shown}\nCorrect {LOCK.name} or {CUDA_LOCK.name}."
+        )
 
 
 def smoke_test(venv: Path, gpu: str) -> None:
@@ -232,7 +238,33 @@ def smoke_test(venv: Path, gpu: str) -> None:
         run([str(venv / "bin" / "python"), "-W", "ignore", "-c", SMOKE_TEST, gpu], cwd=elsewhere)
 
 
+def torch_version(venv: Path) -> str | None:
+    """As installed, its build included; torch is not imported, since a CUDA build needs libraries for that."""
+    for metadata in venv.glob("lib/python*/site-packages/torch-*.dist-info"):
+        return metadata.name.removeprefix("torch-").removesuffix(".dist-info")
+    return None
+
+
+def offered(venv: Path, pin: Pin) -> bool:
+    """Whether it is installed, or some index that pip asks has a file for this machine."""
+    if torch_version(venv) == pin.version:
+        return True
+    command = [str(venv / "bin" / "python"), "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+    with tempfile.TemporaryDirectory(prefix="nightjar-torch-") as scratch:
+        command += ["--dest", scratch, "-r", "/dev/stdin"]
+        done = subprocess.run(command, input=pin.requirement, text=True, stderr=subprocess.PIPE)
+    if done.returncode and "No matching distribution found" not in done.stderr:
+        raise SetupError(f"pip could not fetch torch {pin.version}:\n{done.stderr.strip()}")
+    return done.returncode == 0
+
+
 # --- Running commands
+
+
+def install(venv: Path, pins: Iterable[Pin]) -> None:
+    """Install exactly these files: one whose hash the lock does not know is refused, and no dependency is asked for."""
+    lines = "\n".join(pin.requirement for pin in pins)
+    pip(venv, "install", "-q", "--no-deps", "--require-hashes", "-r", "/dev/stdin", stdin=lines)
 
 
 def pip(venv: Path, *arguments: str, stdin: str | None = None) -> None:
