@@ -33,7 +33,7 @@ OPENED = [
     "--add-opens=java.security.jgss/sun.security.krb5=ALL-UNNAMED",
 ]
 TESTS = ("tests/single/features/contract/test_storage.py", "tests/single/jobs/test_lease.py")
-TESTS_OF_REGISTRY = ("tests/single/serving/test_registry.py", "tests/single/serving/test_registry_kills.py")
+TESTS_OF_REGISTRY = tuple(f"tests/single/serving/registry/test_{name}.py" for name in ("registry", "registry_kills"))
 SELECTED = "real_hdfs and not pattern"
 """hdfs-native cuts a path at ? and #, of which no name that Nightjar gives has one."""
 SECONDS = 120.0

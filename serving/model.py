@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import onnxruntime
@@ -161,13 +162,9 @@ class ServingModel:
         hashed = hash_rows(self.state, [row for rows in requests for row in rows])
         encoded = Encoder(self.state.spec, self.state.encoder).encode(hashed)
         inputs = self.head_inputs(encoded, hashed.rows)
-        stops = np.cumsum([len(rows) for rows in requests]).tolist()
-        logits = [
-            self.logits({name: values[stop - len(rows) : stop] for name, values in inputs.items()})
-            for stop, rows in zip(stops, requests, strict=True)
-        ]
-        probabilities = self._probabilities(np.concatenate(logits), encoded).astype(np.float32)
-        return np.split(probabilities, stops[:-1])
+        stops = np.cumsum([0, *map(len, requests)]).tolist()
+        logits = [self.logits({name: values[a:b] for name, values in inputs.items()}) for a, b in pairwise(stops)]
+        return np.split(self._probabilities(np.concatenate(logits), encoded).astype(np.float32), stops[1:-1])
 
     def score_encoded(self, columns: Mapping[str, ColumnValues]) -> np.ndarray:
         """Probabilities of encoded rows: float32[rows]. columns: by name, at least the `input_columns`."""
@@ -185,7 +182,6 @@ class ServingModel:
         return probabilities
 
     def _probabilities(self, logits: np.ndarray, columns: Mapping[str, ColumnValues]) -> np.ndarray:
-        """float64[B], of the head's logits and the encoded rows."""
         return np.exp(-np.logaddexp(0.0, -self.calibrated(logits, columns)))
 
     def explain(self, row: Rows, *, as_logged: bool = False) -> Explanation:

@@ -92,6 +92,7 @@ def of_movietweetings(source: str, work: str, seeds: int) -> Iterator[str]:
     validation = HeldOutValidationConfig(dataset=encoded["validation"])
     for model in ("lr", "deep", "wide_deep"):
         found: dict[str, list[Metrics]] = {}
+        fitted_rows = 0
         for seed in range(seeds):
             training = config.training.model_copy(update={"model": model, "seed": seed})
             directory = storage.join(work, "calibration", f"{model}-{seed}-{key_of(training=training.settings)}")
@@ -100,13 +101,14 @@ def of_movietweetings(source: str, work: str, seeds: int) -> Iterator[str]:
             held_out = training.model_copy(update={"validation": validation})
             rows = rows_held_back(configs(None)["Platt"], held_out, None)
             assert rows
+            fitted_rows = sum(entry.rows or 0 for entry in rows.files)
             packed = storage.join(directory, "artifacts")
             holdout = str(built.holdout_dir)
             measured = _measured(candidate, built.state_dir, holdout, rows, packed, configs(None), encoded["test"])
             for method, metrics in measured.items():
                 found.setdefault(method, []).append(metrics)
         for method, every in found.items():
-            fitted = "" if method == "none" else f"{sum(entry.rows or 0 for entry in rows.files):,}"
+            fitted = "" if method == "none" else f"{fitted_rows:,}"
             yield f"| {model} | {method} | {fitted} | {_figures(every)} |"
 
 
@@ -122,7 +124,7 @@ def _measured(
     artifacts = {name: storage.join(output, name.replace(" ", "-")) for name in methods}
     for name, config in methods.items():
         pack(candidate, state, holdout, artifacts[name], config=config, held_back=rows)
-    evaluation, _ = compare(artifacts, [judged_on], threads=os.cpu_count() or 1)
+    evaluation = compare(artifacts, [judged_on], threads=os.cpu_count() or 1)
     return {name: of.metrics for name, of in evaluation.models.items()}
 
 

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -103,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     artifacts = {name: os.path.join(args.work, f"artifact-{n}") for n, name in enumerate(CONFIGS)}
     for name, config in CONFIGS.items():
         pack(args.candidate, args.state, args.holdout, artifacts[name], config=config)
-    evaluation, scores = compare(artifacts, [args.holdout])
+    parts: dict[str, list[np.ndarray]] = defaultdict(list)
+    evaluation = compare(artifacts, [args.holdout], keep=lambda name, score: parts[name].append(score))
+    scores = {name: np.concatenate(of) for name, of in parts.items()}
     print("| tables | MB of tables | MB in all | load, s | p50, ms | p99, ms | least, ms ", end="")
     print("| log loss | AUC | largest move of a score |\n" + "|---" * 10 + "|")
     timed = _measured("requests", artifacts, args.rounds)
@@ -127,7 +130,7 @@ def _tables(work: str, rows: int) -> dict[str, str]:
     """The same random embeddings in each way, by name a directory."""
     values = np.random.default_rng(0).standard_normal((rows, WIDTH), dtype=np.float32)
     multiples, scales = to_int8(values)
-    contents = {
+    contents: dict[str, dict[str, np.ndarray]] = {
         "float32": {"values": values},
         "float16": {"values": values.astype(np.float16)},
         "int8": {"values": multiples, "scales": scales},

@@ -117,9 +117,7 @@ class ValidationCheck(Strict):
 
 
 class ValidationManifest(Manifest):
-    """What was found when a day's log was held against the days `reference`. allowed: overrides given by hand;
-    attempt: which validation of its day it is, from 1.
-    """
+    """A day's log, held against the days `reference`. allowed: overrides given by hand; attempt: of its day, from 1."""
 
     kind: Literal["validation"] = "validation"
     date: Date
@@ -332,9 +330,8 @@ class DecisionManifest(Manifest):
 class NightManifest(Manifest):
     """A night that is over. Its file `ledger.json` (features.contract.records.Ledger) has its rows from step to step.
 
-    version: its model; ingredients: what it was made from, by name; directories: by step, of
-    features.contract.outputs.STEPS, of old days none; attempt: which record of its date it is, from 1; skipped: days of
-    its history that there was no log of.
+    version: its model; ingredients: what it was made from, by name; directories: by step (outputs.STEPS), of old days
+    none; attempt: which record of its date it is, from 1; skipped: days of its history that there was no log of.
     """
 
     kind: Literal["night"] = "night"
