@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.table import Table
 
 from nightjar.features.contract import storage
-from nightjar.features.contract.errors import DataError, LockedError, NightjarError
+from nightjar.features.contract.errors import DataError, LockedError, NightjarError, ValidationFailed
 from nightjar.features.contract.manifests import NightManifest
 from nightjar.features.contract.metrics.registry import AUC, CALIBRATION, GAUC, LOG_LOSS, NORMALIZED_ENTROPY, REGRET
 from nightjar.features.contract.outputs import INDEX, METRICS, PAGES, REPORTS, VALIDATE, metrics_file, night_page
@@ -50,14 +50,19 @@ class Problems:
     _days: dict[str, list[str]] = field(default_factory=dict)
     _first: NightjarError | None = None
 
+    @property
+    def found(self) -> bool:
+        """Whether there are any."""
+        return self._first is not None
+
     @contextmanager
-    def of(self, night: Night) -> Iterator[None]:
-        """Keep an error for people that ends the block, unless it is of another run's."""
+    def of(self, night: Night, kind: type[NightjarError] = NightjarError) -> Iterator[None]:
+        """Keep an error of this kind for people that ends the block, unless it is of another run's."""
         try:
             yield
         except LockedError:
             raise
-        except NightjarError as error:
+        except kind as error:
             self._first = self._first or error
             day = night.date.isoformat()
             self._days.setdefault(str(error).removeprefix(f"night {day}: "), []).append(day)
@@ -88,7 +93,8 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
     first = request.nights[0]
     lock, stale_seconds = lock_of(first.promotion.models), first.config.nightly.lease_minutes * 60
     after = registry.last_token(first.promotion.models)
-    worked, looks = False, request.only == (VALIDATE,)
+    worked, only = False, request.only
+    looks = only == (VALIDATE,)
     nights: list[Night] = []
     with ExitStack() as stack:
         held = stack.enter_context(lease(lock, run.id, stale_seconds=stale_seconds, after=after))
@@ -108,12 +114,13 @@ def run_nights(request: NightlyRequest, spark: GetSpark) -> int:
             pages.append(night.date.isoformat())
             console.rule(f"night {night.date} ({number} of {len(request.nights)})")
             began = time.perf_counter()
-            # Validations need nothing of each other: those of all nights are told together.
-            with problems.of(night) if looks else nullcontext(), _told(night, run):
-                following = next(iter(request.nights[number:]), None) if "validate" in request.only else None
-                worked |= carry_out(
-                    steps_of(night, run, following, own_first=looks), request.only, spark, run, held.check
-                )
+            # Validations need nothing of each other: once one has failed, what is wrong with the others is told, too.
+            with problems.of(night, ValidationFailed if not looks else NightjarError), _told(night, run):
+                following = next(iter(request.nights[number:]), None) if VALIDATE in only else None
+                worked |= carry_out(steps_of(night, run, following, own_first=looks), only, spark, run, held.check)
+            if problems.found:
+                looks, only = True, (VALIDATE,)
+                continue
             steps = ", ".join(f"{step} {seconds:.0f}" for step, seconds in run.seconds.items())
             console.print(f"night {night.date} done in {time.perf_counter() - began:.0f} s: {steps}")
     problems.refuse()
