@@ -318,7 +318,7 @@ def test_failing_checks_of_all_nights_of_a_range_are_told_together(
     assert re.search(r"constant +price", said)
     assert "night 2026-01-04: the log of 2026-01-04 failed" in said
     assert re.search(r"rows +- +2600", said)
-    assert not (place / "checked-out" / "datasets").exists()
+    assert {path.name[:10] for path in (place / "checked-out" / "nights").iterdir()} == {"2026-01-02"}
 
     # What a look at the files tells is told of all nights before anything is counted.
     for day, name in ((3, "item"), (4, "user")):
