@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,20 +17,6 @@ def write_array(url: str, array: np.ndarray) -> None:
     content = io.BytesIO()
     np.save(content, array, allow_pickle=False)
     storage.write_bytes(url, content.getvalue())
-
-
-def write_raw(url: str, path: str, dtype: np.dtype) -> None:
-    """Write a .npy file of one dimension from a local file of its values alone, without holding them.
-
-    Args:
-        url: of the file to write.
-        path: of the local file.
-        dtype: of the values.
-    """
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (os.path.getsize(path) // dtype.itemsize,)}
-    with storage.open_binary_writer(url) as target, open(path, "rb") as source:
-        np.lib.format.write_array_header_1_0(target, header)
-        shutil.copyfileobj(source, target)
 
 
 def write_pieces(url: str, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray]) -> None:

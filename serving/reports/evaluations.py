@@ -22,7 +22,7 @@ from nightjar.features.contract.publishing import (
     read_manifest,
     verify,
 )
-from nightjar.serving.arrays import write_raw
+from nightjar.serving.arrays import write_pieces
 from nightjar.serving.evaluation.comparison import Evaluation, compare
 from nightjar.serving.evaluation.evaluation import read_evaluation, scores_url
 from nightjar.serving.reports.evaluation_report import render
@@ -64,7 +64,8 @@ def evaluate(artifacts: Mapping[str, str], datasets: Sequence[str], output_dir: 
         storage.write_bytes(storage.join(output_dir, EVALUATION), metrics.encode())
         storage.write_bytes(storage.join(output_dir, REPORT), _page(evaluation).encode(errors="replace"))
         for number, path in enumerate(paths.values()):
-            write_raw(scores_url(output_dir, number), path, _SCORE)
+            scores = np.memmap(path, _SCORE, mode="r")
+            write_pieces(scores_url(output_dir, number), scores.shape, _SCORE, [scores])
     manifest = EvaluationManifest(
         inputs=inputs,
         files=describe_files(output_dir),
