@@ -21,6 +21,14 @@ def dates_between(first: str, last: str) -> list[str]:
     return [(start + timedelta(days=n)).isoformat() for n in range((end - start).days + 1)]
 
 
+def is_date(text: str) -> bool:
+    """Whether it is a day that there is, as YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
 def day_after(day: str) -> str:
     """The next date."""
     return (date.fromisoformat(day) + timedelta(days=1)).isoformat()

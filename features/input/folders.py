@@ -10,7 +10,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import cache, cached_property
 from typing import Protocol
 
@@ -23,7 +22,7 @@ from nightjar.features.contract.outputs import DATE_PREFIX, date_folder, date_of
 from nightjar.features.contract.spec import FeatureSpec
 from nightjar.features.contract.strict import digest
 from nightjar.features.input.config import PARQUET, InputConfig
-from nightjar.features.input.days import day_after, day_number, listed
+from nightjar.features.input.days import day_after, day_number, is_date, listed
 from nightjar.features.input.files import (
     FileHead,
     Known,
@@ -145,7 +144,7 @@ class DateFolders:
     def first_date(self, spec: FeatureSpec) -> str:
         """See Logs."""
         names = [name for name in storage.list_folders(self.root) if name.startswith(DATE_PREFIX)]
-        dates = [day for name in names if (day := date_of_folder(name)) and _is_date(day)]
+        dates = [day for name in names if (day := date_of_folder(name)) and is_date(day)]
         if others := tuple(name for name in names if date_of_folder(name) not in dates):
             _warn_of_folders(self.root, others)
         earliest, latest = self.config.bounds
@@ -217,13 +216,6 @@ def fingerprint_of(config: InputConfig, heads: Sequence[FileHead]) -> str:
 def _warn_of_folders(root: str, names: tuple[str, ...]) -> None:
     """Once for the same folders."""
     log.warning("%s: left out %d folder(s) whose names are no dates: %s", root, len(names), ", ".join(names[:5]))
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def with_empty_days(

@@ -23,7 +23,7 @@ from nightjar.serving.champion import CountersLimit
 from nightjar.serving.request_log import RequestLog
 from nightjar.serving.server.answers import Answers, current_day
 from nightjar.serving.server.lanes import Lane
-from nightjar.serving.server.metrics import Metrics
+from nightjar.serving.server.metrics import Metrics, Watched
 from nightjar.serving.server.served import Follower
 from nightjar.serving.server.settings import Refused, Settings
 
@@ -78,10 +78,12 @@ class Server:
             "explaining", self._answers.explanations, workers=1, waiting=settings.explanations
         )
         self.metrics.watch(
-            lambda: self.follower.served,
-            lambda: self.follower.problem,
-            lambda: len(self._scoring) + len(self._explaining),
-            requests,
+            Watched(
+                served=lambda: self.follower.served,
+                problem=lambda: self.follower.problem,
+                waiting=lambda: len(self._scoring) + len(self._explaining),
+                requests=requests,
+            )
         )
         self._at_work = 0
         self._page = {path: _read_page(name) for path, (name, _) in PAGE.items()}

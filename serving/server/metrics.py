@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -56,41 +57,29 @@ class Metrics:
             "nightjar_server_requests_at_once", "Requests that are read, wait or are scored.", registry=registry
         )
 
-    def watch(
-        self,
-        served: Callable[[], Served],
-        problem: Callable[[], str | None],
-        waiting: Callable[[], int],
-        requests: RequestLog | None,
-    ) -> None:
-        """Add what is asked for when the figures are.
-
-        Args:
-            served: what serves.
-            problem: why what the pointer names does not.
-            waiting: how many requests wait for a thread.
-            requests: the request log, if there is one.
-        """
-        self._registry.register(_Watched(served, problem, waiting, requests))
+    def watch(self, watched: Watched) -> None:
+        """Add what is asked for when the figures are."""
+        self._registry.register(watched)
 
     def text(self) -> bytes:
         """In Prometheus's text format."""
         return generate_latest(self._registry)
 
 
-class _Watched(Collector):
-    def __init__(
-        self,
-        served: Callable[[], Served],
-        problem: Callable[[], str | None],
-        waiting: Callable[[], int],
-        requests: RequestLog | None,
-    ) -> None:
-        self._served, self._problem, self._waiting, self._requests = served, problem, waiting, requests
+@dataclass(frozen=True)
+class Watched(Collector):
+    """served: what serves; problem: why what the pointer names does not; waiting: how many requests wait for a thread;
+    requests: the request log, if there is one.
+    """
+
+    served: Callable[[], Served]
+    problem: Callable[[], str | None]
+    waiting: Callable[[], int]
+    requests: RequestLog | None
 
     def collect(self) -> Iterator[Metric]:
         """See Collector."""
-        served = self._served()
+        served = self.served()
         names = ["version", "counters"]
         info = GaugeMetricFamily("nightjar_server_model_info", "What serves.", labels=names)
         info.add_metric([served.pointer.version, served.pointer.counters or ""], 1)
@@ -99,14 +88,14 @@ class _Watched(Collector):
         yield GaugeMetricFamily("nightjar_server_counters_age_days", "Since the day that they are for.", age)
         since = served.since.timestamp()
         yield GaugeMetricFamily("nightjar_server_loaded_timestamp_seconds", "When it was loaded.", since)
-        behind = int(self._problem() is not None)
+        behind = int(self.problem() is not None)
         yield GaugeMetricFamily("nightjar_server_behind", "1 if what the pointer names cannot be served.", behind)
-        yield GaugeMetricFamily("nightjar_server_waiting", "Requests that wait for a thread.", self._waiting())
-        if self._requests:
+        yield GaugeMetricFamily("nightjar_server_waiting", "Requests that wait for a thread.", self.waiting())
+        if self.requests:
             logged = CounterMetricFamily(
                 "nightjar_server_logged_requests", "What became of requests in the request log.", labels=["outcome"]
             )
-            counts = self._requests.counts
+            counts = self.requests.counts
             for outcome in ("sampled", "written", "dropped", "failed"):
                 logged.add_metric([outcome], getattr(counts, outcome))
             yield logged

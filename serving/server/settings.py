@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from nightjar.features.contract.errors import NightjarError, UsageError
 
@@ -38,10 +38,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a bound that lets nothing through."""
-        bounds = {
-            name: getattr(self, name)
-            for name in ("body_bytes", "rows", "requests", "explanations", "seconds", "workers", "threads")
-        } | {"every_seconds": self.every_seconds}
+        bounds = {name: value for name, value in asdict(self).items() if name not in ("counters_days", "examples")}
         wrong = {name: value for name, value in bounds.items() if not value > 0}
         if wrong:
             raise UsageError(f"the bounds of a server must be above 0; got {wrong}.")

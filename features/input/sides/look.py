@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
@@ -17,7 +16,7 @@ from nightjar.features.contract.strict import digest
 from nightjar.features.encoder.arrow_types import is_categorical
 from nightjar.features.input.config import InputConfig
 from nightjar.features.input.damage import damage_reported
-from nightjar.features.input.days import day_number
+from nightjar.features.input.days import day_number, is_date
 from nightjar.features.input.files import FileHead, Known, read_heads, schema_of
 from nightjar.features.input.reading import named_columns, pieces_of
 from nightjar.features.input.sides.config import FOLDERS, SideTable
@@ -127,7 +126,7 @@ def _folders_for(side: SideTable, dates: Sequence[str]) -> list[str]:
     if side.versions != FOLDERS:
         return []
     names = map(date_of_folder, storage.list_folders(storage.absolute(side.location)))
-    there = sorted(name for name in names if name and _is_date(name))
+    there = sorted(name for name in names if name and is_date(name))
     newest = {max((one for one in there if one <= day), default=None) for day in dates}
     if found := sorted(one for one in newest if one):
         return found
@@ -135,13 +134,6 @@ def _folders_for(side: SideTable, dates: Sequence[str]) -> list[str]:
         f"the side table {side.name!r} in {side.location} has no {date_folder('YYYY-MM-DD')} folder of a day up to "
         f"{max(dates)}; it has {there[:3]}. A version counts from the day that its folder is called by."
     )
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 def _column_problems(heads: Sequence[FileHead], columns: Sequence[str], side: SideTable) -> Iterator[str]:

@@ -56,10 +56,8 @@ def test_a_line_that_leaves_the_file_open_is_refused(tmp_path: Path, line: str) 
 def python(tmp_path: Path) -> Path:
     """An interpreter whose packages are NVIDIA's, laid out as their wheels are."""
     packages = tmp_path / "packages"
-    for file in ("cu13/bin/nvcc", "cu13/include/cuda.h", "cu13/lib/libcudart.so.13", "cu13/lib/libcudart_static.a"):
-        (packages / "nvidia" / file).parent.mkdir(parents=True, exist_ok=True)
-        (packages / "nvidia" / file).touch()
-    for file in ("nccl/include/nccl.h", "nccl/lib/libnccl.so.2"):
+    toolkit = ("cu13/bin/nvcc", "cu13/include/cuda.h", "cu13/lib/libcudart.so.13", "cu13/lib/libcudart_static.a")
+    for file in (*toolkit, "nccl/include/nccl.h", "nccl/lib/libnccl.so.2"):
         (packages / "nvidia" / file).parent.mkdir(parents=True, exist_ok=True)
         (packages / "nvidia" / file).touch()
     script = tmp_path / "python"
